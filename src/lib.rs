@@ -1,1 +1,39 @@
-//! x
+//! Larder turns SQL you declare into REST endpoints over Postgres whose answers come from memory and
+//! are kept fresh in the background, so that any number of clients polling cost the database
+//! nothing more than the schedule.
+//!
+//! # The map
+//!
+//! Each stage is a value, in a file named after what it makes. A module imports only the modules
+//! named in its row, and a vendor crate stays in the modules that name it; a test holds the code
+//! to this table.
+//!
+//! | module         | owns                                                      | may import                                                                  | vendor |
+//! |----------------|-----------------------------------------------------------|-----------------------------------------------------------------------------|--------|
+//! | `config`       | the text of config.toml: spans kept, nothing interpreted  |                                                                             | toml, annotate_snippets |
+//! | `plan`         | what the operator meant; every mistake reported; no I/O   | config                                                                      | matchit, croner, chrono, chrono_tz, regex |
+//! | `observe`      | what can happen: one past-tense event enum, its observers | plan                                                                        |        |
+//! | `metrics`      | events as Prometheus sees them                            | plan, observe                                                               | prometheus |
+//! | `log`          | events as lines                                           | plan, observe                                                               | tracing, tracing_subscriber |
+//! | `repository`   | the only SQL traffic: pool, describe, bind, rows          | plan, observe                                                               | tokio_postgres, deadpool_postgres, tokio_postgres_rustls, rustls, rustls_native_certs, nix |
+//! | `encode`       | rows as a finished body: bytes and ETag                   | plan, repository                                                            | xxhash_rust |
+//! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka, arc_swap |
+//! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    |        |
+//! | `refresh`      | when to look again                                        | plan, observe, repository, read_through                                     | tokio_cron_scheduler |
+//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through             | warp, hyper, hyper_util, httpdate, percent_encoding |
+//! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, http |        |
+//! | `cli`          | serve, check, demo                                        | config, plan, log, repository, app                                          | clap, anyhow |
+
+pub mod config;
+pub mod plan;
+pub mod observe;
+pub mod metrics;
+pub mod log;
+pub mod repository;
+pub mod encode;
+pub mod cache;
+pub mod read_through;
+pub mod refresh;
+pub mod http;
+pub mod app;
+pub mod cli;

@@ -1,0 +1,104 @@
+//! One declared path with its SQL, parameters, shape and policy.
+
+use std::time::Duration;
+
+use super::{FreshnessPolicy, OnMiss, Parameter, PathPattern, Refresh, Statement};
+
+/// An endpoint's place in the plan: small, `Copy`, and an index into per-endpoint tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(u32);
+
+impl EndpointId {
+    /// The endpoint at `index` in [`super::Plan::endpoints`].
+    pub fn new(index: usize) -> Self {
+        Self(u32::try_from(index).expect("a plan holds fewer than 2^32 endpoints"))
+    }
+
+    /// The index into tables that hold one element per endpoint.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// An endpoint as the operator meant it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its place in the plan.
+    pub id: EndpointId,
+    /// The declared path, as `/sales/{country}`: also its name in logs and metrics.
+    pub path: PathPattern,
+    /// One line for people.
+    pub summary: Option<String>,
+    /// The SQL, with `$1`… for its parameters.
+    pub statement: Statement,
+    /// What the endpoint declares, in the order of the statement's `$1`…
+    pub parameters: Vec<Parameter>,
+    /// How rows become one JSON document.
+    pub shape: Shape,
+    /// How long an answer may be served.
+    pub freshness: FreshnessPolicy,
+    /// When to load again without being asked.
+    pub refresh: Refresh,
+    /// What a request finds when nothing is loaded.
+    pub on_miss: OnMiss,
+    /// The longest a client waits for a load, and a query may run.
+    pub timeout: Duration,
+    /// The most rows an answer may have.
+    pub max_rows: u64,
+    /// The most bytes an answer may have before compression.
+    pub max_bytes: u64,
+    /// What happens to a query parameter nobody declared.
+    pub unknown_parameters: UnknownParameters,
+}
+
+impl Endpoint {
+    /// Whether one entry answers every request: such an entry is loaded at start and stays resident.
+    pub fn is_resident(&self) -> bool {
+        self.parameters.is_empty()
+    }
+}
+
+/// How rows become one JSON document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// An array of objects.
+    Rows,
+    /// An object of arrays, one per column.
+    Columns,
+    /// One object; 404 when there is no row.
+    Row,
+    /// One array of the row's values; 404 when there is no row.
+    Tuple,
+    /// The bare value of the only column of the only row; 404 when there is no row.
+    Value,
+}
+
+impl Shape {
+    /// Every shape, in the order of the documentation.
+    pub const ALL: [Self; 5] = [Self::Rows, Self::Columns, Self::Row, Self::Tuple, Self::Value];
+
+    /// The word in config.toml.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Columns => "columns",
+            Self::Row => "row",
+            Self::Tuple => "tuple",
+            Self::Value => "value",
+        }
+    }
+
+    /// Whether the statement may return one row at most.
+    pub fn is_single_row(self) -> bool {
+        matches!(self, Self::Row | Self::Tuple | Self::Value)
+    }
+}
+
+/// What happens to a query parameter nobody declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownParameters {
+    /// 400, with the declared names.
+    Reject,
+    /// Dropped, and never part of the key: lets cache busters through.
+    Ignore,
+}

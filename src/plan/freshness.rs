@@ -1,0 +1,57 @@
+//! How long an answer may be served, as the operator meant it.
+
+use std::time::Duration;
+
+/// The declared limits on age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreshnessPolicy {
+    /// How long an entry is fresh. `None` where a schedule decides: see [`FreshnessPolicy::lifetime`].
+    pub max_age: Option<Duration>,
+    /// How long after that it is served while a load runs in the background.
+    pub stale_while_revalidate: Duration,
+    /// How long after it was fresh it is served while the repository fails.
+    pub stale_if_error: Duration,
+}
+
+/// The limits of one entry, each counted from the moment its query began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// What clients are told: `max-age` runs to here.
+    pub advertised: Duration,
+    /// The entry is fresh until here; never before `advertised`.
+    pub fresh: Duration,
+    /// Served at once, with a load in the background, until here.
+    pub stale_while_revalidate: Duration,
+    /// Served while the repository fails, until here.
+    pub stale_if_error: Duration,
+}
+
+impl FreshnessPolicy {
+    /// The limits of an entry whose query begins now, `until_refresh` before the endpoint's next
+    /// scheduled refresh, which may take `timeout`.
+    ///
+    /// Where there is a schedule and no `max_age`, an entry is fresh until the refresh that replaces
+    /// it must have ended, and clients are told to come back when it begins.
+    pub fn lifetime(&self, until_refresh: Option<Duration>, timeout: Duration) -> Lifetime {
+        let (advertised, fresh) = match (self.max_age, until_refresh) {
+            (Some(max_age), _) => (max_age, max_age),
+            (None, Some(due)) => (due, due.saturating_add(timeout)),
+            (None, None) => (Duration::ZERO, Duration::ZERO),
+        };
+        Lifetime {
+            advertised,
+            fresh,
+            stale_while_revalidate: fresh.saturating_add(self.stale_while_revalidate),
+            stale_if_error: fresh.saturating_add(self.stale_if_error),
+        }
+    }
+}
+
+/// What a request finds when nothing servable is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMiss {
+    /// It waits for the load, at most `timeout`.
+    Load,
+    /// 503 until something else has loaded it.
+    Refuse,
+}

@@ -1,0 +1,37 @@
+//! What holds for the whole server rather than for one endpoint.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::Secret;
+
+/// `[server]`
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The most client connections open at once.
+    pub max_connections: usize,
+    /// How long running requests may take once a shutdown began.
+    pub shutdown_timeout: Duration,
+}
+
+/// `[repository]`
+#[derive(Debug, Clone)]
+pub struct RepositorySettings {
+    /// A libpq-style URL or key=value string; it may hold a password.
+    pub url: Secret,
+    /// The most connections to Postgres at once.
+    pub max_connections: usize,
+    /// Postgres ends a statement that runs longer.
+    pub statement_timeout: Duration,
+    /// The most loads a second that clients may cause, over all endpoints.
+    pub max_loads_per_second: u32,
+}
+
+/// `[cache]`
+#[derive(Debug, Clone)]
+pub struct CacheSettings {
+    /// The most bytes held for entries of endpoints with parameters: bodies, keys and overhead.
+    pub max_size: u64,
+}
