@@ -24,16 +24,16 @@
 //! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, http |        |
 //! | `cli`          | serve, check, demo                                        | config, plan, log, repository, app                                          | clap, anyhow |
 
-pub mod config;
-pub mod plan;
-pub mod observe;
-pub mod metrics;
-pub mod log;
-pub mod repository;
-pub mod encode;
+pub mod app;
 pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod encode;
+pub mod http;
+pub mod log;
+pub mod metrics;
+pub mod observe;
+pub mod plan;
 pub mod read_through;
 pub mod refresh;
-pub mod http;
-pub mod app;
-pub mod cli;
+pub mod repository;

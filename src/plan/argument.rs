@@ -62,6 +62,17 @@ impl Arguments {
 
     /// The bytes the texts take.
     pub fn size(&self) -> usize {
-        self.0.iter().map(|v| size_of::<Option<Box<str>>>() + v.as_ref().map_or(0, |t| t.len())).sum()
+        self.0
+            .iter()
+            .map(|v| size_of::<Option<Box<str>>>() + v.as_ref().map_or(0, |t| t.len()))
+            .sum()
     }
 }
+
+/// An endpoint's parameters with the types Postgres gave them.
+#[derive(Debug)]
+pub struct Signature {}
+
+/// Why a request's arguments were refused.
+#[derive(Debug)]
+pub enum ArgumentError {}

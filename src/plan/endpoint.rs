@@ -75,7 +75,13 @@ pub enum Shape {
 
 impl Shape {
     /// Every shape, in the order of the documentation.
-    pub const ALL: [Self; 5] = [Self::Rows, Self::Columns, Self::Row, Self::Tuple, Self::Value];
+    pub const ALL: [Self; 5] = [
+        Self::Rows,
+        Self::Columns,
+        Self::Row,
+        Self::Tuple,
+        Self::Value,
+    ];
 
     /// The word in config.toml.
     pub fn as_str(self) -> &'static str {

@@ -1,0 +1,1 @@
+//! Rows as a finished body: bytes and ETag.

@@ -1,0 +1,4 @@
+//! The only SQL traffic.
+
+pub mod types;
+pub use types::{Column, ValueType};
