@@ -1,1 +1,68 @@
-//! log
+//! Events as lines: one per change of state, none per request.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::observe::{Event, Fault};
+use crate::plan::{EndpointId, Plan};
+
+/// What is said without `RUST_LOG`. The libraries' own lines are for their developers, and
+/// tokio-postgres prints bound values at `debug`.
+const DEFAULT_FILTER: &str = "warn,larder=info,tokio_cron_scheduler=off";
+
+/// Sends lines to stderr, for people; `filter` has the form of `RUST_LOG`.
+pub fn init(filter: Option<&str>) {
+    let filter = filter.map_or_else(|| EnvFilter::new(DEFAULT_FILTER), EnvFilter::new);
+    // A second call, as from a test that runs two servers, leaves the first in place.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}
+
+/// Says that the server listens.
+pub fn listening(address: std::net::SocketAddr, plan: &Plan) {
+    let (version, endpoints) = (env!("CARGO_PKG_VERSION"), plan.endpoints().len());
+    tracing::info!("larder {version} serves {endpoints} endpoints on http://{address}");
+}
+
+/// Writes an event's line, if it is worth one.
+pub fn record(plan: &Arc<Plan>, event: &Event) {
+    let path = |id: EndpointId| plan.endpoint(id).path.as_str();
+    match event {
+        Event::LoadsFailing { endpoint, fault, cause } => {
+            let (path, whose) = (path(*endpoint), fault.as_str());
+            match fault {
+                Fault::Client => tracing::info!("loading {path} fails (fault: {whose}): {cause}"),
+                Fault::Repository => {
+                    tracing::warn!("loading {path} fails (fault: {whose}): {cause}");
+                }
+                Fault::Configuration | Fault::Ours => {
+                    tracing::error!("loading {path} fails (fault: {whose}): {cause}");
+                }
+            }
+        }
+        Event::LoadsRecovered { endpoint } => {
+            tracing::info!("loading {} succeeds again", path(*endpoint));
+        }
+        Event::RepositoryReached => tracing::info!("the repository is reached"),
+        Event::RepositoryLost { cause } => tracing::warn!("the repository is lost: {cause}"),
+        Event::StatementRedescribed { endpoint } => {
+            tracing::warn!("the columns of {} changed; its statement was described again", path(*endpoint));
+        }
+        Event::ReadinessChanged { readiness } => tracing::info!("now {}", readiness.as_str()),
+        Event::HandlerPanicked => tracing::error!("a request handler panicked; its client got a 500"),
+        Event::ConnectionRefused => tracing::debug!("a client connection was refused: too many are open"),
+        Event::RequestServed { .. }
+        | Event::QueryFinished { .. }
+        | Event::RefreshFinished { .. }
+        | Event::ConnectionOpened
+        | Event::ConnectionClosed
+        | Event::CacheMeasured { .. }
+        | Event::ConnectionsMeasured { .. } => {}
+    }
+}

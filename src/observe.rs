@@ -1,1 +1,294 @@
-//! observe
+//! What can happen: one past-tense [`Event`], and the [`Observer`] that passes it to every sink.
+//! The emitter does not decide what is logged and what is counted.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::plan::EndpointId;
+
+/// Something that happened. Plain data; carries no SQL, no argument, no secret.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A request was answered.
+    RequestServed {
+        /// The declared endpoint, if the path led to one.
+        endpoint: Option<EndpointId>,
+        /// How it was answered.
+        cache: CacheStatus,
+        /// The HTTP status code.
+        code: u16,
+        /// From the request's head to the answer's.
+        elapsed: Duration,
+        /// The age of the data in the answer, where it carried data.
+        age: Option<Duration>,
+    },
+    /// A query on behalf of an endpoint ended.
+    QueryFinished {
+        /// Whose query.
+        endpoint: EndpointId,
+        /// How it ended.
+        outcome: QueryOutcome,
+        /// From the moment it was sent.
+        elapsed: Duration,
+    },
+    /// A load in the background ended, or did not begin.
+    RefreshFinished {
+        /// Whose entry.
+        endpoint: EndpointId,
+        /// Why it was looked at again.
+        trigger: Trigger,
+        /// How it ended.
+        outcome: RefreshOutcome,
+        /// From its beginning.
+        elapsed: Duration,
+        /// When, by the wall clock.
+        at: SystemTime,
+    },
+    /// Loads of an endpoint began to fail: said once, until one succeeds.
+    LoadsFailing {
+        /// Whose loads.
+        endpoint: EndpointId,
+        /// Whose fault it is.
+        fault: Fault,
+        /// What happened, for the operator.
+        cause: String,
+    },
+    /// Loads of an endpoint succeed again.
+    LoadsRecovered {
+        /// Whose loads.
+        endpoint: EndpointId,
+    },
+    /// The repository could be reached, for the first time or again.
+    RepositoryReached,
+    /// The repository could not be reached: said once, until it can.
+    RepositoryLost {
+        /// What happened, for the operator.
+        cause: String,
+    },
+    /// A statement was described again because its result has other columns than before.
+    StatementRedescribed {
+        /// Whose statement.
+        endpoint: EndpointId,
+    },
+    /// The server's readiness changed.
+    ReadinessChanged {
+        /// To what.
+        readiness: Readiness,
+    },
+    /// A client connection was opened.
+    ConnectionOpened,
+    /// A client connection was closed.
+    ConnectionClosed,
+    /// A client connection was refused because as many as allowed were open.
+    ConnectionRefused,
+    /// A handler panicked, and its client got a 500.
+    HandlerPanicked,
+    /// The cache was measured.
+    CacheMeasured {
+        /// Entries held.
+        entries: u64,
+        /// Bytes they take: bodies, keys and overhead.
+        bytes: u64,
+        /// Entries moka put out since the start, to make room.
+        evictions: u64,
+    },
+    /// The connections to Postgres were counted.
+    ConnectionsMeasured {
+        /// Waiting for work.
+        idle: u64,
+        /// At work.
+        active: u64,
+    },
+}
+
+/// How a request was answered, in the words of RFC 9211 and the dashboards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheStatus {
+    /// By a fresh entry.
+    Hit,
+    /// By a stale entry.
+    Stale,
+    /// By this request's load.
+    Miss,
+    /// By another request's load.
+    Coalesced,
+    /// Without the cache: a refusal, a page of the server's own.
+    None,
+}
+
+impl CacheStatus {
+    /// Every status.
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Miss, Self::Coalesced, Self::None];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Miss => "miss",
+            Self::Coalesced => "coalesced",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Why an entry was loaded again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// Its time had come.
+    Schedule,
+    /// It was asked for while stale.
+    Stale,
+    /// It had to be there before anyone asked.
+    Warm,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 3] = [Self::Schedule, Self::Stale, Self::Warm];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Stale => "stale",
+            Self::Warm => "warm",
+        }
+    }
+}
+
+/// How a refresh ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefreshOutcome {
+    /// The answer is another one.
+    Changed,
+    /// The answer is the same.
+    Unchanged,
+    /// There is no new answer; the old one stays.
+    Failed,
+    /// A load of the same key was running already.
+    Skipped,
+}
+
+impl RefreshOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Changed, Self::Unchanged, Self::Failed, Self::Skipped];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// How a query ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QueryOutcome {
+    /// With all its rows.
+    Ok,
+    /// Postgres answered with an error.
+    Refused,
+    /// It took too long and was cancelled.
+    Timeout,
+    /// Its answer passed a limit and it was cancelled.
+    TooLarge,
+    /// The connection failed.
+    Unavailable,
+}
+
+impl QueryOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] =
+        [Self::Ok, Self::Refused, Self::Timeout, Self::TooLarge, Self::Unavailable];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Whose fault an error is: chooses the log level and says where to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The request's.
+    Client,
+    /// Postgres's, or the way to it.
+    Repository,
+    /// The declaration's: its SQL, its limits.
+    Configuration,
+    /// Larder's own.
+    Ours,
+}
+
+impl Fault {
+    /// The word in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Repository => "repository",
+            Self::Configuration => "configuration",
+            Self::Ours => "larder",
+        }
+    }
+}
+
+/// Whether the server should be sent traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Readiness {
+    /// Not yet: statements are not described, or resident entries not loaded.
+    Warming,
+    /// Yes.
+    Ready,
+    /// No longer: it is shutting down.
+    Draining,
+}
+
+impl Readiness {
+    /// The word in `/readyz` and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warming => "warming",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Something that wants to know of events: metrics, the log, a test.
+pub type Sink = Box<dyn Fn(&Event) + Send + Sync>;
+
+/// Passes each event to every sink, on the thread it happened on.
+#[derive(Clone)]
+pub struct Observer {
+    sinks: Arc<[Sink]>,
+}
+
+impl Observer {
+    /// An observer with these sinks.
+    pub fn new(sinks: Vec<Sink>) -> Self {
+        Self { sinks: sinks.into() }
+    }
+
+    /// Tells every sink.
+    pub fn emit(&self, event: &Event) {
+        for sink in self.sinks.iter() {
+            sink(event);
+        }
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").field("sinks", &self.sinks.len()).finish()
+    }
+}

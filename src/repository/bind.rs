@@ -1,0 +1,55 @@
+//! Arguments as Postgres's parameters: bound as text under the described type, so that Postgres's
+//! own input functions read them, and never spliced.
+
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{Format, IsNull, ToSql, Type};
+
+use super::RepositoryError;
+use crate::plan::Arguments;
+
+/// One argument in Postgres's text format, whatever its type; `None` is NULL.
+#[derive(Debug)]
+pub(super) struct Text<'a>(Option<&'a str>);
+
+/// The arguments in the order of `$1`…
+pub(super) fn parameters(arguments: &Arguments) -> impl ExactSizeIterator<Item = Text<'_>> {
+    arguments.iter().map(Text)
+}
+
+impl ToSql for Text<'_> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        let Some(text) = self.0 else { return Ok(IsNull::Yes) };
+        out.extend_from_slice(text.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+/// SQLSTATEs with which an input function refuses a text: 22003 numeric value out of range, 22007
+/// and 22008 for dates, 22021 character not in repertoire, 22023 invalid parameter value, 22P02
+/// invalid text representation, and 23502 and 23514 for a domain's constraints.
+const INPUT_REFUSED: [&str; 8] =
+    ["22003", "22007", "22008", "22021", "22023", "22P02", "23502", "23514"];
+
+/// The error of a query that failed before its first row, where arguments are read.
+pub(super) fn refusal(error: tokio_postgres::Error) -> RepositoryError {
+    match RepositoryError::from(error) {
+        RepositoryError::Refused { refusal } if INPUT_REFUSED.contains(&refusal.code.as_str()) => {
+            RepositoryError::ArgumentRefused { refusal }
+        }
+        other => other,
+    }
+}
