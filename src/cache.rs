@@ -1,1 +1,130 @@
-//! cache
+//! Memory of answers: [`Key`], [`Entry`], [`Freshness`] and the store that holds them. Knows neither
+//! where entries come from nor who asks for them.
+//!
+//! Freshness is ours, memory is moka's: moka bounds what entries take and drops those that have
+//! expired; whether an entry may be served is a pure function of the entry and the time.
+
+pub mod entry;
+pub mod freshness;
+pub mod key;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use moka::Expiry;
+use moka::notification::RemovalCause;
+
+pub use entry::{Answer, Entry};
+pub use freshness::Freshness;
+pub use key::Key;
+
+use crate::observe::{Event, Observer};
+use crate::plan::Plan;
+
+/// What an entry takes beside its bytes and its key: moka's node, the frequency sketch, the entry's
+/// own fields and the two reference counts. An estimate that errs upward.
+const OVERHEAD: usize = 300;
+
+/// The store.
+///
+/// Endpoints without parameters have one entry each, in a place of its own: read without a lock, and
+/// never put out to make room. All others share moka's bounded space.
+#[derive(Debug)]
+pub struct Cache {
+    resident: Box<[ArcSwapOption<Entry>]>,
+    keyed: moka::sync::Cache<Key, Arc<Entry>>,
+    evictions: Arc<AtomicU64>,
+    observer: Observer,
+}
+
+impl Cache {
+    /// An empty store for the plan's endpoints.
+    pub fn new(plan: &Plan, observer: Observer) -> Self {
+        let evictions = Arc::new(AtomicU64::new(0));
+        let evicted = Arc::clone(&evictions);
+        let keyed = moka::sync::Cache::builder()
+            .max_capacity(plan.cache().max_size)
+            .weigher(|key: &Key, entry: &Arc<Entry>| {
+                u32::try_from(key.size() + entry.size() + OVERHEAD).unwrap_or(u32::MAX)
+            })
+            .expire_after(AtTheLimit)
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    evicted.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .build();
+        Self {
+            resident: plan.endpoints().iter().map(|_| ArcSwapOption::empty()).collect(),
+            keyed,
+            evictions,
+            observer,
+        }
+    }
+
+    /// The entry of a key, whatever its age.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        if key.is_resident() {
+            self.resident[key.endpoint().index()].load_full()
+        } else {
+            self.keyed.get(key)
+        }
+    }
+
+    /// Puts an entry in the place of an older one. One whose query began before the query of what is
+    /// there already knows less, and is dropped.
+    pub fn put(&self, key: &Key, entry: Arc<Entry>) {
+        if self.get(key).is_some_and(|there| there.began() > entry.began()) {
+            return;
+        }
+        if key.is_resident() {
+            self.resident[key.endpoint().index()].store(Some(entry));
+        } else {
+            self.keyed.insert(key.clone(), entry);
+        }
+    }
+
+    /// Does what moka leaves to its readers otherwise: drops what has expired, settles the bound.
+    pub fn maintain(&self) {
+        self.keyed.run_pending_tasks();
+    }
+
+    /// Tells the observers how much is held.
+    pub fn measure(&self) {
+        self.maintain();
+        let (mut entries, mut bytes) = (self.keyed.entry_count(), self.keyed.weighted_size());
+        for entry in self.resident.iter().filter_map(ArcSwapOption::load_full) {
+            entries += 1;
+            bytes += (entry.size() + OVERHEAD) as u64;
+        }
+        let evictions = self.evictions.load(Ordering::Relaxed);
+        self.observer.emit(&Event::CacheMeasured { entries, bytes, evictions });
+    }
+}
+
+/// Lets moka drop an entry once nothing may serve it any more.
+struct AtTheLimit;
+
+impl Expiry<Key, Arc<Entry>> for AtTheLimit {
+    fn expire_after_create(
+        &self,
+        _: &Key,
+        entry: &Arc<Entry>,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(entry.lifetime().limit())
+    }
+
+    /// Must be said: moka keeps the replaced entry's deadline otherwise.
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        entry: &Arc<Entry>,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(entry.lifetime().limit())
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
@@ -300,7 +300,9 @@ impl ServerMetrics {
         .expect(DECLARED);
         register(registry, &evictions);
         #[cfg(target_os = "linux")]
-        register(registry, &prometheus::process_collector::ProcessCollector::for_self());
+        registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .expect(DECLARED);
         integer(registry, "larder_cache_max_bytes", "The bound on larder_cache_bytes.")
             .set(gauge(plan.cache().max_size));
         Self {

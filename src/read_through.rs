@@ -1,1 +1,340 @@
-//! read_through
+//! The one room where the story is told: a request finds its entry, or causes one load of it; a
+//! refresh loads it again. No SQL, HTTP, JSON or Prometheus in here.
+//!
+//! | part     | does                                                    |
+//! |----------|---------------------------------------------------------|
+//! | `load`   | description, query, encoding: one entry, or one error    |
+//! | `flight` | one load per key at a time, and everyone who waits for it |
+//! | `health` | whether an endpoint's loads fail, and when to try again  |
+//! | `budget` | how many loads a second clients may cause                |
+
+pub mod flight;
+pub mod load;
+
+mod budget;
+mod health;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+pub use load::LoadError;
+
+use crate::cache::{Cache, Entry, Freshness, Key};
+use crate::observe::{CacheStatus, Event, Observer, RefreshOutcome, Trigger};
+use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
+use crate::repository::{Description, Repository, RepositoryError};
+use budget::Budget;
+use flight::{Flight, Flights, Landing};
+use health::Health;
+
+/// Answers from the cache, filled from the repository. A cheap handle: clones share everything.
+#[derive(Debug, Clone)]
+pub struct ReadThrough {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    plan: Arc<Plan>,
+    repository: Repository,
+    cache: Cache,
+    observer: Observer,
+    endpoints: Box<[EndpointState]>,
+    flights: Flights,
+    budget: Budget,
+    /// As many loads at once as there are connections. A load waits here and not in the pool, so
+    /// that waiting does not count as age or against its query's timeout.
+    loads: Semaphore,
+    /// One less, so that a burst of refreshes leaves a connection to clients.
+    refreshes: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct EndpointState {
+    description: ArcSwapOption<Description>,
+    health: Mutex<Health>,
+    /// When its schedule loads it next.
+    due: Mutex<Option<Instant>>,
+}
+
+/// An entry, and how it was found.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// What to answer with.
+    pub entry: Arc<Entry>,
+    /// How it was found.
+    pub status: CacheStatus,
+}
+
+/// Why there is nothing to serve.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The load failed.
+    #[error(transparent)]
+    Load(Arc<LoadError>),
+    /// The load went on for longer than the endpoint's `timeout`.
+    #[error("the load took longer than {0:?}")]
+    TooSlow(Duration),
+    /// Clients cause more loads than `max_loads_per_second` allows.
+    #[error("too many loads")]
+    TooManyLoads {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// `on_miss = "refuse"`, and nothing is loaded.
+    #[error("nothing is loaded")]
+    NotLoaded,
+}
+
+/// Who wants a load.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// A client that waits for it.
+    Client,
+    /// Nobody waits.
+    Background(Trigger),
+}
+
+/// What asking for a load led to.
+enum Start {
+    /// This one began.
+    Began(Flight),
+    /// One was running.
+    Joined(Flight),
+    /// One had just ended.
+    Loaded(Arc<Entry>),
+}
+
+impl ReadThrough {
+    /// Reads `repository` through `cache`.
+    pub fn new(plan: Arc<Plan>, repository: Repository, cache: Cache, observer: Observer) -> Self {
+        let connections = plan.repository().max_connections;
+        let shared = Shared {
+            endpoints: plan.endpoints().iter().map(|_| EndpointState::default()).collect(),
+            flights: Flights::default(),
+            budget: Budget::new(plan.repository().max_loads_per_second),
+            loads: Semaphore::new(connections),
+            refreshes: Semaphore::new(connections.saturating_sub(1).max(1)),
+            plan,
+            repository,
+            cache,
+            observer,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What Postgres said of the endpoint's statement, once it has.
+    pub fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
+        self.state(endpoint).description.load_full()
+    }
+
+    /// Has Postgres describe the endpoint's statement, for the first time or again.
+    ///
+    /// # Errors
+    /// As [`Repository::describe`].
+    pub async fn describe(&self, endpoint: EndpointId) -> Result<Arc<Description>, RepositoryError> {
+        let description = Arc::new(self.shared.repository.describe(self.endpoint(endpoint)).await?);
+        self.state(endpoint).description.store(Some(Arc::clone(&description)));
+        Ok(description)
+    }
+
+    /// Endpoints that can not answer yet: not described, or resident and not loaded.
+    pub fn cold(&self) -> impl Iterator<Item = &Endpoint> {
+        self.shared.plan.endpoints().iter().filter(|endpoint| {
+            let resident = Key::new(endpoint.id, Arguments::default());
+            self.state(endpoint.id).description.load().is_none()
+                || endpoint.is_resident() && self.shared.cache.get(&resident).is_none()
+        })
+    }
+
+    /// Answers a request: from the cache if an entry may be served, else by one load, which goes on
+    /// whether or not the request waits for its end.
+    ///
+    /// # Errors
+    /// [`ReadError`] when there is nothing that may be served.
+    pub async fn get(&self, endpoint: EndpointId, arguments: Arguments) -> Result<Served, ReadError> {
+        let key = Key::new(endpoint, arguments);
+        let Some(entry) = self.shared.cache.get(&key) else { return self.wait_for_load(&key).await };
+        match entry.freshness(Instant::now()) {
+            Freshness::Fresh => Ok(Served { entry, status: CacheStatus::Hit }),
+            Freshness::Stale => {
+                self.reload(&key);
+                Ok(Served { entry, status: CacheStatus::Stale })
+            }
+            // While loads are known to fail, nobody waits to hear it again.
+            Freshness::StaleIfError if self.is_failing(endpoint) => {
+                self.reload(&key);
+                Ok(Served { entry, status: CacheStatus::Stale })
+            }
+            Freshness::StaleIfError => match self.wait_for_load(&key).await {
+                Err(_) if entry.freshness(Instant::now()) != Freshness::Expired => {
+                    Ok(Served { entry, status: CacheStatus::Stale })
+                }
+                loaded => loaded,
+            },
+            Freshness::Expired => self.wait_for_load(&key).await,
+        }
+    }
+
+    /// Loads a resident entry again, unless a load of it is running.
+    pub async fn refresh(&self, endpoint: EndpointId, trigger: Trigger) -> RefreshOutcome {
+        let key = Key::new(endpoint, Arguments::default());
+        let before = self.shared.cache.get(&key);
+        match self.start(&key, Cause::Background(trigger)) {
+            Ok(Start::Began(flight)) => match flight.landed().await {
+                Ok(entry) => outcome(before.as_deref(), &entry),
+                Err(_) => RefreshOutcome::Failed,
+            },
+            Ok(Start::Joined(_) | Start::Loaded(_)) | Err(_) => {
+                let outcome = RefreshOutcome::Skipped;
+                self.emit_refresh(endpoint, trigger, outcome, Duration::ZERO);
+                outcome
+            }
+        }
+    }
+
+    /// Says when the endpoint's schedule loads it next: entries loaded before then are fresh until
+    /// that load must have ended.
+    pub fn set_due(&self, endpoint: EndpointId, due: Instant) {
+        *self.state(endpoint).due.lock().expect(UNPOISONED) = Some(due);
+    }
+
+    /// How long a failing endpoint should be left alone; zero when it does not fail.
+    pub fn retry_in(&self, endpoint: EndpointId) -> Duration {
+        let now = Instant::now();
+        let own = self.state(endpoint).health.lock().expect(UNPOISONED).retry_in(now);
+        own.max(self.shared.repository.retry_in())
+    }
+
+    /// Keeps the cache within its bounds while nobody uses it.
+    pub fn maintain(&self) {
+        self.shared.cache.maintain();
+    }
+
+    /// Tells the observers how much is held, and how many connections there are.
+    pub fn measure(&self) {
+        self.shared.cache.measure();
+        self.shared.repository.measure();
+    }
+
+    async fn wait_for_load(&self, key: &Key) -> Result<Served, ReadError> {
+        let endpoint = self.endpoint(key.endpoint());
+        if endpoint.on_miss == OnMiss::Refuse {
+            return Err(ReadError::NotLoaded);
+        }
+        let (flight, status) = match self.start(key, Cause::Client)? {
+            Start::Began(flight) => (flight, CacheStatus::Miss),
+            Start::Joined(flight) => (flight, CacheStatus::Coalesced),
+            Start::Loaded(entry) => return Ok(Served { entry, status: CacheStatus::Hit }),
+        };
+        match tokio::time::timeout(endpoint.timeout, flight.landed()).await {
+            Ok(Ok(entry)) => Ok(Served { entry, status }),
+            Ok(Err(error)) => Err(ReadError::Load(error)),
+            Err(_) => Err(ReadError::TooSlow(endpoint.timeout)),
+        }
+    }
+
+    /// Loads a stale entry again in the background, if that is worth a try now.
+    fn reload(&self, key: &Key) {
+        if self.retry_in(key.endpoint()).is_zero() {
+            // Running already, or over the budget: the entry at hand is served meanwhile.
+            let _ = self.start(key, Cause::Background(Trigger::Stale));
+        }
+    }
+
+    fn is_failing(&self, endpoint: EndpointId) -> bool {
+        self.state(endpoint).health.lock().expect(UNPOISONED).is_failing()
+            || !self.shared.repository.retry_in().is_zero()
+    }
+
+    /// Begins a load of the key in a task of its own, unless one is running.
+    fn start(&self, key: &Key, cause: Cause) -> Result<Start, ReadError> {
+        let admit = || match cause {
+            Cause::Background(Trigger::Schedule | Trigger::Warm) => Ok(None),
+            Cause::Client | Cause::Background(Trigger::Stale) => {
+                // A load that ended since the caller looked has left its entry here.
+                let entry = self.shared.cache.get(key);
+                if let Some(entry) = entry.filter(|e| e.freshness(Instant::now()) == Freshness::Fresh) {
+                    return Ok(Some(entry));
+                }
+                let taken = self.shared.budget.take();
+                taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after }).map(|()| None)
+            }
+        };
+        let begin = |landing| drop(tokio::spawn(self.clone().run(key.clone(), cause, landing)));
+        self.shared.flights.join_or_begin(key, admit, begin)
+    }
+
+    /// A load from its beginning to the moment everyone knows.
+    async fn run(self, key: Key, cause: Cause, landing: Landing) {
+        let began = Instant::now();
+        let previous = self.shared.cache.get(&key);
+        let loaded = self.load(&key, cause, previous.as_deref()).await;
+        let outcome = match &loaded {
+            Ok(entry) => {
+                self.shared.cache.put(&key, Arc::clone(entry));
+                self.succeeded(key.endpoint());
+                outcome(previous.as_deref(), entry)
+            }
+            Err(error) => {
+                self.failed(key.endpoint(), error);
+                RefreshOutcome::Failed
+            }
+        };
+        if let Cause::Background(trigger) = cause {
+            self.emit_refresh(key.endpoint(), trigger, outcome, began.elapsed());
+        }
+        landing.land(loaded.map_err(Arc::new));
+    }
+
+    fn succeeded(&self, endpoint: EndpointId) {
+        let news = self.state(endpoint).health.lock().expect(UNPOISONED).succeeded();
+        if news {
+            self.shared.observer.emit(&Event::LoadsRecovered { endpoint });
+        }
+    }
+
+    fn failed(&self, endpoint: EndpointId, error: &LoadError) {
+        let fault = error.fault();
+        let now = Instant::now();
+        let news = self.state(endpoint).health.lock().expect(UNPOISONED).failed(error, now);
+        if news {
+            let cause = error.to_string();
+            self.shared.observer.emit(&Event::LoadsFailing { endpoint, fault, cause });
+        }
+    }
+
+    fn emit_refresh(
+        &self,
+        endpoint: EndpointId,
+        trigger: Trigger,
+        outcome: RefreshOutcome,
+        elapsed: Duration,
+    ) {
+        let at = SystemTime::now();
+        let event = Event::RefreshFinished { endpoint, trigger, outcome, elapsed, at };
+        self.shared.observer.emit(&event);
+    }
+
+    fn endpoint(&self, id: EndpointId) -> &Endpoint {
+        self.shared.plan.endpoint(id)
+    }
+
+    fn state(&self, id: EndpointId) -> &EndpointState {
+        &self.shared.endpoints[id.index()]
+    }
+}
+
+/// Why these locks are never poisoned.
+const UNPOISONED: &str = "nothing panics while it holds the lock";
+
+fn outcome(previous: Option<&Entry>, loaded: &Entry) -> RefreshOutcome {
+    match previous {
+        Some(previous) if previous.answer() == loaded.answer() => RefreshOutcome::Unchanged,
+        _ => RefreshOutcome::Changed,
+    }
+}

@@ -26,6 +26,13 @@ pub struct Lifetime {
     pub stale_if_error: Duration,
 }
 
+impl Lifetime {
+    /// The age beyond which nothing may serve the entry.
+    pub fn limit(&self) -> Duration {
+        self.fresh.max(self.stale_while_revalidate).max(self.stale_if_error)
+    }
+}
+
 impl FreshnessPolicy {
     /// The limits of an entry whose query begins now, `until_refresh` before the endpoint's next
     /// scheduled refresh, which may take `timeout`.

@@ -1,7 +1,7 @@
 //! Arguments as Postgres's parameters: bound as text under the described type, so that Postgres's
 //! own input functions read them, and never spliced.
 
-use tokio_postgres::types::private::BytesMut;
+use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 use super::RepositoryError;

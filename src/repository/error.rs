@@ -49,10 +49,10 @@ pub enum RepositoryError {
         refusal: Refusal,
     },
     /// The statement is sound, but can not be served as declared.
-    #[error("{reason}")]
+    #[error("{}", mistakes.join("; "))]
     Unusable {
-        /// What is wrong, and the way out.
-        reason: String,
+        /// What is wrong, and the way out; at least one.
+        mistakes: Vec<String>,
     },
     /// The statement's result has other columns than when it was described.
     #[error("the statement's columns changed since it was described")]

@@ -1,0 +1,89 @@
+//! One load per key at a time. A load belongs to no client: it runs in a task of its own, and whoever
+//! wants its result waits for it to land.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+
+use super::{LoadError, ReadError, Start, UNPOISONED};
+use crate::cache::{Entry, Key};
+
+/// What a load led to; shared by everyone who waited.
+pub type Landed = Result<Arc<Entry>, Arc<LoadError>>;
+
+/// The loads that are running.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flights {
+    running: Arc<Mutex<HashMap<Key, Flight>>>,
+}
+
+impl Flights {
+    /// Joins the running load of `key`; else begins one, if `admit` neither refuses nor finds that
+    /// an entry has come meanwhile. Of any number of callers at once, one begins.
+    pub(super) fn join_or_begin(
+        &self,
+        key: &Key,
+        admit: impl FnOnce() -> Result<Option<Arc<Entry>>, ReadError>,
+        begin: impl FnOnce(Landing),
+    ) -> Result<Start, ReadError> {
+        let mut running = self.running.lock().expect(UNPOISONED);
+        if let Some(flight) = running.get(key) {
+            return Ok(Start::Joined(flight.clone()));
+        }
+        if let Some(entry) = admit()? {
+            return Ok(Start::Loaded(entry));
+        }
+        let (sender, receiver) = watch::channel(None);
+        let flight = Flight { receiver };
+        running.insert(key.clone(), flight.clone());
+        drop(running);
+        begin(Landing { key: key.clone(), flights: self.clone(), sender });
+        Ok(Start::Began(flight))
+    }
+}
+
+/// A running load, seen by those who wait.
+#[derive(Debug, Clone)]
+pub(super) struct Flight {
+    receiver: watch::Receiver<Option<Landed>>,
+}
+
+impl Flight {
+    /// Waits for its end.
+    pub(super) async fn landed(mut self) -> Landed {
+        match self.receiver.wait_for(Option::is_some).await {
+            Ok(landed) => landed.clone().expect("waited until there is one"),
+            Err(_) => Err(Arc::new(LoadError::Lost)),
+        }
+    }
+}
+
+/// The duty to end a load: held by its task, kept even when the task panics.
+#[derive(Debug)]
+pub(super) struct Landing {
+    key: Key,
+    flights: Flights,
+    sender: watch::Sender<Option<Landed>>,
+}
+
+impl Landing {
+    /// Tells everyone. By now a new entry is in the cache, so whoever comes next finds it there.
+    pub(super) fn land(self, landed: Landed) {
+        self.take_out();
+        self.sender.send_replace(Some(landed));
+    }
+
+    fn take_out(&self) {
+        self.flights.running.lock().expect(UNPOISONED).remove(&self.key);
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        // After `land` the key may be running again, on behalf of another landing.
+        if self.sender.borrow().is_none() {
+            self.take_out();
+        }
+    }
+}

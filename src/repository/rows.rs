@@ -1,0 +1,233 @@
+//! A running query: its rows, its limits, and the session it runs in, which is given back only when
+//! the query has ended. Abandoned before that, the query is cancelled on the server and the session
+//! closed: the next user of it would wait for rows nobody reads.
+
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{ClientWrapper, Object};
+use futures_util::StreamExt;
+use tokio::time::Instant;
+use tokio_postgres::RowStream;
+use tokio_postgres::types::{FromSql, Type};
+
+use super::tls::Connector;
+use super::{Column, Description, RepositoryError, bind};
+use crate::observe::{Event, Observer, QueryOutcome};
+use crate::plan::EndpointId;
+
+/// How long cancelling may take; the server's own `statement_timeout` ends the query in any case.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A session on loan.
+pub(super) struct Lease {
+    session: Option<Object>,
+    tls: Connector,
+    finished: bool,
+}
+
+impl Lease {
+    pub(super) fn new(session: Object, tls: Connector) -> Self {
+        Self { session: Some(session), tls, finished: false }
+    }
+
+    /// Says that nothing runs in the session any more, so that it goes back to the pool.
+    pub(super) fn finish(&mut self) {
+        self.finished = true;
+    }
+}
+
+impl Deref for Lease {
+    type Target = ClientWrapper;
+
+    fn deref(&self) -> &ClientWrapper {
+        self.session.as_ref().expect("a session is taken only on drop")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        if self.finished {
+            return;
+        }
+        let client = Object::take(session);
+        if client.is_closed() {
+            return;
+        }
+        // Without a runtime the process is ending, and the server notices the closed socket.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (cancel, tls) = (client.cancel_token(), self.tls.clone());
+            runtime.spawn(async move {
+                let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, cancel.cancel_query(tls));
+                // Best effort: a cancel that fails leaves the query to `statement_timeout`.
+                let _ = cancelled.await;
+            });
+        }
+    }
+}
+
+/// What a query may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub deadline: Instant,
+    /// What the deadline was made from, for the message.
+    pub timeout: Duration,
+    pub max_rows: u64,
+}
+
+/// Says once how the query ended.
+pub(super) struct Tally {
+    endpoint: EndpointId,
+    observer: Observer,
+    began: Instant,
+    told: bool,
+}
+
+impl Tally {
+    pub(super) fn new(endpoint: EndpointId, observer: Observer, began: Instant) -> Self {
+        Self { endpoint, observer, began, told: false }
+    }
+
+    fn tell(&mut self, outcome: QueryOutcome) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        self.observer.emit(&Event::QueryFinished {
+            endpoint: self.endpoint,
+            outcome,
+            elapsed: self.began.elapsed(),
+        });
+    }
+}
+
+impl Drop for Tally {
+    /// A reader stops early for one reason: what it makes of the rows has passed its limit.
+    fn drop(&mut self) {
+        self.tell(QueryOutcome::TooLarge);
+    }
+}
+
+/// The rows of a running query, in order.
+pub struct Rows {
+    stream: Pin<Box<RowStream>>,
+    lease: Lease,
+    description: Arc<Description>,
+    limits: Limits,
+    tally: Tally,
+    read: u64,
+}
+
+impl Rows {
+    pub(super) fn new(
+        lease: Lease,
+        stream: RowStream,
+        description: Arc<Description>,
+        limits: Limits,
+        tally: Tally,
+    ) -> Self {
+        Self { stream: Box::pin(stream), lease, description, limits, tally, read: 0 }
+    }
+
+    /// What each row holds.
+    pub fn columns(&self) -> &Arc<[Column]> {
+        &self.description.columns
+    }
+
+    /// The next row; `None` when there are no more.
+    ///
+    /// # Errors
+    /// [`RepositoryError::TimedOut`] and [`RepositoryError::TooManyRows`] when a limit is passed, or
+    /// what Postgres says.
+    pub async fn next(&mut self) -> Result<Option<Row>, RepositoryError> {
+        let next = match tokio::time::timeout_at(self.limits.deadline, self.stream.next()).await {
+            Err(_) => Some(Err(self.timed_out())),
+            Ok(Some(Err(error))) => Some(Err(self.refusal(error))),
+            Ok(Some(Ok(_))) if self.read == self.limits.max_rows => {
+                Some(Err(RepositoryError::TooManyRows { max_rows: self.limits.max_rows }))
+            }
+            Ok(Some(Ok(row))) => Some(Ok(Row(row))),
+            Ok(None) => None,
+        };
+        match next {
+            Some(Ok(row)) => {
+                self.read += 1;
+                Ok(Some(row))
+            }
+            Some(Err(error)) => {
+                if let Some(outcome) = error.query_outcome() {
+                    self.tally.tell(outcome);
+                }
+                Err(error)
+            }
+            None => {
+                self.lease.finish();
+                self.tally.tell(QueryOutcome::Ok);
+                Ok(None)
+            }
+        }
+    }
+
+    fn timed_out(&self) -> RepositoryError {
+        RepositoryError::TimedOut { after: self.limits.timeout }
+    }
+
+    /// Postgres has ended the query, so the session is free again.
+    fn refusal(&mut self, error: tokio_postgres::Error) -> RepositoryError {
+        self.lease.finish();
+        let error = if self.read == 0 { bind::refusal(error) } else { error.into() };
+        match error {
+            RepositoryError::TimedOut { .. } => self.timed_out(),
+            RepositoryError::Refused { .. } if error.is_outdated() => {
+                self.description.forget_on(&self.lease);
+                RepositoryError::Outdated
+            }
+            RepositoryError::Settings { .. }
+            | RepositoryError::Unavailable { .. }
+            | RepositoryError::TooManyRows { .. }
+            | RepositoryError::Refused { .. }
+            | RepositoryError::ArgumentRefused { .. }
+            | RepositoryError::Unusable { .. }
+            | RepositoryError::Outdated => error,
+        }
+    }
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows").field("read", &self.read).finish_non_exhaustive()
+    }
+}
+
+/// One row.
+#[derive(Debug)]
+pub struct Row(tokio_postgres::Row);
+
+impl Row {
+    /// Its values as Postgres sent them, in the order of [`Rows::columns`]; `None` is NULL.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
+        (0..self.0.len()).map(|at| self.0.get::<_, Raw<'_>>(at).0)
+    }
+}
+
+/// A value of any type, unread.
+struct Raw<'a>(Option<&'a [u8]>);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(
+        _: &Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(Some(raw)))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(None))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
