@@ -1,1 +1,70 @@
-//! http
+//! The wire: routes on one page, answers with their validators and freshness, problems. Knows what an
+//! entry is and nothing of how it was made.
+//!
+//! | part          | does                                                     |
+//! |---------------|----------------------------------------------------------|
+//! | `server`      | connections: accept, limits, drain                       |
+//! | `head`        | what an answer may depend on of a request                |
+//! | `routes`      | every route, as Warp filters                             |
+//! | `endpoint`    | a declared endpoint's answer                             |
+//! | `decode`      | percent-encoded text, strictly                           |
+//! | `conditional` | `If-None-Match`                                          |
+//! | `freshness`   | `Cache-Control`, `Age`, `Cache-Status`                   |
+//! | `pages`       | metrics and health                                       |
+//! | `problem`     | the one mapping of errors to statuses and codes          |
+
+pub mod problem;
+pub mod server;
+
+mod conditional;
+mod decode;
+mod endpoint;
+mod freshness;
+mod head;
+mod pages;
+mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use warp::http;
+
+use crate::metrics::Metrics;
+use crate::observe::{CacheStatus, Observer, Readiness};
+use crate::plan::{EndpointId, Plan};
+use crate::read_through::ReadThrough;
+
+/// What the routes need.
+#[derive(Debug)]
+pub struct Site {
+    /// The declared endpoints and their paths.
+    pub plan: Arc<Plan>,
+    /// Where answers come from.
+    pub read_through: ReadThrough,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// Who hears of served requests.
+    pub observer: Observer,
+    /// What `/readyz` says.
+    pub readiness: watch::Receiver<Readiness>,
+}
+
+/// A response of finished bytes.
+type Response = http::Response<Bytes>;
+
+/// A response, and what is worth knowing of it.
+struct Reply {
+    response: Response,
+    endpoint: Option<EndpointId>,
+    cache: CacheStatus,
+    age: Option<Duration>,
+}
+
+impl Reply {
+    /// A response that owes nothing to the cache.
+    fn plain(response: impl Into<Response>, endpoint: Option<EndpointId>) -> Self {
+        Self { response: response.into(), endpoint, cache: CacheStatus::None, age: None }
+    }
+}

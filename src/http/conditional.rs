@@ -1,0 +1,63 @@
+//! `If-None-Match`: RFC 9110, 13.1.2.
+
+use warp::http::HeaderValue;
+
+/// Whether the client has the representation with this entity tag already. Comparison is weak; what
+/// is not a list of entity tags matches nothing, so the client gets the whole answer.
+pub(super) fn matches(fields: &[HeaderValue], etag: &str) -> bool {
+    fields.iter().any(|field| match field.as_bytes().trim_ascii() {
+        b"*" => true,
+        list => list_contains(list, etag.as_bytes()),
+    })
+}
+
+/// Walks `W/"a", "b"`: a tag may hold commas, so it is read to its closing quote.
+fn list_contains(mut list: &[u8], etag: &[u8]) -> bool {
+    loop {
+        list = list.trim_ascii_start();
+        let tag = list.strip_prefix(b"W/").unwrap_or(list);
+        let Some(opaque) = tag.strip_prefix(b"\"") else { return false };
+        let Some(end) = opaque.iter().position(|byte| *byte == b'"') else { return false };
+        if &tag[..end + 2] == etag {
+            return true;
+        }
+        match opaque[end + 1..].trim_ascii_start().strip_prefix(b",") {
+            Some(rest) => list = rest,
+            None => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(field: &'static str, expect: bool) {
+        assert_eq!(matches(&[HeaderValue::from_static(field)], "\"a\""), expect, "{field}");
+    }
+
+    #[test]
+    fn a_list_is_searched_by_weak_comparison() {
+        check(r#""a""#, true);
+        check(r#"W/"a""#, true);
+        check(r#""b", W/"a""#, true);
+        check(r#""b,c" , "a""#, true);
+        check("*", true);
+        check(r#""b""#, false);
+        check(r#""aa""#, false);
+        assert!(!matches(&[], "\"a\""));
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        let lines = [HeaderValue::from_static("\"b\""), HeaderValue::from_static("\"a\"")];
+        assert!(matches(&lines, "\"a\""));
+    }
+
+    #[test]
+    fn a_malformed_field_matches_nothing() {
+        for field in ["", "a", "\"a", "w/\"a\"", "\"b\" \"a\"", ",", "W/", "\"b\",", "W/*"] {
+            check(field, false);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The server's own pages: metrics and health. None may be stored.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use warp::http::{HeaderValue, StatusCode};
+
+use super::{Response, Site};
+use crate::metrics;
+use crate::observe::Readiness;
+
+/// The most endpoints `/readyz` names.
+const NAMED_MAX: usize = 10;
+
+/// `/metrics`: what Prometheus scrapes.
+pub(super) async fn metrics(site: Arc<Site>) -> Response {
+    site.read_through.measure();
+    let metrics = Arc::clone(&site.metrics);
+    // A scrape of many endpoints is megabytes of text: not on a thread that serves hits.
+    match tokio::task::spawn_blocking(move || metrics.render()).await {
+        Ok(text) => page(StatusCode::OK, metrics::CONTENT_TYPE, text.into()),
+        Err(_) => super::problem::Problem::Internal.into(),
+    }
+}
+
+/// `/healthz`: the process lives.
+#[expect(clippy::unused_async, reason = "a page is made by an async function")]
+pub(super) async fn healthz(_: Arc<Site>) -> Response {
+    text(StatusCode::OK, "ok\n".to_owned())
+}
+
+/// `/readyz`: whether to send traffic here, and if not, what it waits for.
+#[expect(clippy::unused_async, reason = "a page is made by an async function")]
+pub(super) async fn readyz(site: Arc<Site>) -> Response {
+    let readiness = *site.readiness.borrow();
+    match readiness {
+        Readiness::Ready => text(StatusCode::OK, "ready\n".to_owned()),
+        Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned()),
+        Readiness::Warming => text(StatusCode::SERVICE_UNAVAILABLE, missing(&site)),
+    }
+}
+
+fn missing(site: &Site) -> String {
+    let cold: Vec<&str> = site.read_through.cold().map(|e| e.path.as_str()).collect();
+    let named = &cold[..cold.len().min(NAMED_MAX)];
+    let more = match cold.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("warming: waiting for {}{more}\n", named.join(", "))
+}
+
+fn text(status: StatusCode, text: String) -> Response {
+    page(status, "text/plain; charset=utf-8", text.into())
+}
+
+fn page(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

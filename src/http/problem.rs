@@ -1,0 +1,247 @@
+//! What a client is told when there is no answer, after RFC 9457, and the one mapping of errors to
+//! it. Nothing of a statement, a host or a credential is in these texts.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use warp::http::{HeaderValue, StatusCode};
+
+use super::Response;
+use super::decode::DecodeError;
+use crate::encode::EncodeError;
+use crate::plan::ArgumentError;
+use crate::read_through::{LoadError, ReadError};
+use crate::repository::RepositoryError;
+
+/// What every endpoint and page allows.
+pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+
+/// Why there is no answer. Codes are stable: 1xx the request, 3xx the repository, 4xx capacity, 5xx
+/// Larder itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// No endpoint has this path.
+    NotFound,
+    /// The path has no such method.
+    MethodNotAllowed,
+    /// An argument is not what its parameter takes.
+    InvalidArgument(String),
+    /// A required parameter is not there.
+    MissingParameter(String),
+    /// Nobody declared this parameter.
+    UnknownParameter(String),
+    /// A parameter is there twice.
+    RepeatedParameter(String),
+    /// The path or query is not percent-encoded UTF-8.
+    MalformedEncoding(&'static str),
+    /// The shape is one row, and there is none.
+    NoRow,
+    /// Postgres can not read an argument as its parameter's type.
+    ArgumentRefused,
+    /// The request has no path.
+    NoPath,
+    /// Postgres can not be reached.
+    Unavailable(Duration),
+    /// The query takes longer than the endpoint allows.
+    TooSlow,
+    /// Postgres refuses the query.
+    Refused,
+    /// The answer passes a limit of the endpoint.
+    TooLarge,
+    /// The shape is one row, and there are more.
+    MoreThanOneRow,
+    /// Clients cause too many loads.
+    TooManyLoads(Duration),
+    /// Nothing is loaded, and requests do not load.
+    NotLoaded(Duration),
+    /// The endpoint is not described yet.
+    Warming(Duration),
+    /// A defect of Larder.
+    Internal,
+}
+
+impl Problem {
+    /// One of each, in the order of their codes: what the documentation lists.
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::NotFound,
+            Self::MethodNotAllowed,
+            Self::InvalidArgument(String::new()),
+            Self::MissingParameter(String::new()),
+            Self::UnknownParameter(String::new()),
+            Self::RepeatedParameter(String::new()),
+            Self::MalformedEncoding(""),
+            Self::NoRow,
+            Self::ArgumentRefused,
+            Self::NoPath,
+            Self::Unavailable(Duration::ZERO),
+            Self::TooSlow,
+            Self::Refused,
+            Self::TooLarge,
+            Self::MoreThanOneRow,
+            Self::TooManyLoads(Duration::ZERO),
+            Self::NotLoaded(Duration::ZERO),
+            Self::Warming(Duration::ZERO),
+            Self::Internal,
+        ]
+    }
+
+    /// The stable code and the status.
+    pub fn code(&self) -> (&'static str, StatusCode) {
+        match self {
+            Self::NotFound => ("LRD-101", StatusCode::NOT_FOUND),
+            Self::MethodNotAllowed => ("LRD-102", StatusCode::METHOD_NOT_ALLOWED),
+            Self::InvalidArgument(_) => ("LRD-103", StatusCode::BAD_REQUEST),
+            Self::MissingParameter(_) => ("LRD-104", StatusCode::BAD_REQUEST),
+            Self::UnknownParameter(_) => ("LRD-105", StatusCode::BAD_REQUEST),
+            Self::RepeatedParameter(_) => ("LRD-106", StatusCode::BAD_REQUEST),
+            Self::MalformedEncoding(_) => ("LRD-107", StatusCode::BAD_REQUEST),
+            Self::NoRow => ("LRD-108", StatusCode::NOT_FOUND),
+            Self::ArgumentRefused => ("LRD-109", StatusCode::BAD_REQUEST),
+            Self::NoPath => ("LRD-110", StatusCode::BAD_REQUEST),
+            Self::Unavailable(_) => ("LRD-301", StatusCode::SERVICE_UNAVAILABLE),
+            Self::TooSlow => ("LRD-302", StatusCode::GATEWAY_TIMEOUT),
+            Self::Refused => ("LRD-303", StatusCode::BAD_GATEWAY),
+            Self::TooLarge => ("LRD-304", StatusCode::BAD_GATEWAY),
+            Self::MoreThanOneRow => ("LRD-305", StatusCode::BAD_GATEWAY),
+            Self::TooManyLoads(_) => ("LRD-401", StatusCode::SERVICE_UNAVAILABLE),
+            Self::NotLoaded(_) => ("LRD-402", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Warming(_) => ("LRD-403", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Internal => ("LRD-501", StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// One sentence for whoever reads the answer.
+    fn detail(&self) -> &str {
+        match self {
+            Self::NotFound => "There is no endpoint at this path.",
+            Self::MethodNotAllowed => "This path answers GET, HEAD and OPTIONS.",
+            Self::InvalidArgument(detail)
+            | Self::MissingParameter(detail)
+            | Self::UnknownParameter(detail)
+            | Self::RepeatedParameter(detail) => detail,
+            Self::MalformedEncoding(detail) => detail,
+            Self::NoRow => "There is no such row.",
+            Self::ArgumentRefused => "An argument is not a value of its parameter's type.",
+            Self::NoPath => "The request's target has no path.",
+            Self::Unavailable(_) => "The database can not be reached at the moment.",
+            Self::TooSlow => "The database did not answer in time.",
+            Self::Refused => "The database refused the query of this endpoint.",
+            Self::TooLarge => "The answer is larger than this endpoint allows.",
+            Self::MoreThanOneRow => "The query of this endpoint returned more than its one row.",
+            Self::TooManyLoads(_) => "Too many answers have to be loaded at the moment.",
+            Self::NotLoaded(_) => "This answer is not loaded yet.",
+            Self::Warming(_) => "This endpoint is not ready yet.",
+            Self::Internal => "Something went wrong inside the server.",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(wait)
+            | Self::TooManyLoads(wait)
+            | Self::NotLoaded(wait)
+            | Self::Warming(wait) => Some(*wait),
+            Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::InvalidArgument(_)
+            | Self::MissingParameter(_)
+            | Self::UnknownParameter(_)
+            | Self::RepeatedParameter(_)
+            | Self::MalformedEncoding(_)
+            | Self::NoRow
+            | Self::ArgumentRefused
+            | Self::NoPath
+            | Self::TooSlow
+            | Self::Refused
+            | Self::TooLarge
+            | Self::MoreThanOneRow
+            | Self::Internal => None,
+        }
+    }
+
+    /// Of a read that found nothing to serve; `retry_in` is when loading is tried again.
+    pub fn from_read(error: &ReadError, retry_in: Duration) -> Self {
+        match error {
+            ReadError::Load(error) => Self::from_load(error, retry_in),
+            ReadError::TooSlow(_) => Self::TooSlow,
+            ReadError::TooManyLoads { retry_after } => Self::TooManyLoads(*retry_after),
+            ReadError::NotLoaded => Self::NotLoaded(retry_in),
+        }
+    }
+
+    fn from_load(error: &LoadError, retry_in: Duration) -> Self {
+        match error {
+            LoadError::Repository(error) => match error {
+                RepositoryError::Unavailable { .. } | RepositoryError::Settings { .. } => {
+                    Self::Unavailable(retry_in)
+                }
+                RepositoryError::TimedOut { .. } => Self::TooSlow,
+                RepositoryError::TooManyRows { .. } => Self::TooLarge,
+                RepositoryError::ArgumentRefused { .. } => Self::ArgumentRefused,
+                RepositoryError::Refused { .. }
+                | RepositoryError::Unusable { .. }
+                | RepositoryError::Outdated => Self::Refused,
+            },
+            LoadError::Encode(error) => match error {
+                EncodeError::TooLarge { .. } => Self::TooLarge,
+                EncodeError::MoreThanOneRow => Self::MoreThanOneRow,
+                EncodeError::Malformed { .. } => Self::Internal,
+            },
+            LoadError::Lost => Self::Internal,
+        }
+    }
+}
+
+impl From<ArgumentError> for Problem {
+    fn from(error: ArgumentError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ArgumentError::Invalid { .. } => Self::InvalidArgument(detail),
+            ArgumentError::Missing { .. } => Self::MissingParameter(detail),
+            ArgumentError::Unknown { .. } => Self::UnknownParameter(detail),
+            ArgumentError::Repeated { .. } => Self::RepeatedParameter(detail),
+        }
+    }
+}
+
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::BrokenEscape => {
+                Self::MalformedEncoding("A `%` in the path or query is not followed by two hexadecimal digits.")
+            }
+            DecodeError::NotUtf8 => Self::MalformedEncoding("The path or query is not UTF-8."),
+        }
+    }
+}
+
+impl From<Problem> for Response {
+    fn from(problem: Problem) -> Self {
+        let (code, status) = problem.code();
+        let document = json!({
+            // RFC 9457, 4.2.1: no more than the status says; `code` says which.
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or_default(),
+            "status": status.as_u16(),
+            "detail": problem.detail(),
+            "code": code,
+        });
+        let mut response = Self::new(Bytes::from(document.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, ALLOWED);
+        }
+        if let Some(wait) = problem.retry_after() {
+            // Whole seconds, rounded up, so that whoever obeys does not come too early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}

@@ -1,0 +1,96 @@
+//! Every route. Declared endpoints are data, so they are one filter over the plan's routing table;
+//! they come first because they are what is polled.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use warp::{Filter, Rejection};
+
+use super::head::Head;
+use super::problem::Problem;
+use super::{Reply, Response, Site, endpoint, pages};
+use crate::observe::Event;
+
+/// All routes; a request none of them knows gets a 404.
+pub(super) fn routes(
+    site: Arc<Site>,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    declared(site.clone())
+        .or(page("metrics", site.clone(), pages::metrics))
+        .unify()
+        .or(page("healthz", site.clone(), pages::healthz))
+        .unify()
+        .or(page("readyz", site.clone(), pages::readyz))
+        .unify()
+        .or(unknown(site))
+        .unify()
+}
+
+/// The declared endpoints.
+fn declared(
+    site: Arc<Site>,
+) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static {
+    head().and_then(move |head: Arc<Head>| {
+        let site = site.clone();
+        async move {
+            let Some(routed) = site.plan.route(head.uri.path()) else {
+                return Err(warp::reject::not_found());
+            };
+            let reply = endpoint::answer(&site, &head, routed).await;
+            Ok(observed(&site, &head, reply))
+        }
+    })
+}
+
+/// One of the server's own pages.
+fn page<F>(
+    name: &'static str,
+    site: Arc<Site>,
+    make: impl Fn(Arc<Site>) -> F + Clone + Send + Sync + 'static,
+) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static
+where
+    F: Future<Output = Response> + Send,
+{
+    warp::path(name).and(warp::path::end()).and(head()).then(move |head: Arc<Head>| {
+        let (site, make) = (site.clone(), make.clone());
+        async move {
+            let response = if head.is_read() {
+                make(Arc::clone(&site)).await
+            } else {
+                Problem::MethodNotAllowed.into()
+            };
+            observed(&site, &head, Reply::plain(response, None))
+        }
+    })
+}
+
+/// Everything else.
+fn unknown(
+    site: Arc<Site>,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    optional_head().map(move |head: Option<Arc<Head>>| match head {
+        Some(head) => observed(&site, &head, Reply::plain(Problem::NotFound, None)),
+        None => Problem::Internal.into(),
+    })
+}
+
+/// The head of the request, which the server has put there.
+fn head() -> impl Filter<Extract = (Arc<Head>,), Error = Rejection> + Copy + Send + Sync + 'static {
+    warp::ext::get::<Arc<Head>>()
+}
+
+fn optional_head()
+-> impl Filter<Extract = (Option<Arc<Head>>,), Error = Infallible> + Copy + Send + Sync + 'static {
+    warp::ext::optional::<Arc<Head>>()
+}
+
+fn observed(site: &Site, head: &Head, reply: Reply) -> Response {
+    site.observer.emit(&Event::RequestServed {
+        endpoint: reply.endpoint,
+        cache: reply.cache,
+        code: reply.response.status().as_u16(),
+        elapsed: head.received.elapsed(),
+        age: reply.age,
+    });
+    reply.response
+}
