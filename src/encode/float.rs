@@ -8,8 +8,8 @@
 
 use super::value::integer;
 
-/// The digits of decimal exponent at which `float4` and `float8` turn to exponent notation: as many as
-/// each keeps for sure.
+/// The most digits before the point in plain notation, of `float4` and of `float8`: as many as each is
+/// sure to keep.
 const FLOAT4_WHOLE_DIGITS: i32 = 6;
 const FLOAT8_WHOLE_DIGITS: i32 = 15;
 
@@ -165,23 +165,26 @@ impl Decimal {
     fn is_exactly(self, other: u64, other_exponent: i32) -> bool {
         let twos = self.digits.trailing_zeros() as i32 + self.exponent;
         let other_twos = other.trailing_zeros() as i32 + other_exponent;
-        // 5^55 is the last power that fits; a factor beyond it is larger than any 64 bits beside it.
-        let fives = 5_u128.checked_pow(self.exponent.unsigned_abs());
+        if twos != other_twos {
+            return false;
+        }
         let odd = u128::from(self.digits >> self.digits.trailing_zeros());
         let other_odd = u128::from(other >> other.trailing_zeros());
-        let scaled = |value: u128| fives.and_then(|fives| value.checked_mul(fives));
-        twos == other_twos
-            && if self.exponent >= 0 {
-                scaled(odd) == Some(other_odd)
-            } else {
-                scaled(other_odd) == Some(odd)
-            }
+        // 5^55 is the last power that fits; a factor beyond it is larger than any 64 bits beside it.
+        let Some(fives) = 5_u128.checked_pow(self.exponent.unsigned_abs()) else {
+            return false;
+        };
+        if self.exponent >= 0 {
+            odd.checked_mul(fives) == Some(other_odd)
+        } else {
+            other_odd.checked_mul(fives) == Some(odd)
+        }
     }
 
     /// The shortest decimal strictly between the borders, the closest of its length, where `self` is
     /// the shortest between them and on one of them.
     ///
-    /// A few floats in a billion come here, so it prints and reads back instead of computing.
+    /// So few floats come here that it prints and reads back instead of computing.
     #[cold]
     fn away_from_border(
         self,
