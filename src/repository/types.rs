@@ -1,6 +1,8 @@
 //! The types Larder encodes itself, from the binary protocol. Everything else is left to Postgres:
 //! such a column is wrapped in `to_json`, so it arrives as JSON text.
 
+use tokio_postgres::types::{Kind, Type};
+
 /// How the bytes of a column are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueType {
@@ -44,6 +46,43 @@ pub enum ValueType {
     Interval,
     /// Dimensions, then elements.
     Array(Box<ValueType>),
+}
+
+impl ValueType {
+    /// The type of a built-in oid that Larder encodes itself, its arrays included; `None` leaves the
+    /// column to Postgres's `to_json`.
+    ///
+    /// Not for Larder are types whose text depends on the server's locale or has rules of its own
+    /// (`"char"`, `money`, `xml`, network addresses, bit strings, ranges, geometry, text search), and
+    /// whatever is not built in: enums, domains and composites.
+    pub fn from_oid(oid: u32) -> Option<Self> {
+        let built_in = Type::from_oid(oid)?;
+        if let Kind::Array(element) = built_in.kind() {
+            return Self::from_oid(element.oid()).map(|element| Self::Array(Box::new(element)));
+        }
+        Some(match built_in {
+            Type::BOOL => Self::Bool,
+            Type::INT2 => Self::Int2,
+            Type::INT4 => Self::Int4,
+            Type::INT8 => Self::Int8,
+            Type::OID => Self::Oid,
+            Type::FLOAT4 => Self::Float4,
+            Type::FLOAT8 => Self::Float8,
+            Type::NUMERIC => Self::Numeric,
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => Self::Text,
+            Type::JSON => Self::Json,
+            Type::JSONB => Self::Jsonb,
+            Type::UUID => Self::Uuid,
+            Type::BYTEA => Self::Bytea,
+            Type::DATE => Self::Date,
+            Type::TIME => Self::Time,
+            Type::TIMETZ => Self::TimeTz,
+            Type::TIMESTAMP => Self::Timestamp,
+            Type::TIMESTAMPTZ => Self::TimestampTz,
+            Type::INTERVAL => Self::Interval,
+            _ => return None,
+        })
+    }
 }
 
 /// A column of a statement's result.

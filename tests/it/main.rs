@@ -1,1 +1,3 @@
-fn main() {}
+//! Larder against a real Postgres.
+
+mod encode;
