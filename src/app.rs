@@ -1,1 +1,140 @@
-//! app
+//! The composition root: builds every part from a plan, runs them, and ends them in order.
+
+mod bring_up;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use bring_up::{Misfit, describe_all};
+
+use crate::cache::Cache;
+use crate::http::{self, Site};
+use crate::log;
+use crate::metrics::Metrics;
+use crate::observe::{Event, Observer, Readiness, Sink};
+use crate::plan::Plan;
+use crate::read_through::ReadThrough;
+use crate::refresh::HeartbeatError;
+use crate::repository::{Repository, RepositoryError};
+
+/// How often the cache is tidied when nobody uses it. moka does a bounded part of that work on its
+/// readers' threads otherwise.
+const MAINTAIN_EVERY: Duration = Duration::from_millis(250);
+
+/// Every part, wired and not yet running.
+#[derive(Debug)]
+pub struct App {
+    plan: Arc<Plan>,
+    read_through: ReadThrough,
+    metrics: Arc<Metrics>,
+    observer: Observer,
+}
+
+/// Why the server stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Postgres, or the declaration, refuses these endpoints.
+    #[error("{} endpoints can not be served", .0.len())]
+    Misfits(Vec<Misfit>),
+    /// The scheduler did not start.
+    #[error(transparent)]
+    Heartbeat(#[from] HeartbeatError),
+}
+
+impl App {
+    /// Wires the parts; connects to nothing yet. `sinks` hear every event beside the metrics and the
+    /// log.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Settings`] when the url or its certificate can not be used.
+    pub fn build(plan: Arc<Plan>, mut sinks: Vec<Sink>) -> Result<Self, RepositoryError> {
+        let metrics = Arc::new(Metrics::new(&plan));
+        let counted = Arc::clone(&metrics);
+        sinks.push(Box::new(move |event| counted.record(event)));
+        let logged = Arc::clone(&plan);
+        sinks.push(Box::new(move |event| log::record(&logged, event)));
+        let observer = Observer::new(sinks);
+        let repository = Repository::new(plan.repository(), observer.clone())?;
+        let cache = Cache::new(&plan, observer.clone());
+        let read_through =
+            ReadThrough::new(Arc::clone(&plan), repository, cache, observer.clone());
+        Ok(Self { plan, read_through, metrics, observer })
+    }
+
+    /// Serves on `listener` until `shutdown`, then drains. Says whether every running request could
+    /// end in time.
+    ///
+    /// Listens at once, and is ready when every statement is described and every resident entry
+    /// loaded; while Postgres is away it keeps trying.
+    ///
+    /// # Errors
+    /// [`RunError::Misfits`] as soon as Postgres refuses a statement at start.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<bool, RunError> {
+        let (readiness, ready) = watch::channel(Readiness::Warming);
+        let site = Site {
+            plan: Arc::clone(&self.plan),
+            read_through: self.read_through.clone(),
+            metrics: Arc::clone(&self.metrics),
+            observer: self.observer.clone(),
+            readiness: ready,
+        };
+        // Ends the background when this function ends, however it does.
+        let background = shutdown.child_token();
+        let _end = background.clone().drop_guard();
+        tokio::spawn(maintain(self.read_through.clone(), background.clone()));
+
+        let serving = http::server::serve(listener, self.plan.server(), site, shutdown.clone());
+        let supervising = self.supervise(&readiness, background, &shutdown);
+        tokio::pin!(serving, supervising);
+        tokio::select! {
+            clean = &mut serving => Ok(clean),
+            ended = &mut supervising => {
+                ended?;
+                Ok(serving.await)
+            }
+        }
+    }
+
+    /// Brings everything up and says when it is ready; ends when draining begins.
+    async fn supervise(
+        &self,
+        readiness: &watch::Sender<Readiness>,
+        background: CancellationToken,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RunError> {
+        self.announce(readiness, Readiness::Warming);
+        let up = bring_up::bring_up(&self.plan, &self.read_through, &background);
+        if let Some(up) = shutdown.run_until_cancelled(up).await {
+            up?;
+            self.announce(readiness, Readiness::Ready);
+            shutdown.cancelled().await;
+        }
+        self.announce(readiness, Readiness::Draining);
+        Ok(())
+    }
+
+    fn announce(&self, readiness: &watch::Sender<Readiness>, now: Readiness) {
+        readiness.send_replace(now);
+        self.observer.emit(&Event::ReadinessChanged { readiness: now });
+    }
+}
+
+async fn maintain(read_through: ReadThrough, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(MAINTAIN_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let tidy = async {
+        loop {
+            ticks.tick().await;
+            read_through.maintain();
+        }
+    };
+    shutdown.run_until_cancelled(tidy).await;
+}

@@ -216,17 +216,13 @@ impl Catalog {
         match type_.kind() {
             Kind::Enum(_) if !self.with_json_cast.contains(&type_.oid()) => Some(ValueType::Text),
             Kind::Domain(base) => self.value_type(base),
-            // Built-in vectors are arrays to tokio-postgres and not to `to_json`.
-            Kind::Array(element) if type_.oid() >= FIRST_NORMAL_OBJECT_ID => {
+            Kind::Array(element) => {
                 self.value_type(element).map(|element| ValueType::Array(Box::new(element)))
             }
             _ => None,
         }
     }
 }
-
-/// Types made by users and extensions begin here: `FirstNormalObjectId` in Postgres's transam.h.
-const FIRST_NORMAL_OBJECT_ID: u32 = 16_384;
 
 /// How a parameter's text can be checked before Postgres sees it.
 fn parameter_type(type_: &Type) -> ParameterType {
