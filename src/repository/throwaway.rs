@@ -270,7 +270,13 @@ impl Throwaway {
         let mut server = self.server.lock().await;
         *self.client.lock().await = None;
         match server.take() {
-            Some(running) => blocking(move || Ok(running.stop(shutdown))).await,
+            Some(running) => {
+                blocking(move || {
+                    running.stop(shutdown);
+                    Ok(())
+                })
+                .await
+            }
             None => Ok(()),
         }
     }

@@ -45,10 +45,10 @@ impl Binaries {
         let on_path = std::env::split_paths(path).filter(|folder| folder.is_absolute());
         on_path
             .chain(PLACES.iter().flat_map(|place| newest_first(root, place)))
-            .find_map(Self::in_folder)
+            .find_map(|folder| Self::in_folder(&folder))
     }
 
-    fn in_folder(folder: PathBuf) -> Option<Self> {
+    fn in_folder(folder: &Path) -> Option<Self> {
         let postgres = folder.join("postgres");
         let initdb = folder.join("initdb");
         (initdb.is_file() && postgres.is_file()).then_some(Self { initdb, postgres })
