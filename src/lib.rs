@@ -10,7 +10,7 @@
 //!
 //! | module         | owns                                                      | may import                                                                  | vendor |
 //! |----------------|-----------------------------------------------------------|-----------------------------------------------------------------------------|--------|
-//! | `config`       | the text of config.toml: spans kept, nothing interpreted  |                                                                             | toml, annotate_snippets |
+//! | `config`       | the text of config.toml: spans kept, nothing interpreted  |                                                                             | toml, serde, annotate_snippets |
 //! | `plan`         | what the operator meant; every mistake reported; no I/O   | config                                                                      | matchit, croner, chrono, chrono_tz, regex |
 //! | `observe`      | what can happen: one past-tense event enum, its observers | plan                                                                        |        |
 //! | `metrics`      | events as Prometheus sees them                            | plan, observe                                                               | prometheus |

@@ -11,14 +11,16 @@
 //! | `bind`      | arguments as Postgres's parameters                              |
 //! | `throwaway` | a Postgres of one's own, for the demo and the tests             |
 
-pub mod bind;
 pub mod describe;
 pub mod error;
-pub mod pool;
 pub mod rows;
-pub mod tls;
+pub mod throwaway;
 pub mod types;
-pub mod url;
+
+mod bind;
+mod pool;
+mod tls;
+mod url;
 
 use std::sync::Arc;
 use std::time::Duration;

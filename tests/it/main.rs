@@ -1,3 +1,19 @@
-//! Larder against a real Postgres.
+//! Larder seen from outside, against a real Postgres and over real sockets.
+//!
+//! Each test has a schema of its own on a shared server: the one that `TEST_DATABASE_URL` names, or a
+//! throwaway one. `tests/run` runs everything, on a fresh machine too.
 
-mod encode;
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a panic is how a test says no, in the functions it calls as well"
+)]
+
+// The house.
+mod architecture; // the code keeps to the map in src/lib.rs
+mod harness; // what the tests stand on does what it says
+
+// Values.
+mod encode; // the encoder says what Postgres's own to_json says
+
+mod support; // what the tests stand on: a Postgres, an HTTP client

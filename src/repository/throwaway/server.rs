@@ -1,0 +1,87 @@
+//! The server's process: started, stopped, ended with its handle. What it listens on and where its
+//! data is, the command says.
+
+use std::io;
+use std::process::{Child, Command};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::ThrowawayError;
+use super::folder::Folder;
+
+/// How a server is stopped: see "Shutting Down the Server" in Postgres's documentation.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shutdown {
+    /// Sessions are told and ended, the data is written.
+    Fast,
+    /// Everything stops at once, as in a crash.
+    Immediate,
+}
+
+/// A running server, ended when dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    process: Child,
+}
+
+impl Server {
+    /// Starts the process with its output in the folder's log, whose lock it holds from here on. It
+    /// does not answer yet.
+    pub(super) fn spawn(mut command: Command, folder: &Folder) -> Result<Self, ThrowawayError> {
+        let run = |command: &Command, source| ThrowawayError::Run {
+            program: command.get_program().into(),
+            source,
+        };
+        let log = folder.open_log()?;
+        let also = log.try_clone().map_err(|source| run(&command, source))?;
+        command.stdout(log).stderr(also);
+        let process = command.spawn().map_err(|source| run(&command, source))?;
+        let server = Self { process };
+        folder.note_server(server.process.id())?;
+        Ok(server)
+    }
+
+    pub(super) fn is_running(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Stops the server and waits until it has ended.
+    pub(super) fn stop(mut self, shutdown: Shutdown) {
+        self.end(shutdown);
+    }
+
+    fn end(&mut self, shutdown: Shutdown) {
+        if !self.is_running() {
+            return;
+        }
+        let signal = match shutdown {
+            Shutdown::Fast => Signal::SIGINT,
+            Shutdown::Immediate => Signal::SIGQUIT,
+        };
+        // It has not been waited for, so its number is still its own.
+        if send(self.process.id(), signal).is_ok() {
+            drop(self.process.wait());
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end(Shutdown::Immediate);
+    }
+}
+
+/// Ends another process's server at once, without waiting for it.
+pub(super) fn end(process: u32) -> io::Result<()> {
+    send(process, Signal::SIGQUIT)
+}
+
+fn send(process: u32, signal: Signal) -> io::Result<()> {
+    let process = i32::try_from(process).map_err(io::Error::other)?;
+    // 0 and below would name groups of processes.
+    if process <= 1 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(kill(Pid::from_raw(process), signal)?)
+}

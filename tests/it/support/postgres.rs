@@ -1,0 +1,283 @@
+//! A Postgres for each test: a schema on a shared server, or a server of the test's own.
+//!
+//! The shared server is the one that `TEST_DATABASE_URL` names, which `tests/run` starts once for all
+//! tests, or a throwaway one that lives as long as any test of this process needs it.
+//!
+//! What outlives the test's runtime or must not hear of its paused clock runs on threads of its own.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use larder::repository::throwaway::{Throwaway, ThrowawayError};
+use tokio::sync::oneshot;
+use tokio_postgres::{Client, NoTls};
+
+/// What begins the name of every test's schema.
+const PREFIX: &str = "larder_test_";
+
+/// A repository of the test's own, gone at its end.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    url: String,
+    /// Dropped, it drops the schema and waits until that is done.
+    _schema: Option<Schema>,
+    own: Option<Arc<Throwaway>>,
+}
+
+impl Postgres {
+    /// A schema of the test's own on the shared server, first in its search path, in which the
+    /// statements have been run.
+    pub(crate) async fn with(sql: &str) -> Self {
+        let (schema, url) = Schema::make().await;
+        let postgres = Self {
+            url,
+            _schema: Some(schema),
+            own: None,
+        };
+        postgres.execute(sql).await;
+        postgres
+    }
+
+    /// A server of the test's own, which can be stopped, with `pg_stat_statements` to see what
+    /// reached it.
+    pub(crate) async fn own() -> Self {
+        let throwaway = apart(async {
+            let preload = [("shared_preload_libraries", "pg_stat_statements")];
+            Throwaway::start_with(&preload)
+                .await
+                .unwrap_or_else(|error| no_postgres(error))
+        })
+        .await;
+        let postgres = Self {
+            url: throwaway.url().to_owned(),
+            _schema: None,
+            own: Some(Arc::new(throwaway)),
+        };
+        postgres
+            .execute("CREATE EXTENSION pg_stat_statements")
+            .await;
+        postgres
+    }
+
+    /// Where it is, password and search path included.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A connection to it.
+    pub(crate) async fn client(&self) -> Client {
+        connect(&self.url)
+            .await
+            .expect("the test's Postgres is there")
+    }
+
+    /// Runs statements, separated by semicolons.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let done = self.client().await.batch_execute(sql).await;
+        done.unwrap_or_else(|error| panic!("Postgres refused {sql:?}: {error:?}"));
+    }
+
+    /// Stops the server of the test's own, as an administrator would.
+    pub(crate) async fn stop(&self) {
+        let own = self.server();
+        apart(async move { own.stop().await })
+            .await
+            .expect("it stops");
+    }
+
+    /// Stops the server of the test's own, as a crash would.
+    pub(crate) async fn crash(&self) {
+        let own = self.server();
+        apart(async move { own.crash().await })
+            .await
+            .expect("it stops");
+    }
+
+    /// Starts the server of the test's own again, where it was and with the data it had.
+    pub(crate) async fn start_again(&self) {
+        let own = self.server();
+        apart(async move { own.start_again().await })
+            .await
+            .expect("it starts again");
+    }
+
+    fn server(&self) -> Arc<Throwaway> {
+        Arc::clone(
+            self.own
+                .as_ref()
+                .expect("others need the shared server: use Postgres::own()"),
+        )
+    }
+}
+
+/// A schema, kept by a thread that ends with the handle and drops it.
+#[derive(Debug)]
+struct Schema {
+    end: Option<oneshot::Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Schema {
+    /// Makes one, and says where it is.
+    async fn make() -> (Self, String) {
+        let (ready, made) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let keeper = std::thread::spawn(move || keep_schema(ready, ended));
+        let schema = Self {
+            end: Some(end),
+            keeper: Some(keeper),
+        };
+        let url = made
+            .await
+            .expect("the schema's keeper has said why there is none");
+        (schema, url)
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(keeper) = self.keeper.take() {
+            // It has printed why, should it have failed.
+            drop(keeper.join());
+        }
+    }
+}
+
+/// Makes a schema, says its URL, and drops the schema when told to.
+fn keep_schema(ready: oneshot::Sender<String>, ended: oneshot::Receiver<()>) {
+    let runtime = runtime();
+    let server = Server::find(&runtime);
+    runtime.block_on(async {
+        let name = unheard_of();
+        let client = connect(server.url()).await.unwrap_or_else(|error| {
+            panic!(
+                "the server that the tests share is not there: {:#}",
+                anyhow::Error::new(error)
+            )
+        });
+        sweep(&client).await;
+        // Held as long as this session lives: it tells others that the schema is in use.
+        let make = format!(
+            "SELECT pg_advisory_lock(hashtext('{name}')); CREATE SCHEMA {name}; \
+             SET lock_timeout = '5s'"
+        );
+        client
+            .batch_execute(&make)
+            .await
+            .expect("the test's user may create schemas");
+        // Nobody waits for it any more when the test was given up.
+        drop(ready.send(with_search_path(server.url(), &name)));
+        drop(ended.await);
+        // What a session still uses is left to the sweep of a later test.
+        drop(
+            client
+                .batch_execute(&format!("DROP SCHEMA {name} CASCADE"))
+                .await,
+        );
+    });
+}
+
+/// Drops the schemas of tests that were killed.
+async fn sweep(client: &Client) {
+    let abandoned = format!(
+        "SELECT nspname FROM pg_namespace \
+         WHERE starts_with(nspname, '{PREFIX}') AND pg_try_advisory_lock(hashtext(nspname))"
+    );
+    for row in client
+        .query(&abandoned, &[])
+        .await
+        .expect("the catalogue can be read")
+    {
+        let name: &str = row.get(0);
+        // Its test may have dropped it in the meantime.
+        let end = format!(
+            "DROP SCHEMA IF EXISTS {name} CASCADE; SELECT pg_advisory_unlock(hashtext('{name}'))"
+        );
+        drop(client.batch_execute(&end).await);
+    }
+}
+
+/// A name that no other test has, on any machine that shares the server.
+fn unheard_of() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{PREFIX}{}_{}_{count}", now.as_nanos(), std::process::id())
+}
+
+/// The server that tests share.
+enum Server {
+    /// The URL may hold a password: it is not to be printed.
+    Given(String),
+    Throwaway(Arc<Throwaway>),
+}
+
+impl Server {
+    fn find(runtime: &tokio::runtime::Runtime) -> Self {
+        static SHARED: Mutex<Weak<Throwaway>> = Mutex::new(Weak::new());
+        if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
+            return Self::Given(url);
+        }
+        // Others wait here for the server to start, rather than starting their own.
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let throwaway = shared.upgrade().unwrap_or_else(|| {
+            let settings = [("max_connections", "500")];
+            let started = runtime.block_on(Throwaway::start_with(&settings));
+            Arc::new(started.unwrap_or_else(|error| no_postgres(error)))
+        });
+        *shared = Arc::downgrade(&throwaway);
+        Self::Throwaway(throwaway)
+    }
+
+    fn url(&self) -> &str {
+        match self {
+            Self::Given(url) => url,
+            Self::Throwaway(throwaway) => throwaway.url(),
+        }
+    }
+}
+
+/// The URL, or the words, with the schema as the search path.
+pub(crate) fn with_search_path(url: &str, schema: &str) -> String {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return format!("{url} options=-csearch_path={schema}");
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}options=-csearch_path%3D{schema}")
+}
+
+async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Runs a future on a thread and a runtime of its own, whose clock is the real one.
+async fn apart<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    let (done, result) = oneshot::channel();
+    std::thread::spawn(move || done.send(runtime().block_on(pin!(future))).ok());
+    result.await.expect("the thread has said why it failed")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the system has room for a runtime")
+}
+
+fn no_postgres(error: ThrowawayError) -> ! {
+    panic!(
+        "the tests need a Postgres: {:#}\n\n\
+         either install one:  apt-get install -y postgresql   (macOS: brew install postgresql)\n\
+         or point to one:     export TEST_DATABASE_URL=postgresql://user:password@host/database\n",
+        anyhow::Error::new(error)
+    )
+}

@@ -1,0 +1,60 @@
+//! Runs a command with a Postgres of its own, which is gone when the command ends:
+//!
+//! ```sh
+//! cargo run --example with_postgres -- psql                         # an empty database
+//! cargo run --example with_postgres -- --sample larder serve        # with the demo's made-up sales
+//! ```
+//!
+//! `DATABASE_URL` and `TEST_DATABASE_URL` say where it is. It knows nothing of what the command does.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use larder::cli::sample;
+use larder::repository::throwaway::Throwaway;
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Room for the connection pools of as many tests as a large machine runs at once.
+const SETTINGS: [(&str, &str); 1] = [("max_connections", "500")];
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    let is_sampled = arguments
+        .next_if(|argument| argument == "--sample")
+        .is_some();
+    let program = arguments
+        .next()
+        .context("say which command to run: [--sample] COMMAND …")?;
+
+    // Caught from here on, so that the server is ended in every case.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+
+    let throwaway = Throwaway::start_with(&SETTINGS).await?;
+    if is_sampled {
+        sample::load(&throwaway).await?;
+    }
+    let mut command = Command::new(&program)
+        .args(arguments)
+        .env("DATABASE_URL", throwaway.url())
+        .env("TEST_DATABASE_URL", throwaway.url())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("can not run {}", program.display()))?;
+    let status = loop {
+        tokio::select! {
+            status = command.wait() => break status?,
+            // The terminal has told the command as well; how it ends is up to the command.
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => command.start_kill()?,
+        }
+    };
+    // A command that a signal ended has no code.
+    let code = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1);
+    Ok(ExitCode::from(code))
+}
