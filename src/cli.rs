@@ -1,1 +1,186 @@
-//! cli
+//! The operator's hands: what is typed, what is printed, and how the process ends.
+
+pub mod sample;
+
+mod check;
+mod demo;
+mod serve;
+mod table;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::Misfit;
+use crate::config::{Config, Report};
+use crate::log;
+use crate::plan::Plan;
+use crate::repository::RepositoryError;
+
+/// Turns SQL you declare into REST endpoints over Postgres, answered from memory and kept fresh in
+/// the background.
+#[derive(Debug, Parser)]
+#[command(name = "larder", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 the configuration or the repository is wrong, 2 wrong usage.
+Lines about what happens go to stderr; RUST_LOG chooses which, as in RUST_LOG=larder=debug.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the declared endpoints.
+    ///
+    /// Listens at once and is ready (see /readyz) when every statement is described by Postgres and
+    /// every endpoint without parameters is loaded. While Postgres is away it keeps trying. SIGTERM
+    /// or Ctrl-C ends it: it stops accepting, finishes what runs, then leaves.
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Report every mistake in the configuration.
+    ///
+    /// Has Postgres prepare every statement as well, and prints a table of the endpoints with their
+    /// parameters, columns, schedules, and the most queries they can cause.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Look at the file alone; connect to nothing.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Try it: a Postgres of its own with made-up sales, and the shipped configuration on it.
+    ///
+    /// Needs the PostgreSQL server's programs on this machine. Its data lives in a temporary folder
+    /// and is gone when the demo ends.
+    Demo {
+        /// Serve this configuration instead of the shipped one; ${DATABASE_URL} in it is the demo's.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Listen here instead of where the configuration says.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<std::net::SocketAddr>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "config.toml")]
+    config: PathBuf,
+}
+
+/// What ends a command early.
+#[derive(Debug)]
+enum Failure {
+    /// Mistakes in the configuration, or that Postgres found in it.
+    Mistakes(Report),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Report> for Failure {
+    fn from(report: Report) -> Self {
+        Self::Mistakes(report)
+    }
+}
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log::init(std::env::var("RUST_LOG").ok().as_deref());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return explain(&Failure::Other(error.into())),
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Serve { config } => serve::serve(&config.config).await,
+            Command::Check { config, offline: true } => check::offline(&config.config),
+            Command::Check { config, offline: false } => check::online(&config.config).await,
+            Command::Demo { config, listen } => demo::demo(config.as_deref(), listen).await,
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => explain(&failure),
+    }
+}
+
+/// Says on stderr what went wrong.
+fn explain(failure: &Failure) -> ExitCode {
+    let text = match failure {
+        Failure::Mistakes(report) => report.render(std::io::stderr().is_terminal()),
+        Failure::Other(error) => format!("error: {error:#}\n"),
+    };
+    // Nobody is left to hear that stderr is closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::FAILURE
+}
+
+/// Writes to stdout; a reader that has gone away is not an error.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
+    let config = Config::load(path, &|name| std::env::var(name).ok())?;
+    Ok(Arc::new(Plan::compile(config)?))
+}
+
+/// What Postgres found, at its place in the configuration.
+fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
+    let mut report = Report::new();
+    for Misfit { endpoint, error } in misfits {
+        match error {
+            RepositoryError::Refused { refusal } => {
+                let message = format!("Postgres refuses this statement: {}", refusal.message);
+                let detail = refusal.detail.as_deref();
+                report.append(plan.statement_mistake(endpoint, &message, detail, refusal.position));
+            }
+            RepositoryError::Unusable { mistakes } => {
+                for mistake in mistakes {
+                    report.append(plan.statement_mistake(endpoint, &mistake, None, None));
+                }
+            }
+            // About the repository as a whole: once is enough.
+            RepositoryError::Settings { .. }
+            | RepositoryError::Unavailable { .. }
+            | RepositoryError::TimedOut { .. }
+            | RepositoryError::TooManyRows { .. }
+            | RepositoryError::ArgumentRefused { .. }
+            | RepositoryError::Outdated => return Failure::Other(error.into()),
+        }
+    }
+    Failure::Mistakes(report)
+}
+
+/// A token that is cancelled by SIGTERM or Ctrl-C.
+fn shutdown_signal() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+        cancelled.cancel();
+    });
+    Ok(token)
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `larder` program.
+
+fn main() -> std::process::ExitCode {
+    larder::cli::main()
+}

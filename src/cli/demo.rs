@@ -1,0 +1,83 @@
+//! `larder demo`: everything on one machine, gone at its end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Failure, sample, say, serve, shutdown_signal};
+use crate::config::Config;
+use crate::plan::Plan;
+use crate::repository::throwaway::Throwaway;
+
+/// The shipped configuration, as it was when this program was built.
+const SHIPPED: &str = include_str!("../../config.toml");
+
+/// A sale is added this often, so that the numbers move.
+const SALE_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) async fn demo(
+    config: Option<&Path>,
+    listen: Option<SocketAddr>,
+) -> Result<(), Failure> {
+    let shutdown = shutdown_signal()?;
+    // The Postgres ends with its handle, also when that is still being made.
+    let Some(postgres) = shutdown.run_until_cancelled(postgres()).await else { return Ok(()) };
+    let postgres = Arc::new(postgres?);
+    let plan = Arc::new(plan(config, postgres.url())?);
+    let listener = serve::bind(listen.unwrap_or(plan.server().listen)).await?;
+
+    say(&welcome(&plan, listener.local_addr().map_err(anyhow::Error::from)?));
+    let seller = tokio::spawn(sell(Arc::clone(&postgres)));
+    let served = serve::run(plan, listener, shutdown).await;
+    seller.abort();
+    served
+}
+
+async fn postgres() -> anyhow::Result<Throwaway> {
+    say("Starting a Postgres of its own ...\n");
+    let postgres = Throwaway::start().await?;
+    say("Making up sales ...\n");
+    sample::load(&postgres).await?;
+    Ok(postgres)
+}
+
+/// The plan on the demo's own Postgres.
+fn plan(config: Option<&Path>, url: &str) -> Result<Plan, Failure> {
+    let environment = |name: &str| match name {
+        "DATABASE_URL" => Some(url.to_owned()),
+        name => std::env::var(name).ok(),
+    };
+    let config = match config {
+        Some(path) => Config::load(path, &environment)?,
+        None => Config::parse("config.toml", SHIPPED.to_owned(), Path::new("."), &environment)?,
+    };
+    Ok(Plan::compile(config)?)
+}
+
+fn welcome(plan: &Plan, address: SocketAddr) -> String {
+    let mut text = "\nA sale is added every second. Ctrl-C ends it all. Try:\n\n".to_owned();
+    for endpoint in plan.endpoints() {
+        // An example that is in the data, whatever the parameter is called.
+        let path = endpoint.path.as_str().replace("{country}", "Japan");
+        if !path.contains('{') {
+            text.push_str(&format!("  curl -i http://{address}{path}\n"));
+        }
+    }
+    for page in ["/metrics", "/readyz"] {
+        text.push_str(&format!("  curl -i http://{address}{page}\n"));
+    }
+    text.push('\n');
+    text
+}
+
+/// Adds sales until it is aborted, or Postgres has gone, of which the server itself will speak.
+async fn sell(postgres: Arc<Throwaway>) {
+    let mut ticks = tokio::time::interval(SALE_EVERY);
+    for n in 0.. {
+        ticks.tick().await;
+        if postgres.execute(&sample::another(n)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Larder as a test runs it: the whole of it, on a port of its own, with an ear for its events.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use larder::app::{App as Larder, RunError};
+use larder::config::Config;
+use larder::observe::{Event, Readiness, Sink};
+use larder::plan::Plan;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::http::{self, Answer};
+use super::postgres::Postgres;
+
+/// A running Larder. Dropped, it stops at once.
+#[derive(Debug)]
+pub(crate) struct App {
+    address: SocketAddr,
+    events: Arc<Events>,
+    shutdown: CancellationToken,
+    running: JoinHandle<Result<bool, RunError>>,
+}
+
+#[derive(Debug, Default)]
+struct Events {
+    seen: Mutex<Vec<Event>>,
+    more: Notify,
+}
+
+impl App {
+    /// Larder on this Postgres, ready to serve the endpoints, which are written as in config.toml;
+    /// tables before them may say more.
+    pub(crate) async fn start(postgres: &Postgres, endpoints: &str) -> Self {
+        let app = Self::launch(postgres.url(), "", endpoints).await;
+        app.is_ready().await;
+        app
+    }
+
+    /// Larder on the Postgres that is, or is not, at this URL, with more settings for `[repository]`.
+    pub(crate) async fn launch(url: &str, repository: &str, endpoints: &str) -> Self {
+        let events = Arc::new(Events::default());
+        let heard = Arc::clone(&events);
+        let sink: Sink = Box::new(move |event| {
+            heard.seen.lock().unwrap().push(event.clone());
+            heard.more.notify_waiters();
+        });
+        let plan = Arc::new(plan(url, repository, endpoints));
+        let listener = TcpListener::bind(plan.server().listen).await.expect("a port is free");
+        let address = listener.local_addr().expect("it has been bound");
+        let larder = Larder::build(plan, vec![sink]).expect("the url can be used");
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(larder.run(listener, shutdown.clone()));
+        Self { address, events, shutdown, running }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `GET`s a target over a connection of its own.
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        http::get(self.address, target).await
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn is_ready(&self) {
+        self.wait_for(1, |event| {
+            matches!(event, Event::ReadinessChanged { readiness: Readiness::Ready })
+        })
+        .await;
+    }
+
+    /// Waits until `count` events since the start were like that.
+    pub(crate) async fn wait_for(&self, count: usize, is_it: impl Fn(&Event) -> bool) {
+        loop {
+            let more = self.events.more.notified();
+            tokio::pin!(more);
+            // From here on, nothing that happens is missed.
+            more.as_mut().enable();
+            if self.count(&is_it) >= count {
+                return;
+            }
+            more.await;
+        }
+    }
+
+    /// How many events since the start were like that.
+    pub(crate) fn count(&self, is_it: impl Fn(&Event) -> bool) -> usize {
+        self.events.seen.lock().unwrap().iter().filter(|event| is_it(event)).count()
+    }
+
+    /// Queries that have ended since the start.
+    pub(crate) fn queries(&self) -> usize {
+        self.count(|event| matches!(event, Event::QueryFinished { .. }))
+    }
+
+    /// Waits for it to stop by itself, and says why it did.
+    pub(crate) async fn stopped(mut self) -> RunError {
+        let ended = (&mut self.running).await.expect("it does not panic");
+        ended.expect_err("nobody told it to stop")
+    }
+
+    /// Tells it to stop, and says whether every request could end.
+    pub(crate) async fn stop(mut self) -> bool {
+        self.shutdown.cancel();
+        let ended = (&mut self.running).await.expect("it does not panic");
+        ended.expect("it was told to stop")
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.running.abort();
+    }
+}
+
+fn plan(url: &str, repository: &str, endpoints: &str) -> Plan {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n\
+         [repository]\nurl = \"${{DATABASE_URL}}\"\n{repository}\n{endpoints}"
+    );
+    let environment = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
+    let config = Config::parse("config.toml", text, Path::new("."), &environment);
+    let plan = config.and_then(Plan::compile);
+    plan.unwrap_or_else(|report| panic!("the test's configuration is wrong:\n{report}"))
+}
