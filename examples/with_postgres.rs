@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use larder::cli::sample;
 use larder::repository::throwaway::Throwaway;
-use tokio::process::Command;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Room for the connection pools of as many tests as a large machine runs at once.
@@ -48,7 +50,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             status = command.wait() => break status?,
             // The terminal has told the command as well; how it ends is up to the command.
             _ = interrupted.recv() => {}
-            _ = terminated.recv() => command.start_kill()?,
+            _ = terminated.recv() => terminate(&command)?,
         }
     };
     // A command that a signal ended has no code.
@@ -57,4 +59,12 @@ async fn main() -> anyhow::Result<ExitCode> {
         .and_then(|code| u8::try_from(code).ok())
         .unwrap_or(1);
     Ok(ExitCode::from(code))
+}
+
+/// Asks the command to end: a test runner takes its tests along.
+fn terminate(command: &Child) -> anyhow::Result<()> {
+    if let Some(id) = command.id() {
+        kill(Pid::from_raw(id.try_into()?), Signal::SIGTERM)?;
+    }
+    Ok(())
 }

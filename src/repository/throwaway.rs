@@ -6,18 +6,18 @@
 //! |------------|--------------------------------------------------------------------|
 //! | `binaries` | where `initdb` and `postgres` are                                  |
 //! | `account`  | whom the server runs as, because Postgres refuses to run as root   |
+//! | `error`    | what can go wrong, in words for whoever started it                 |
 //! | `folder`   | the temporary folder, and those that a killed owner left behind    |
 //! | `server`   | the process: started, stopped, ended with its handle               |
 
 mod account;
 mod binaries;
+mod error;
 mod folder;
 mod server;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ use tokio_postgres::{Client, NoTls};
 
 use account::Account;
 use binaries::Binaries;
+pub use error::ThrowawayError;
 use folder::Folder;
 use server::{Server, Shutdown};
 
@@ -67,81 +68,6 @@ const SETTINGS: [(&str, &str); 12] = [
     ("log_timezone", "UTC"),
     ("log_checkpoints", "off"),
 ];
-
-/// Why there is no Postgres of one's own, or why it did not do as told.
-#[derive(Debug, thiserror::Error)]
-pub enum ThrowawayError {
-    /// `initdb` and `postgres` are nowhere to be found.
-    #[error(
-        "no PostgreSQL server was found on this machine; install it with `{install}`, or put the \
-         folder that holds `initdb` and `postgres` on PATH"
-    )]
-    NotInstalled {
-        /// The line that installs it here.
-        install: &'static str,
-    },
-    /// This process is root's, which Postgres refuses, and there is nobody else to be.
-    #[error(
-        "PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as"
-    )]
-    NoAccount,
-    /// The user that the server runs as can not enter any temporary folder.
-    #[error("user `{user}` can not enter {}; set TMPDIR to a folder that everyone can enter", folder.display())]
-    NoFolder {
-        /// Whom the server would run as.
-        user: String,
-        /// The temporary folder of this process.
-        folder: PathBuf,
-    },
-    /// A file or folder could not be made, read or removed.
-    #[error("can not {action} {}", path.display())]
-    Folder {
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// A program is there but does not run.
-    #[error("can not run {}", program.display())]
-    Run {
-        /// Which one.
-        program: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// `initdb` ran and failed.
-    #[error("initdb failed:\n{output}")]
-    Initdb {
-        /// Its own words.
-        output: String,
-    },
-    /// The server ended while it was starting.
-    #[error("postgres ended while it was starting; the end of its log:\n{log}")]
-    Ended {
-        /// The last lines of its log.
-        log: String,
-    },
-    /// The server runs but does not answer.
-    #[error("postgres did not answer within {limit:?}; the end of its log:\n{log}")]
-    Silent {
-        /// How long it was given.
-        limit: Duration,
-        /// The last lines of its log.
-        log: String,
-    },
-    /// The server refused a statement, or is stopped.
-    #[error("the throwaway postgres did not do as it was told")]
-    Postgres {
-        /// Its words, or the connection's.
-        #[from]
-        source: tokio_postgres::Error,
-    },
-    /// The runtime shut down before the work was done.
-    #[error("the program is shutting down")]
-    Interrupted,
-}
 
 /// A Postgres server of this process's own, with the superuser and the database `larder`.
 ///

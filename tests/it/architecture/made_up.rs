@@ -1,0 +1,198 @@
+//! The architecture test on made-up packages: sound ones pass, and each kind of fault is found.
+
+use super::*;
+
+const LIB: &str = "//! A crate.
+        \n//! | module | owns | may import | vendor |
+//! |---|---|---|---|
+//! | `plan` | plans | | regex |
+//! | `store` | things | plan | moka, tokio_postgres |
+//! | `cli` | words | plan | clap |
+";
+
+const MANIFEST: &str = "
+        [dependencies]
+        regex = '1'
+        moka = { version = '1' }
+        tokio = '1'
+        clap = '1'
+        [target.'cfg(unix)'.dependencies]
+        tokio-postgres = '1'
+        [dev-dependencies]
+        proptest = '1'";
+
+/// The complaints about a sound package to which the files are added.
+fn check(files: &[(&str, &str)]) -> Vec<String> {
+    check_with(LIB, MANIFEST, files)
+}
+
+fn check_with(lib: &str, manifest: &str, files: &[(&str, &str)]) -> Vec<String> {
+    let sound = [
+        ("src/lib.rs", lib),
+        ("src/plan.rs", "//! Plans.\nuse regex::Regex;"),
+        (
+            "src/store.rs",
+            "//! Things.\nuse crate::plan::Plan;\nuse moka::sync::Cache;",
+        ),
+        ("src/cli.rs", "//! Words."),
+    ];
+    let files = sound.iter().chain(files);
+    let files = files
+        .map(|(path, source)| (PathBuf::from(path), (*source).to_owned()))
+        .collect();
+    Package {
+        manifest: manifest.to_owned(),
+        files,
+    }
+    .complaints()
+}
+
+fn assert_complaint(complaints: &[String], words: &str) {
+    assert!(
+        matches!(complaints, [one] if one.contains(words)),
+        "expected one complaint with {words:?}: {complaints:#?}"
+    );
+}
+
+#[test]
+fn a_sound_package_is_sound() {
+    assert_eq!(check(&[]), Vec::<String>::new());
+}
+
+#[test]
+fn an_import_that_no_row_allows_is_found_however_it_is_written() {
+    for code in [
+        "use crate::store::Thing;",
+        "use crate::{plan::Plan, store};",
+        "use {crate::store, std::fmt};",
+        "fn f() { crate::store::f() }",
+        "fn f(x: &dyn crate::store::T) {}",
+        "fn f() { println!(\"{}\", crate::store::f()); }",
+        "use super::store;",
+        "use super::{store, plan};",
+        "use self::super::store::Thing;",
+        "mod inner { use super::super::store; }",
+        "pub use crate::store as other;",
+        "#[derive(crate::store::Derive)] struct S;",
+    ] {
+        let source = format!("//! Plans.\n{code}");
+        assert_complaint(
+            &check(&[("src/plan.rs", &source)]),
+            "not import `crate::store`",
+        );
+    }
+    assert_complaint(
+        &check(&[("src/plan.rs", "//! P.\nuse crate::*;")]),
+        "`crate::*`",
+    );
+}
+
+#[test]
+fn supers_are_counted_from_where_they_stand() {
+    let inside = |code| check(&[("src/plan/sql.rs", code)]);
+    assert_complaint(
+        &inside("//! S.\nuse super::super::store::T;"),
+        "`crate::store`",
+    );
+    assert_eq!(inside("//! S.\nuse super::store::T;"), Vec::<String>::new());
+    assert_eq!(
+        inside("//! S.\nmod inner { use super::super::store; }"),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_vendor_crate_outside_its_module_is_found_however_it_is_written() {
+    for code in [
+        "use moka::sync::Cache;",
+        "use moka as cache;",
+        "use ::moka::Expiry;",
+        "use {std::fmt, moka::Expiry};",
+        "extern crate moka;",
+        "fn f() -> moka::Entry { todo!() }",
+        "fn f() -> Vec<::moka::Entry> { vec![] }",
+        "fn f() { g!(moka::new()) }",
+        "#[derive(moka::Cached)] struct S;",
+    ] {
+        let source = format!("//! Plans.\n{code}");
+        assert_complaint(
+            &check(&[("src/plan.rs", &source)]),
+            "not use the crate `moka`",
+        );
+    }
+}
+
+#[test]
+fn what_only_looks_like_an_import_is_none() {
+    for code in [
+        "// use crate::store;",
+        "/// See [`crate::store`] and moka::sync.\nstruct S;",
+        "const S: &str = \"crate::store moka::sync\";",
+        "use crate::plan::{moka::X, store};",
+        "fn f(moka: u8, store: u8) -> u8 { moka + store }",
+        "#[cfg(test)]\nmod tests { use crate::store; use moka::sync; }",
+        "#[cfg(test)]\nuse crate::store;",
+    ] {
+        let source = format!("//! Plans.\n{code}");
+        assert_eq!(
+            check(&[("src/plan.rs", &source)]),
+            Vec::<String>::new(),
+            "{code}"
+        );
+    }
+    let tests = [(
+        "src/plan/tests.rs",
+        "//! Tests of plans.\nuse crate::store;",
+    )];
+    assert_eq!(check(&tests), Vec::<String>::new());
+}
+
+#[test]
+fn what_follows_a_test_is_looked_at_again() {
+    let source = "//! Plans.\n#[cfg(test)]\nfn t() {}\nuse crate::store;";
+    assert_complaint(&check(&[("src/plan.rs", source)]), "`crate::store`");
+}
+
+#[test]
+fn the_binary_is_part_of_the_command_line() {
+    assert_complaint(
+        &check(&[("src/main.rs", "//! M.\nuse larder::store;")]),
+        "`crate::store`",
+    );
+    assert_eq!(
+        check(&[("src/main.rs", "//! M.\nuse larder::cli;")]),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn table_modules_and_dependencies_agree() {
+    let more = [("src/extra.rs", "//! Extra.")];
+    assert_complaint(&check(&more), "no row for the module `extra`");
+    let lib = format!("{LIB}//! | `ghost` | nothing | | |\n");
+    assert_complaint(&check_with(&lib, MANIFEST, &[]), "a row for `ghost`");
+    let lib = LIB.replace("plans | |", "plans | store |");
+    assert_complaint(&check_with(&lib, MANIFEST, &[]), "not above it");
+    let lib = LIB.replace("clap |", "clap, anyhow |");
+    assert_complaint(
+        &check_with(&lib, MANIFEST, &[]),
+        "`anyhow`, which is no dependency",
+    );
+    let manifest = MANIFEST.replace("tokio = '1'", "tokio = '1'\nlazy-static = '1'");
+    assert_complaint(&check_with(LIB, &manifest, &[]), "names `lazy_static`");
+}
+
+#[test]
+fn a_file_begins_with_what_it_owns_and_ends_in_time() {
+    assert_complaint(
+        &check(&[("src/plan/sql.rs", "use std::fmt;")]),
+        "at its top",
+    );
+    let long = format!("//! Long.\n{}", "// line\n".repeat(LINES_MAX));
+    assert_complaint(&check(&[("tests/it/long.rs", &long)]), "601 lines");
+    let tested = format!(
+        "//! Tested.\n#[cfg(test)]\n{}",
+        "// line\n".repeat(LINES_MAX)
+    );
+    assert_eq!(check(&[("src/plan/sql.rs", &tested)]), Vec::<String>::new());
+}
