@@ -16,6 +16,7 @@ pub mod describe;
 pub mod error;
 pub mod pool;
 pub mod rows;
+pub mod throwaway;
 pub mod tls;
 pub mod types;
 pub mod url;
