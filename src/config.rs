@@ -1,4 +1,162 @@
 //! The text of config.toml: spans kept, nothing interpreted.
+//!
+//! | part         | does                                                              |
+//! |--------------|-------------------------------------------------------------------|
+//! | `schema`     | the sections, key for key                                         |
+//! | `reader`     | walks a table; unknown keys and wrong kinds of values are mistakes |
+//! | `env`        | `${NAME}` in values                                               |
+//! | `files`      | reads what the operator names, within limits                      |
+//! | `source`     | where something was written                                       |
+//! | `literal`    | from a place in a string's value to the place it was written      |
+//! | `strike_out` | no secret is ever quoted                                          |
+//! | `report`     | all mistakes at once, with line, snippet and help                 |
+//! | `suggest`    | what an unknown name was meant to be                              |
+//! | `secret`     | text that does not print itself                                   |
 
+pub mod schema;
+
+mod env;
+mod files;
+mod literal;
+mod reader;
+pub mod report;
 pub mod secret;
+pub mod source;
+mod strike_out;
+pub(crate) mod suggest;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::de::{DeTable, Error};
+
+pub use report::{Mistake, Report};
+pub use schema::Field;
 pub use secret::Secret;
+pub use source::{At, Source, Span};
+
+use reader::{Desk, Reader};
+use schema::{CacheSection, EndpointSection, PolicySection, RepositorySection, ServerSection};
+use source::Language;
+
+/// What was written in config.toml and the files it names.
+#[derive(Debug)]
+pub struct Config {
+    /// `[server]`
+    pub server: ServerSection,
+    /// `[repository]`
+    pub repository: RepositorySection,
+    /// `[cache]`
+    pub cache: CacheSection,
+    /// `[defaults]`
+    pub defaults: PolicySection,
+    /// Every `[[endpoint]]`, in the order of the file.
+    pub endpoints: Vec<EndpointSection>,
+    /// The file itself.
+    pub source: Arc<Source>,
+    /// What is wrong with the writing alone: such as unknown keys. Kept here so that it can be
+    /// reported together with what is wrong with the meaning.
+    pub(crate) mistakes: Report,
+}
+
+impl Config {
+    /// Reads the file at `path`; names in it are relative to its folder, and `env` says what `${NAME}`
+    /// stands for.
+    ///
+    /// # Errors
+    /// A report when the file can not be read or is no TOML. Mistakes that leave the rest readable
+    /// are kept, for [`crate::plan::Plan::compile`] to report with its own.
+    pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
+        let name = path.display().to_string();
+        let text = files::read(path, files::CONFIG_BYTES_MAX).map_err(|reason| {
+            Mistake::new(format!("the configuration can not be read: {reason}"))
+                .in_file(&name)
+                .help("say which file with --config")
+        })?;
+        Self::parse(&name, text, path.parent().unwrap_or(Path::new("")), env)
+    }
+
+    /// Reads `text`, which reports call `name`; names in it are relative to `folder`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(
+        name: &str,
+        text: String,
+        folder: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Report> {
+        if text.len() as u64 > files::CONFIG_BYTES_MAX {
+            let mistake = Mistake::new("the configuration is larger than 16 MiB").in_file(name);
+            return Err(mistake.into());
+        }
+        let (document, errors) = DeTable::parse_recoverable(&text);
+        let document = document.into_inner();
+        // A key that is there twice leaves the rest as readable as it was; nothing else does.
+        let is_readable = errors
+            .iter()
+            .all(|error| error.message() == "duplicate key");
+        let shown = strike_out::strike_out(&text, is_readable.then_some(&document));
+        let source = Arc::new(Source::new(name, shown, Language::Toml));
+        let report = syntax_report(&source, &errors);
+        if !is_readable {
+            return Err(report.sorted());
+        }
+        let mut desk = Desk {
+            source,
+            folder,
+            env,
+            report,
+            files: HashMap::new(),
+            #[cfg(test)]
+            accepted: std::collections::BTreeSet::new(),
+        };
+        Ok(Self::read(&mut desk, document))
+    }
+
+    fn read(desk: &mut Desk<'_>, document: DeTable<'_>) -> Self {
+        let source = Arc::clone(&desk.source);
+        let mut root = Reader::root(desk, document);
+        let server = root
+            .table("server", ServerSection::read)
+            .unwrap_or_default();
+        let repository = root
+            .table("repository", RepositorySection::read)
+            .unwrap_or_default();
+        let cache = root.table("cache", CacheSection::read).unwrap_or_default();
+        let defaults = root
+            .table("defaults", PolicySection::read)
+            .unwrap_or_default();
+        let endpoints = root.tables("endpoint", EndpointSection::read);
+        root.finish();
+        let mistakes = std::mem::take(&mut desk.report);
+        Self {
+            server,
+            repository,
+            cache,
+            defaults,
+            endpoints,
+            source,
+            mistakes,
+        }
+    }
+}
+
+fn syntax_report(source: &Arc<Source>, errors: &[Error]) -> Report {
+    let mut report = Report::new();
+    for error in errors {
+        let mistake = Mistake::new(error.message());
+        report.push(match error.span() {
+            Some(span) if error.message() == "duplicate key" => {
+                mistake.at(&Span::new(source, span), "this key has been set before")
+            }
+            Some(span) => mistake.at(&Span::new(source, span), ""),
+            None => mistake.in_file(source.name()),
+        });
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests;

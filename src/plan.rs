@@ -5,6 +5,7 @@ pub mod argument;
 pub mod endpoint;
 pub mod freshness;
 pub mod parameter;
+mod quantity;
 pub mod route;
 pub mod schedule;
 pub mod settings;

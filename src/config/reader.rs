@@ -1,0 +1,439 @@
+//! Walks a parsed TOML table key by key and reports whatever does not fit: unknown keys, wrong kinds
+//! of values, variables that are not set. Reading a key is what makes it known, so there is no second
+//! list of keys to keep.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
+
+use super::env::{self, Reason};
+use super::files;
+use super::report::{Mistake, Report};
+use super::schema::Field;
+use super::secret::Secret;
+use super::source::{At, Language, Source, Span};
+use super::suggest;
+
+const DURATION_HELP: &str =
+    "a duration is a string such as \"250ms\", \"10s\", \"5m\" or \"1h30m\"";
+const SIZE_HELP: &str = "a size is a string such as \"64KiB\", \"16MiB\" or \"1GiB\"";
+
+/// What every table of one file is read with.
+pub(super) struct Desk<'e> {
+    pub(super) source: Arc<Source>,
+    /// Where relative file names begin.
+    pub(super) folder: &'e Path,
+    pub(super) env: &'e dyn Fn(&str) -> Option<String>,
+    pub(super) report: Report,
+    /// Files that were read: endpoints may share one. `None` for one that could not be.
+    pub(super) files: HashMap<PathBuf, Option<Arc<Source>>>,
+    #[cfg(test)]
+    pub(super) accepted: std::collections::BTreeSet<(String, &'static str)>,
+}
+
+/// One table being read.
+pub(super) struct Reader<'r, 'e, 'd> {
+    desk: &'r mut Desk<'e>,
+    /// What has not been read yet.
+    left: DeTable<'d>,
+    /// As mistakes call it, as in `[server]`.
+    name: String,
+    span: Span,
+    known: Vec<&'static str>,
+}
+
+impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
+    /// Reads the whole file.
+    pub(super) fn root(desk: &'r mut Desk<'e>, table: DeTable<'d>) -> Self {
+        let span = Span::new(&desk.source, 0..0);
+        Self {
+            desk,
+            left: table,
+            name: String::new(),
+            span,
+            known: Vec::new(),
+        }
+    }
+
+    /// The table's header, or the table itself where it is written inline.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Reports every key that was not read.
+    pub(super) fn finish(self) {
+        for key in self.left.keys() {
+            let span = Span::new(&self.desk.source, key.span());
+            let place = if self.name.is_empty() {
+                String::new()
+            } else {
+                format!(" in {}", self.name)
+            };
+            let mistake = Mistake::new(format!("unknown key `{}`{place}", key.get_ref()));
+            let mistake = match suggest::nearest(key.get_ref(), self.known.iter().copied()) {
+                Some(known) => mistake
+                    .at(&span, "not a key of Larder")
+                    .help(format!("did you mean `{known}`?")),
+                None => mistake.at(&span, "not a key of Larder").help(format!(
+                    "the keys here are {}",
+                    suggest::list(self.known.iter().copied())
+                )),
+            };
+            self.desk.report.push(mistake);
+        }
+    }
+
+    /// Text, with variables replaced.
+    pub(super) fn string(&mut self, key: &'static str) -> Field<String> {
+        self.text(key, "a string", None)
+    }
+
+    /// Text that stands for a duration.
+    pub(super) fn duration(&mut self, key: &'static str) -> Field<String> {
+        self.text(key, "a duration", Some(DURATION_HELP))
+    }
+
+    /// Text that stands for a number of bytes.
+    pub(super) fn size(&mut self, key: &'static str) -> Field<String> {
+        self.text(key, "a size", Some(SIZE_HELP))
+    }
+
+    fn text(&mut self, key: &'static str, kind: &str, help: Option<&str>) -> Field<String> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        let DeValue::String(text) = value else {
+            return self.wrong(key, &span, &value, kind, help);
+        };
+        Field::from_option(self.substituted(text, span))
+    }
+
+    /// Text in which `${` means nothing.
+    pub(super) fn verbatim(&mut self, key: &'static str) -> Field<String> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        match value {
+            DeValue::String(text) => Field::Given(At::new(text.into_owned(), span)),
+            other => self.wrong(key, &span, &other, "a string", None),
+        }
+    }
+
+    /// Text that is never shown.
+    pub(super) fn secret(&mut self, key: &'static str) -> Field<Secret> {
+        match self.string(key) {
+            Field::Absent => Field::Absent,
+            Field::Wrong => Field::Wrong,
+            Field::Given(text) => Field::Given(At::new(Secret::new(text.value), text.span)),
+        }
+    }
+
+    /// A whole number that is not negative.
+    pub(super) fn count(&mut self, key: &'static str) -> Field<u64> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        let kind = "a whole number";
+        let DeValue::Integer(integer) = &value else {
+            return self.wrong(key, &span, &value, kind, None);
+        };
+        if let Some(count) = whole(integer).and_then(|n| u64::try_from(n).ok()) {
+            return Field::Given(At::new(count, span));
+        }
+        let label = if integer.as_str().starts_with('-') {
+            "negative"
+        } else {
+            "too large"
+        };
+        self.desk
+            .report
+            .push(Mistake::new(format!("`{key}` is {label}")).at(&span, label));
+        Field::Wrong
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, key: &'static str) -> Field<bool> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        match value {
+            DeValue::Boolean(is) => Field::Given(At::new(is, span)),
+            other => self.wrong(key, &span, &other, "`true` or `false`", None),
+        }
+    }
+
+    /// The text of a string, number, boolean, date or time.
+    pub(super) fn scalar(&mut self, key: &'static str) -> Field<String> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        Field::from_option(self.scalar_text(key, span, value))
+    }
+
+    /// The texts of an array of such values.
+    pub(super) fn scalars(&mut self, key: &'static str) -> Field<Vec<At<String>>> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        let DeValue::Array(array) = value else {
+            return self.wrong(key, &span, &value, "an array", None);
+        };
+        let count = array.len();
+        let texts: Vec<_> = array
+            .into_iter()
+            .filter_map(|item| {
+                let span = Span::new(&self.desk.source, item.span());
+                self.scalar_text(key, span, item.into_inner())
+            })
+            .collect();
+        if texts.len() == count {
+            Field::Given(At::new(texts, span))
+        } else {
+            Field::Wrong
+        }
+    }
+
+    /// What a file holds, and where its name is written.
+    pub(super) fn file(&mut self, key: &'static str) -> (Field<String>, Option<Span>) {
+        let name = match self.string(key) {
+            Field::Absent => return (Field::Absent, None),
+            Field::Wrong => return (Field::Wrong, None),
+            Field::Given(name) => name,
+        };
+        let path = self.desk.folder.join(&name.value);
+        let known = self.desk.files.get(&path).cloned();
+        let source = known.unwrap_or_else(|| {
+            let read = files::read(&path, files::SQL_BYTES_MAX);
+            let read = read.map_err(|reason| {
+                self.desk.report.push(
+                    Mistake::new(format!("`{key}` can not be read"))
+                        .at(&name.span, reason)
+                        .help("the name is relative to the folder config.toml is in"),
+                );
+            });
+            let source = read
+                .ok()
+                .map(|text| Arc::new(Source::new(path.display().to_string(), text, Language::Sql)));
+            self.desk.files.insert(path, source.clone());
+            source
+        });
+        let text = source.map(|source| {
+            At::new(
+                source.text().to_owned(),
+                Span::new(&source, 0..source.text().len()),
+            )
+        });
+        (Field::from_option(text), Some(name.span))
+    }
+
+    /// A table, read by `read`.
+    pub(super) fn table<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_, 'e, 'd>) -> T,
+    ) -> Option<T> {
+        let (span, value) = self.take(key)?;
+        let name = if self.name.is_empty() {
+            format!("[{key}]")
+        } else {
+            format!("`{key}`")
+        };
+        match value {
+            DeValue::Table(table) => Some(self.read_table(table, name, span, read)),
+            other => {
+                self.wrong::<()>(key, &span, &other, "a table", None);
+                None
+            }
+        }
+    }
+
+    /// Every table of an array of tables, read by `read`.
+    pub(super) fn tables<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&mut Reader<'_, 'e, 'd>) -> T,
+    ) -> Vec<T> {
+        let Some((span, value)) = self.take(key) else {
+            return Vec::new();
+        };
+        let help = Some(format!("begin each one with a line `[[{key}]]`"));
+        let DeValue::Array(array) = value else {
+            self.wrong::<()>(key, &span, &value, "an array of tables", help.as_deref());
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(array.len());
+        for item in array {
+            let span = Span::new(&self.desk.source, item.span());
+            match item.into_inner() {
+                DeValue::Table(table) => {
+                    tables.push(self.read_table(table, format!("[[{key}]]"), span, &mut read));
+                }
+                other => {
+                    self.wrong::<()>(key, &span, &other, "an array of tables", help.as_deref());
+                }
+            }
+        }
+        tables
+    }
+
+    /// A table whose keys are the operator's own names, each of them a table read by `read`.
+    pub(super) fn named_tables<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(At<String>, &mut Reader<'_, 'e, 'd>) -> T,
+    ) -> Vec<T> {
+        let Some((span, value)) = self.take(key) else {
+            return Vec::new();
+        };
+        let DeValue::Table(table) = value else {
+            self.wrong::<()>(key, &span, &value, "a table", None);
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(table.len());
+        for (name, value) in table {
+            let name_span = Span::new(&self.desk.source, name.span());
+            let name = At::new(name.into_inner().into_owned(), name_span);
+            let span = Span::new(&self.desk.source, value.span());
+            let full_name = format!("{key}.{}", name.value);
+            match value.into_inner() {
+                DeValue::Table(table) => tables.push(self.read_table(
+                    table,
+                    format!("`{full_name}`"),
+                    span,
+                    |reader| read(name, reader),
+                )),
+                other => {
+                    let help = format!("for example `{full_name} = {{ optional = true }}`");
+                    self.wrong::<()>(&full_name, &span, &other, "a table", Some(&help));
+                }
+            }
+        }
+        tables
+    }
+
+    fn read_table<T>(
+        &mut self,
+        table: DeTable<'d>,
+        name: String,
+        span: Span,
+        read: impl FnOnce(&mut Reader<'_, 'e, 'd>) -> T,
+    ) -> T {
+        let mut reader = Reader {
+            desk: &mut *self.desk,
+            left: table,
+            name,
+            span,
+            known: Vec::new(),
+        };
+        let read = read(&mut reader);
+        reader.finish();
+        read
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<(Span, DeValue<'d>)> {
+        self.known.push(key);
+        #[cfg(test)]
+        self.desk.accepted.insert((self.name.clone(), key));
+        let value: Spanned<DeValue<'d>> = self.left.remove(key)?;
+        Some((
+            Span::new(&self.desk.source, value.span()),
+            value.into_inner(),
+        ))
+    }
+
+    fn wrong<T>(
+        &mut self,
+        key: &str,
+        span: &Span,
+        value: &DeValue<'_>,
+        kind: &str,
+        help: Option<&str>,
+    ) -> Field<T> {
+        let mistake = Mistake::new(format!("`{key}` must be {kind}")).at(span, found(value));
+        self.desk.report.push(match help {
+            Some(help) => mistake.help(help),
+            None => mistake,
+        });
+        Field::Wrong
+    }
+
+    fn scalar_text(&mut self, key: &str, span: Span, value: DeValue<'d>) -> Option<At<String>> {
+        let text = match value {
+            DeValue::String(text) => return self.substituted(text, span),
+            DeValue::Integer(integer) => match whole(&integer) {
+                Some(number) => number.to_string(),
+                None => {
+                    let mistake = Mistake::new(format!("`{key}` is too large"));
+                    let help = "write it as a string: \"123\"";
+                    self.desk
+                        .report
+                        .push(mistake.at(&span, "too large").help(help));
+                    return None;
+                }
+            },
+            DeValue::Float(float) => float.as_str().trim_start_matches('+').to_owned(),
+            DeValue::Boolean(is) => is.to_string(),
+            DeValue::Datetime(datetime) => datetime.to_string(),
+            DeValue::Array(_) | DeValue::Table(_) => {
+                let kind = "a string, a number, a boolean, a date or a time";
+                self.wrong::<()>(key, &span, &value, kind, None);
+                return None;
+            }
+        };
+        Some(At::new(text, span))
+    }
+
+    fn substituted(&mut self, text: Cow<'d, str>, span: Span) -> Option<At<String>> {
+        let bad = match env::substitute(&text, self.desk.env) {
+            Ok(replaced) => return Some(At::new(replaced.into_owned(), span)),
+            Err(bad) => bad,
+        };
+        for reference in bad {
+            let place = reference_span(&span, reference.range);
+            self.desk.report.push(match reference.reason {
+                Reason::Unset(name) => {
+                    Mistake::new(format!("the environment variable `{name}` is not set"))
+                        .at(&place, "no such variable, and no default")
+                        .help(format!("set it, or give a default: ${{{name}:-value}}"))
+                }
+                Reason::Malformed => Mistake::new("this is no reference to a variable")
+                    .at(&place, "`${` begins one")
+                    .help("write ${NAME} or ${NAME:-default}; $${ stands for a literal ${"),
+            });
+        }
+        None
+    }
+}
+
+/// The place of a reference, or of the whole value where secrets were struck out around it: then
+/// escapes can no longer be counted.
+fn reference_span(value: &Span, range: Range<usize>) -> Span {
+    let part = value.within(range);
+    if part.text().starts_with("${") {
+        part
+    } else {
+        value.clone()
+    }
+}
+
+/// Every integer that TOML guarantees, and those beyond that still fit.
+fn whole(integer: &DeInteger<'_>) -> Option<i128> {
+    i128::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn found(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,254 @@
+//! Every mistake found in a configuration, each with its place and what to do, in rustc's own look.
+//! Does not know what was checked.
+
+use std::fmt;
+use std::sync::Arc;
+
+use annotate_snippets::{
+    AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str,
+};
+
+use super::source::{Source, Span};
+
+/// One mistake: what is wrong, where, and what to do about it.
+#[derive(Debug, Clone)]
+pub struct Mistake {
+    message: String,
+    /// The first is the mistake's own place, the others explain it.
+    places: Vec<(Span, String)>,
+    file: Option<String>,
+    note: Option<String>,
+    help: Option<String>,
+}
+
+impl Mistake {
+    /// A mistake that has no place yet.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            places: Vec::new(),
+            file: None,
+            note: None,
+            help: None,
+        }
+    }
+
+    /// Says where; a second call adds a place that explains the first. The label stands beside the
+    /// underlined text and may be empty.
+    #[must_use]
+    pub fn at(mut self, span: &Span, label: impl Into<String>) -> Self {
+        self.places.push((span.clone(), label.into()));
+        self
+    }
+
+    /// Says which file, where there is no text to show.
+    #[must_use]
+    pub fn in_file(mut self, name: impl Into<String>) -> Self {
+        self.file = Some(name.into());
+        self
+    }
+
+    /// Adds what else is known.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// What is wrong, in a sentence without its place.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Where: the first place, if it has one.
+    pub fn span(&self) -> Option<&Span> {
+        self.places.first().map(|(span, _)| span)
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    fn group(&self) -> Group<'_> {
+        let mut group = Group::with_title(Level::ERROR.primary_title(self.message.as_str()));
+        let mut shown: Vec<&Arc<Source>> = Vec::new();
+        for (index, (span, _)) in self.places.iter().enumerate() {
+            if !shown
+                .iter()
+                .any(|source| Arc::ptr_eq(source, span.source()))
+            {
+                shown.push(span.source());
+                group = group.element(self.snippet(index));
+            }
+        }
+        if let Some(file) = self.file.as_deref().filter(|_| self.places.is_empty()) {
+            group = group.element(Origin::path(file));
+        }
+        if let Some(note) = &self.note {
+            group = group.element(Level::NOTE.message(normalize_untrusted_str(note)));
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+        }
+        group
+    }
+
+    /// The lines around every place in the source of the place at `first`. Only these lines are
+    /// handed over, so that a report costs what it shows and not what the file holds.
+    fn snippet(&self, first: usize) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
+        let source = self.places[first].0.source();
+        let places = || {
+            self.places
+                .iter()
+                .enumerate()
+                .filter(|(_, (span, _))| Arc::ptr_eq(span.source(), source))
+                .map(|(index, (span, label))| (index, span.range(), label.as_str()))
+        };
+        let first_line = places()
+            .map(|(_, range, _)| source.line_at(range.start))
+            .min()
+            .unwrap_or(0);
+        let last_line = places()
+            .map(|(_, range, _)| source.line_at(range.end))
+            .max()
+            .unwrap_or(0);
+        let window = source.lines(first_line, last_line);
+        Snippet::source(&source.text()[window.clone()])
+            .path(source.name())
+            .line_start(first_line + 1)
+            .annotations(places().map(|(index, range, label)| {
+                let kind = if index == 0 {
+                    AnnotationKind::Primary
+                } else {
+                    AnnotationKind::Context
+                };
+                let range = range.start - window.start..range.end.min(window.end) - window.start;
+                kind.span(range).label((!label.is_empty()).then_some(label))
+            }))
+    }
+}
+
+/// Every mistake found, in the order of their places.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    mistakes: Vec<Mistake>,
+}
+
+impl Report {
+    /// A report of no mistake.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a mistake.
+    pub fn push(&mut self, mistake: Mistake) {
+        self.mistakes.push(mistake);
+    }
+
+    /// Adds every mistake of `other`, after those already here.
+    pub fn append(&mut self, mut other: Self) {
+        self.mistakes.append(&mut other.mistakes);
+    }
+
+    /// How many mistakes there are.
+    pub fn len(&self) -> usize {
+        self.mistakes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.mistakes.is_empty()
+    }
+
+    /// The mistakes.
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.mistakes
+    }
+
+    /// Puts the mistakes of each file in the order of its lines, files in the order they were met.
+    pub(crate) fn sorted(mut self) -> Self {
+        let mut sources: Vec<*const Source> = Vec::new();
+        self.mistakes.sort_by_cached_key(|mistake| {
+            let Some(span) = mistake.span() else {
+                return (0, 0);
+            };
+            let pointer = Arc::as_ptr(span.source());
+            let file = sources
+                .iter()
+                .position(|known| *known == pointer)
+                .unwrap_or_else(|| {
+                    sources.push(pointer);
+                    sources.len() - 1
+                });
+            (file, span.range().start)
+        });
+        self
+    }
+
+    /// The report as a terminal shows it, with ANSI colours if `color`. Ends with a line that counts
+    /// the mistakes.
+    pub fn render(&self, color: bool) -> String {
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let mut text = String::new();
+        for mistake in &self.mistakes {
+            text.push_str(&renderer.render(&[mistake.group()]));
+            text.push_str("\n\n");
+        }
+        let count = match self.mistakes.len() {
+            1 => "1 mistake".to_owned(),
+            many => format!("{many} mistakes"),
+        };
+        text.push_str(&renderer.render(&[Group::with_title(Level::ERROR.primary_title(count))]));
+        text.push('\n');
+        text
+    }
+}
+
+impl From<Mistake> for Report {
+    fn from(mistake: Mistake) -> Self {
+        Self {
+            mistakes: vec![mistake],
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Report {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::source::Language;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_place_in_any_text_can_be_shown(
+            text in "[a-z\\n\\r\\t äß\u{1F600}\u{7}]{0,60}", a in 0usize..70, b in 0usize..70, c in 0usize..70,
+        ) {
+            let source = Arc::new(Source::new("x", text, Language::Toml));
+            let mistake = Mistake::new("wrong")
+                .at(&Span::new(&source, a.min(b)..a.max(b)), "here")
+                .at(&Span::new(&source, c..c), "");
+            let _ = Report::from(mistake).render(true);
+        }
+    }
+}

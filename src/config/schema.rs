@@ -1,0 +1,261 @@
+//! The sections of config.toml, key for key as they are written: which keys there are and what kind
+//! of value each takes. What the values mean is for the plan to say.
+
+use super::reader::Reader;
+use super::secret::Secret;
+use super::source::{At, Span};
+
+/// A key's value, or why there is none.
+#[derive(Debug, Clone, Default)]
+pub enum Field<T> {
+    /// The key is not there.
+    #[default]
+    Absent,
+    /// The key is there with a value of the wrong kind, which has been reported: whoever misses the
+    /// value need not complain again.
+    Wrong,
+    /// The value.
+    Given(At<T>),
+}
+
+impl<T> Field<T> {
+    /// The value, if there is one.
+    pub fn given(&self) -> Option<&At<T>> {
+        match self {
+            Self::Given(at) => Some(at),
+            Self::Absent | Self::Wrong => None,
+        }
+    }
+
+    /// Whether the key is not there at all.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    pub(super) fn from_option(value: Option<At<T>>) -> Self {
+        value.map_or(Self::Wrong, Self::Given)
+    }
+}
+
+/// `[server]`
+#[derive(Debug, Default)]
+pub struct ServerSection {
+    /// `listen`
+    pub listen: Field<String>,
+    /// `max_connections`
+    pub max_connections: Field<u64>,
+    /// `shutdown_timeout`
+    pub shutdown_timeout: Field<String>,
+}
+
+/// `[repository]`
+#[derive(Debug, Default)]
+pub struct RepositorySection {
+    /// Its header, where there is one.
+    pub span: Option<Span>,
+    /// `url`
+    pub url: Field<Secret>,
+    /// `max_connections`
+    pub max_connections: Field<u64>,
+    /// `statement_timeout`
+    pub statement_timeout: Field<String>,
+    /// `max_rows`
+    pub max_rows: Field<u64>,
+    /// `max_bytes`
+    pub max_bytes: Field<String>,
+    /// `max_loads_per_second`
+    pub max_loads_per_second: Field<u64>,
+}
+
+/// `[cache]`
+#[derive(Debug, Default)]
+pub struct CacheSection {
+    /// `max_size`
+    pub max_size: Field<String>,
+}
+
+/// The keys that `[[endpoint]]` and `[defaults]` share.
+#[derive(Debug, Default)]
+pub struct PolicySection {
+    /// `shape`
+    pub shape: Field<String>,
+    /// `max_age`
+    pub max_age: Field<String>,
+    /// `stale_while_revalidate`
+    pub stale_while_revalidate: Field<String>,
+    /// `stale_if_error`
+    pub stale_if_error: Field<String>,
+    /// `timeout`
+    pub timeout: Field<String>,
+    /// `max_rows`
+    pub max_rows: Field<u64>,
+    /// `max_bytes`
+    pub max_bytes: Field<String>,
+    /// `on_miss`
+    pub on_miss: Field<String>,
+    /// `unknown_params`
+    pub unknown_params: Field<String>,
+}
+
+/// `[[endpoint]]`
+#[derive(Debug)]
+pub struct EndpointSection {
+    /// Its header.
+    pub span: Span,
+    /// `path`
+    pub path: Field<String>,
+    /// `summary`
+    pub summary: Field<String>,
+    /// `sql`, exactly as the string says: nothing is substituted in SQL.
+    pub sql: Field<String>,
+    /// `sql_file`: what the file holds, with its place in the file.
+    pub sql_file: Field<String>,
+    /// Where `sql_file` is written.
+    pub sql_file_span: Option<Span>,
+    /// `refresh`
+    pub refresh: RefreshSection,
+    /// The keys that `[defaults]` may set.
+    pub policy: PolicySection,
+    /// `params`
+    pub params: Vec<ParamSection>,
+}
+
+/// `refresh = { … }`
+#[derive(Debug, Default)]
+pub struct RefreshSection {
+    /// The table, where there is one.
+    pub span: Option<Span>,
+    /// `every`
+    pub every: Field<String>,
+    /// `cron`
+    pub cron: Field<String>,
+    /// `timezone`
+    pub timezone: Field<String>,
+}
+
+/// `params.NAME = { … }`
+#[derive(Debug)]
+pub struct ParamSection {
+    /// `NAME`
+    pub name: At<String>,
+    /// `type`
+    pub declared_type: Field<String>,
+    /// `default`: the text of any scalar.
+    pub default: Field<String>,
+    /// `optional`
+    pub optional: Field<bool>,
+    /// `minimum`: the text of any scalar.
+    pub minimum: Field<String>,
+    /// `maximum`: the text of any scalar.
+    pub maximum: Field<String>,
+    /// `values`: the texts of scalars.
+    pub values: Field<Vec<At<String>>>,
+    /// `pattern`
+    pub pattern: Field<String>,
+    /// `max_length`
+    pub max_length: Field<u64>,
+    /// `description`
+    pub description: Field<String>,
+}
+
+impl ServerSection {
+    pub(super) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        Self {
+            listen: section.string("listen"),
+            max_connections: section.count("max_connections"),
+            shutdown_timeout: section.duration("shutdown_timeout"),
+        }
+    }
+}
+
+impl RepositorySection {
+    pub(super) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        Self {
+            span: Some(section.span().clone()),
+            url: section.secret("url"),
+            max_connections: section.count("max_connections"),
+            statement_timeout: section.duration("statement_timeout"),
+            max_rows: section.count("max_rows"),
+            max_bytes: section.size("max_bytes"),
+            max_loads_per_second: section.count("max_loads_per_second"),
+        }
+    }
+}
+
+impl CacheSection {
+    pub(super) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        Self {
+            max_size: section.size("max_size"),
+        }
+    }
+}
+
+impl PolicySection {
+    pub(super) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        Self {
+            shape: section.string("shape"),
+            max_age: section.duration("max_age"),
+            stale_while_revalidate: section.duration("stale_while_revalidate"),
+            stale_if_error: section.duration("stale_if_error"),
+            timeout: section.duration("timeout"),
+            max_rows: section.count("max_rows"),
+            max_bytes: section.size("max_bytes"),
+            on_miss: section.string("on_miss"),
+            unknown_params: section.string("unknown_params"),
+        }
+    }
+}
+
+impl EndpointSection {
+    pub(super) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        let path = section.string("path");
+        let summary = section.string("summary");
+        let sql = section.verbatim("sql");
+        let (sql_file, sql_file_span) = section.file("sql_file");
+        let refresh = section
+            .table("refresh", RefreshSection::read)
+            .unwrap_or_default();
+        let policy = PolicySection::read(section);
+        let params = section.named_tables("params", ParamSection::read);
+        let span = section.span().clone();
+        Self {
+            span,
+            path,
+            summary,
+            sql,
+            sql_file,
+            sql_file_span,
+            refresh,
+            policy,
+            params,
+        }
+    }
+}
+
+impl RefreshSection {
+    fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        Self {
+            span: Some(section.span().clone()),
+            every: section.duration("every"),
+            cron: section.string("cron"),
+            timezone: section.string("timezone"),
+        }
+    }
+}
+
+impl ParamSection {
+    fn read(name: At<String>, section: &mut Reader<'_, '_, '_>) -> Self {
+        Self {
+            name,
+            declared_type: section.string("type"),
+            default: section.scalar("default"),
+            optional: section.boolean("optional"),
+            minimum: section.scalar("minimum"),
+            maximum: section.scalar("maximum"),
+            values: section.scalars("values"),
+            pattern: section.string("pattern"),
+            max_length: section.count("max_length"),
+            description: section.string("description"),
+        }
+    }
+}

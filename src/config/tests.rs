@@ -1,0 +1,200 @@
+//! What is read, what is reported, and that the shipped config.toml shows every key there is.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn no_env(_: &str) -> Option<String> {
+    None
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse("config.toml", text.to_owned(), Path::new(""), &no_env).expect("readable")
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    let report = match Config::parse("config.toml", text.to_owned(), Path::new(""), &no_env) {
+        Ok(config) => config.mistakes,
+        Err(report) => report,
+    };
+    report
+        .mistakes()
+        .iter()
+        .map(|m| format!("{}: {}", m.span().map_or(0, Span::line), m.message()))
+        .collect()
+}
+
+#[test]
+fn scalars_keep_their_text() {
+    let config = parse(
+        "[[endpoint]]\nparams.a = { default = 0x1F, minimum = -1_000, maximum = +1.5e3, values = [true, 2003-01-06, 07:30:00, 'x', 1979-05-27T07:32:00Z] }",
+    );
+    let param = &config.endpoints[0].params[0];
+    let text = |field: &Field<String>| field.given().expect("given").value.clone();
+    assert_eq!(text(&param.default), "31");
+    assert_eq!(text(&param.minimum), "-1000");
+    assert_eq!(text(&param.maximum), "1.5e3");
+    let values = param
+        .values
+        .given()
+        .expect("given")
+        .value
+        .iter()
+        .map(|v| v.value.as_str());
+    let values: Vec<_> = values.collect();
+    assert_eq!(
+        values,
+        [
+            "true",
+            "2003-01-06",
+            "07:30:00",
+            "x",
+            "1979-05-27T07:32:00Z"
+        ]
+    );
+}
+
+#[test]
+fn variables_are_replaced_in_values_and_never_in_sql() {
+    let env = |name: &str| (name == "WHO").then(|| "me".to_owned());
+    let text = "[repository]\nurl = 'postgres://${WHO}@db'\n[[endpoint]]\nsql = \"select '${WHO}'\"\nsummary = '$${WHO}'";
+    let config = Config::parse("c", text.to_owned(), Path::new(""), &env).expect("readable");
+    assert!(config.mistakes.is_empty());
+    let url = &config.repository.url.given().expect("given").value;
+    assert_eq!(url.expose(), "postgres://me@db");
+    let endpoint = &config.endpoints[0];
+    assert_eq!(
+        endpoint.sql.given().expect("given").value,
+        "select '${WHO}'"
+    );
+    assert_eq!(endpoint.summary.given().expect("given").value, "${WHO}");
+    assert!(!format!("{config:?}").contains("postgres"));
+}
+
+#[test]
+fn mistakes_in_the_writing_are_all_found() {
+    assert_eq!(
+        mistakes(
+            "[server]\nlisten = 8080\nlisen = ''\nmax_connections = -1\nmax_connections = 3\n\
+             [repository]\nurl = '${NONE}'\nstatement_timeout = 30\n[cache]\nmax_size = 1\n\
+             [defaults]\nsql = ''\n[tls]\n[[endpoint]]\nsql = ['a']\nrefresh = '5s'\n\
+             params.a = 'b'\nparams.c = { type = 1, default = [], values = 3, optional = 'yes' }"
+        ),
+        [
+            "5: duplicate key",
+            "2: `listen` must be a string",
+            "4: `max_connections` is negative",
+            "3: unknown key `lisen` in [server]",
+            "7: the environment variable `NONE` is not set",
+            "8: `statement_timeout` must be a duration",
+            "10: `max_size` must be a size",
+            "12: unknown key `sql` in [defaults]",
+            "15: `sql` must be a string",
+            "16: `refresh` must be a table",
+            "17: `params.a` must be a table",
+            "18: `type` must be a string",
+            "18: `default` must be a string, a number, a boolean, a date or a time",
+            "18: `optional` must be `true` or `false`",
+            "18: `values` must be an array",
+            "13: unknown key `tls`",
+        ]
+    );
+    assert_eq!(
+        mistakes("endpoint = 3"),
+        ["1: `endpoint` must be an array of tables"]
+    );
+    assert_eq!(
+        mistakes("[endpoint]\npath = ''"),
+        ["1: `endpoint` must be an array of tables"]
+    );
+    assert_eq!(mistakes("server = 3"), ["1: `server` must be a table"]);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_reported_once_for_each_break() {
+    let found = mistakes("[server]\nlisten = \nmax_connections 3\n");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("2: "), "{found:?}");
+    assert!(found[1].starts_with("3: "), "{found:?}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let report = Config::load(Path::new("no/such.toml"), &no_env).expect_err("missing");
+    assert!(report.render(false).contains("no/such.toml"), "{report}");
+    assert_eq!(
+        mistakes("[[endpoint]]\nsql_file = 'no/such.sql'"),
+        ["2: `sql_file` can not be read"]
+    );
+}
+
+#[test]
+fn text_that_is_too_large_is_not_read() {
+    let text = " ".repeat(files::CONFIG_BYTES_MAX as usize + 1);
+    assert_eq!(
+        mistakes(&text),
+        ["0: the configuration is larger than 16 MiB"]
+    );
+}
+
+/// What reading one of each section asks for.
+fn accepted_keys() -> BTreeSet<(String, &'static str)> {
+    let text =
+        "[server]\n[repository]\n[cache]\n[defaults]\n[[endpoint]]\nrefresh = {}\nparams.x = {}";
+    let (document, _) = DeTable::parse_recoverable(text);
+    let mut desk = Desk {
+        source: Arc::new(Source::new("x", text.to_owned(), Language::Toml)),
+        folder: Path::new(""),
+        env: &no_env,
+        report: Report::new(),
+        files: HashMap::new(),
+        accepted: BTreeSet::new(),
+    };
+    Config::read(&mut desk, document.into_inner());
+    desk.accepted
+}
+
+#[test]
+fn the_shipped_configuration_shows_every_key() {
+    let shipped = include_str!("../../config.toml");
+    // `sql_file` would need a second shipped file, so it is shown in a comment.
+    let text = shipped.replace("# sql_file = ", "sql_file = ");
+    let document = DeTable::parse(&text)
+        .expect("the shipped config.toml is TOML")
+        .into_inner();
+    let table = |name: &str| document.get(name).and_then(|t| t.get_ref().as_table());
+    let endpoints = document["endpoint"]
+        .get_ref()
+        .as_array()
+        .expect("endpoints");
+    let endpoints = || {
+        endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.get_ref().as_table())
+    };
+    let any = |mut tables: Box<dyn Iterator<Item = &DeTable<'_>> + '_>, key: &str| {
+        tables.any(|table| table.contains_key(key))
+    };
+    for (section, key) in accepted_keys() {
+        let shown = match section.trim_matches(['[', ']', '`']) {
+            "" => document.contains_key(key),
+            "endpoint" => any(Box::new(endpoints()), key),
+            "refresh" => any(
+                Box::new(endpoints().filter_map(|e| e.get("refresh")?.get_ref().as_table())),
+                key,
+            ),
+            "params.x" => any(
+                Box::new(
+                    endpoints()
+                        .filter_map(|e| e.get("params")?.get_ref().as_table())
+                        .flat_map(|params| {
+                            params.iter().filter_map(|(_, p)| p.get_ref().as_table())
+                        }),
+                ),
+                key,
+            ),
+            name => table(name).is_some_and(|table| table.contains_key(key)),
+        };
+        assert!(shown, "config.toml does not show `{key}` of {section}");
+    }
+}
