@@ -192,3 +192,121 @@ fn place(text: &str) -> f64 {
     // 53 bits are what a double holds exactly.
     (hash >> 11) as f64 / (1_u64 << 53) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::plan::Plan;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// 2026-01-01 00:00:00 UTC.
+    fn new_year() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600)
+    }
+
+    /// One endpoint for each `refresh = …`.
+    fn plan(refreshes: &[String]) -> Plan {
+        let mut text = "[repository]\nurl = \"postgres://localhost/d\"\n".to_owned();
+        for (n, refresh) in refreshes.iter().enumerate() {
+            text.push_str(&format!(
+                "[[endpoint]]\npath = \"/n{n}\"\nsql = \"SELECT 1\"\nrefresh = {refresh}\n"
+            ));
+        }
+        let config = Config::parse("config.toml", text, Path::new("."), &|_| None).unwrap();
+        Plan::compile(config).unwrap()
+    }
+
+    /// What is due in each of so many seconds.
+    fn run(timetable: &mut Timetable, start: (Instant, SystemTime), seconds: u32) -> Vec<Vec<EndpointId>> {
+        (1..=seconds).map(|n| timetable.take_due(start.0 + SECOND * n, start.1 + SECOND * n)).collect()
+    }
+
+    #[test]
+    fn an_interval_comes_back_in_its_own_rhythm() {
+        let plan = plan(&[r#"{ every = "5s" }"#.to_owned()]);
+        let (now, wall) = (Instant::now(), new_year());
+        let mut timetable = Timetable::new(plan.endpoints(), now, wall);
+        let due = run(&mut timetable, (now, wall), 100);
+        let times: Vec<usize> = (0..100).filter(|n| !due[*n].is_empty()).collect();
+        assert_eq!(times.len(), 20);
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 5), "{times:?}");
+    }
+
+    #[test]
+    fn a_thousand_schedules_of_one_second_all_run() {
+        for refresh in [r#"{ every = "1s" }"#, r#"{ cron = "0 0 12 * * *" }"#, r#"{ cron = "* * * * * *" }"#] {
+            let plan = plan(&vec![refresh.to_owned(); 1_000]);
+            let (now, wall) = (Instant::now(), new_year() + SECOND * 12 * 3_600 - SECOND);
+            let mut timetable = Timetable::new(plan.endpoints(), now, wall);
+            let due = run(&mut timetable, (now, wall), 15);
+            let mut seen: Vec<EndpointId> = due.into_iter().flatten().collect();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), 1_000, "{refresh}");
+        }
+    }
+
+    #[test]
+    fn equal_schedules_are_spread_the_same_way_at_every_start() {
+        let plan = plan(&vec![r#"{ every = "10s" }"#.to_owned(); 1_000]);
+        let (now, wall) = (Instant::now(), new_year());
+        let spread = || run(&mut Timetable::new(plan.endpoints(), now, wall), (now, wall), 10);
+        let due = spread();
+        assert!(due.iter().all(|now| (50..200).contains(&now.len())), "{:?}", due.iter().map(Vec::len).collect::<Vec<_>>());
+        assert_eq!(due, spread());
+    }
+
+    #[test]
+    fn missed_runs_are_one_run() {
+        let plan = plan(&[r#"{ every = "1s" }"#.to_owned(), r#"{ cron = "*/5 * * * * *" }"#.to_owned()]);
+        let (now, wall) = (Instant::now(), new_year());
+        let mut timetable = Timetable::new(plan.endpoints(), now, wall);
+        let hour = SECOND * 3_600;
+        assert_eq!(timetable.take_due(now + hour, wall + hour).len(), 2);
+        assert_eq!(timetable.take_due(now + hour, wall + hour), [], "and not again at once");
+        let later = run(&mut timetable, (now + hour, wall + hour), 10);
+        assert_eq!(later.concat().len(), 10 + 2);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_stop_a_schedule() {
+        let plan = plan(&[r#"{ cron = "0 * * * * *" }"#.to_owned()]);
+        let (now, wall) = (Instant::now(), new_year());
+        let mut timetable = Timetable::new(plan.endpoints(), now, wall);
+        run(&mut timetable, (now, wall), 90);
+        let back = wall - SECOND * 3_600;
+        let due = run(&mut timetable, (now, back), 90);
+        assert_eq!(due.concat().len(), 1);
+    }
+
+    #[test]
+    fn a_retry_stands_beside_the_schedule() {
+        let plan = plan(&[r#"{ every = "1h" }"#.to_owned()]);
+        let (now, wall) = (Instant::now(), new_year());
+        let mut timetable = Timetable::new(plan.endpoints(), now, wall);
+        let id = plan.endpoints()[0].id;
+        let due = timetable.due(id, now, wall);
+        timetable.retry(id, now + SECOND);
+        assert_eq!(timetable.next(), Some(now + SECOND));
+        assert_eq!(timetable.take_due(now + SECOND, wall + SECOND), [id]);
+        assert_eq!(timetable.due(id, now, wall), due, "the schedule is as it was");
+    }
+
+    #[test]
+    fn a_cron_line_in_its_zone_follows_the_change_to_summer_time() {
+        let line = r#"{ cron = "0 30 8 * * *", timezone = "Europe/Berlin" }"#;
+        let plan = plan(&[line.to_owned()]);
+        // 2026-03-28 00:00 UTC; the clocks go forward in the night to the 29th.
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_774_656_000);
+        let now = Instant::now();
+        let mut timetable = Timetable::new(plan.endpoints(), now, wall);
+        let due = run(&mut timetable, (now, wall), 48 * 3_600);
+        let hours: Vec<usize> = (0..due.len()).filter(|n| !due[*n].is_empty()).map(|n| (n + 1) / 1_800).collect();
+        // 08:30 is 07:30 UTC on the 28th and 06:30 UTC on the 29th.
+        assert_eq!(hours, [15, 48 + 13]);
+    }
+}

@@ -16,4 +16,10 @@ mod harness; // what the tests stand on does what it says
 // Values.
 mod encode; // the encoder says what Postgres's own to_json says
 
+// The promises.
+mod arguments; // hostile and mistaken arguments are problems, and no queries
+mod loading; // what reaches Postgres, and what does not
+mod outage; // Postgres goes away and comes back
+mod serving; // what a client gets
+
 mod support; // what the tests stand on: a Postgres, an HTTP client

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::http::{self, Answer};
+use super::http::{self, Answer, Connection};
 use super::postgres::Postgres;
 
 /// A running Larder. Dropped, it stops at once.
@@ -64,6 +64,17 @@ impl App {
     /// `GET`s a target over a connection of its own.
     pub(crate) async fn get(&self, target: &str) -> Answer {
         http::get(self.address, target).await
+    }
+
+    /// `GET`s a target again and again until the answer is like that.
+    pub(crate) async fn poll(&self, target: &str, is_it: impl Fn(&Answer) -> bool) -> Answer {
+        let mut connection = Connection::open(self.address).await;
+        loop {
+            let answer = connection.get(target).await;
+            if is_it(&answer) {
+                return answer;
+            }
+        }
     }
 
     /// Waits until it is ready.

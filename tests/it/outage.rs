@@ -1,0 +1,154 @@
+//! Postgres goes away and comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use larder::app::RunError;
+use larder::observe::{Event, RefreshOutcome};
+use larder::repository::RepositoryError;
+use serde_json::json;
+
+use crate::support::app::App;
+use crate::support::gate::{GATED, Gate};
+use crate::support::http::Connection;
+use crate::support::postgres::Postgres;
+
+const COUNT: &str = r#"
+    [[endpoint]]
+    path = "/count"
+    sql = "SELECT count(*) FROM n"
+    shape = "tuple"
+    refresh = { every = "200ms" }
+    timeout = "2s"
+    stale_while_revalidate = "1s"
+    stale_if_error = "1h"
+
+    [[endpoint]]
+    path = "/n/{n}"
+    sql = "SELECT :n::int AS n"
+    shape = "value"
+    max_age = "100ms"
+    stale_while_revalidate = "0s"
+    stale_if_error = "1h"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_under_load_loses_no_answer_and_needs_no_restart() {
+    let db = Postgres::own().await;
+    db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
+    let app = App::start(&db, COUNT).await;
+    app.get("/n/7").await.assert_status(200);
+
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..8)
+        .map(|n| {
+            let (address, over) = (app.address(), Arc::clone(&over));
+            let target = if n % 2 == 0 { "/count" } else { "/n/7" };
+            tokio::spawn(async move {
+                let mut connection = Connection::open(address).await;
+                let mut answers = 0;
+                while !over.load(Ordering::Relaxed) {
+                    connection.get(target).await.assert_status(200);
+                    answers += 1;
+                }
+                answers
+            })
+        })
+        .collect();
+
+    db.stop().await;
+    app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. })).await;
+    let failed = |e: &Event| matches!(e, Event::RefreshFinished { outcome: RefreshOutcome::Failed, .. });
+    app.wait_for(3, failed).await;
+    app.poll("/n/7", |answer| answer.cache() == "stale").await.assert_json(json!(7));
+    let unknown = app.get("/n/8").await;
+    unknown.assert_status(503);
+    assert!(unknown.header("retry-after").is_some());
+    assert_eq!(unknown.json()["code"], "LRD-301");
+    assert!(!unknown.text().contains("127.0.0.1"), "{}", unknown.text());
+
+    db.start_again().await;
+    app.wait_for(2, |event| matches!(event, Event::RepositoryReached)).await;
+    db.execute("INSERT INTO n VALUES (2)").await;
+    app.poll("/count", |answer| answer.json() == json!([2])).await;
+    app.poll("/n/8", |answer| answer.status == 200).await;
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.await.expect("no answer was lost") > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_postgres_is_an_outage_like_any_other() {
+    let db = Postgres::own().await;
+    db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
+    let app = App::start(&db, COUNT).await;
+    db.crash().await;
+    app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. })).await;
+    app.get("/count").await.assert_status(200).assert_json(json!([1]));
+    db.start_again().await;
+    app.wait_for(2, |event| matches!(event, Event::RepositoryReached)).await;
+    app.poll("/n/8", |answer| answer.status == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_postgres_it_comes_up_not_ready_and_becomes_ready_by_itself() {
+    let db = Postgres::own().await;
+    db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
+    db.stop().await;
+    let app = App::launch(db.url(), "", COUNT).await;
+    app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. })).await;
+    app.get("/healthz").await.assert_status(200);
+    let waiting = app.get("/readyz").await;
+    waiting.assert_status(503);
+    assert!(waiting.text().contains("/count"), "{}", waiting.text());
+    let early = app.get("/count").await;
+    early.assert_status(503);
+    assert!(early.header("retry-after").is_some());
+    assert_eq!(early.json()["code"], "LRD-403");
+
+    db.start_again().await;
+    app.is_ready().await;
+    app.get("/readyz").await.assert_status(200);
+    app.get("/count").await.assert_json(json!([1])).assert_cache("hit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_does_not_prepare_ends_the_start() {
+    let db = Postgres::with("").await;
+    let wrong = "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 FROM nowhere\"";
+    let app = App::launch(db.url(), "", wrong).await;
+    let RunError::Misfits(misfits) = app.stopped().await else { panic!("it is a misfit") };
+    let [misfit] = &misfits[..] else { panic!("{misfits:?}") };
+    let RepositoryError::Refused { refusal } = &misfit.error else { panic!("{misfit:?}") };
+    assert_eq!(refusal.message, "relation \"nowhere\" does not exist");
+    assert_eq!(refusal.position, Some(15));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_ends_the_start() {
+    let db = Postgres::own().await;
+    let (before, after) = db.url().split_once('@').unwrap();
+    let (name, _) = before.rsplit_once(':').unwrap();
+    let app = App::launch(&format!("{name}:wrong@{after}"), "", COUNT).await;
+    let RunError::Misfits(misfits) = app.stopped().await else { panic!("it is a misfit") };
+    assert!(matches!(&misfits[0].error, RepositoryError::Settings { reason } if reason.contains("password")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_requests_end_before_it_stops() {
+    let db = Postgres::with("").await;
+    let app = App::start(&db, GATED).await;
+    let mut idle = Connection::open(app.address()).await;
+    idle.get("/healthz").await.assert_status(200);
+    let gate = Gate::close(&db).await;
+    let mut running = Connection::open(app.address()).await;
+    running.send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n").await;
+    gate.is_waited_for(1).await;
+
+    let stopped = tokio::spawn(app.stop());
+    assert!(idle.is_closed().await, "what does nothing is closed at once");
+    gate.open().await;
+    running.answer("GET").await.assert_status(200).assert_header("connection", "close");
+    assert!(stopped.await.unwrap(), "it drained cleanly");
+}
