@@ -51,8 +51,8 @@ pub struct Config {
     pub cache: CacheSection,
     /// `[defaults]`
     pub defaults: PolicySection,
-    /// Every `[[endpoint]]`, in the order of the file.
-    pub endpoints: Vec<EndpointSection>,
+    /// Every `[[endpoint]]`, in the order of the file; `None` where `endpoint` is something else.
+    pub endpoints: Option<Vec<EndpointSection>>,
     /// The file itself.
     pub source: Arc<Source>,
     /// What is wrong with the writing alone: such as unknown keys. Kept here so that it can be

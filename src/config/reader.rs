@@ -252,19 +252,19 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         }
     }
 
-    /// Every table of an array of tables, read by `read`.
+    /// Every table of an array of tables, read by `read`. `None` for a value of another kind.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,
         mut read: impl FnMut(&mut Reader<'_, 'e, 'd>) -> T,
-    ) -> Vec<T> {
+    ) -> Option<Vec<T>> {
         let Some((span, value)) = self.take(key) else {
-            return Vec::new();
+            return Some(Vec::new());
         };
         let help = Some(format!("begin each one with a line `[[{key}]]`"));
         let DeValue::Array(array) = value else {
             self.wrong::<()>(key, &span, &value, "an array of tables", help.as_deref());
-            return Vec::new();
+            return None;
         };
         let mut tables = Vec::with_capacity(array.len());
         for item in array {
@@ -278,7 +278,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
                 }
             }
         }
-        tables
+        Some(tables)
     }
 
     /// A table whose keys are the operator's own names, each of them a table read by `read`.

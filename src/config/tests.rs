@@ -29,7 +29,8 @@ fn scalars_keep_their_text() {
     let config = parse(
         "[[endpoint]]\nparams.a = { default = 0x1F, minimum = -1_000, maximum = +1.5e3, values = [true, 2003-01-06, 07:30:00, 'x', 1979-05-27T07:32:00Z] }",
     );
-    let param = &config.endpoints[0].params[0];
+    let endpoints = config.endpoints.expect("an array of tables");
+    let param = &endpoints[0].params[0];
     let text = |field: &Field<String>| field.given().expect("given").value.clone();
     assert_eq!(text(&param.default), "31");
     assert_eq!(text(&param.minimum), "-1000");
@@ -62,7 +63,7 @@ fn variables_are_replaced_in_values_and_never_in_sql() {
     assert!(config.mistakes.is_empty());
     let url = &config.repository.url.given().expect("given").value;
     assert_eq!(url.expose(), "postgres://me@db");
-    let endpoint = &config.endpoints[0];
+    let endpoint = &config.endpoints.as_ref().expect("an array of tables")[0];
     assert_eq!(
         endpoint.sql.given().expect("given").value,
         "select '${WHO}'"

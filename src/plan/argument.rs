@@ -3,8 +3,27 @@
 //! A [`Signature`] is an endpoint's parameters once Postgres has said their types. It turns what a
 //! client sent into [`Arguments`]: canonical text per parameter, so that two spellings of one value
 //! are one key. Values are bound as text under the described type, never spliced into SQL.
+//!
+//! What is accepted is stricter than Postgres where its own spelling depends on settings or on the
+//! clock: `01/02/03` is no date here, and neither is `tomorrow`, whose answer could not be kept.
 
+mod number;
+mod time;
+mod value;
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{Endpoint, Parameter, Place, Presence, UnknownParameters};
+use crate::config::suggest;
+use value::Value;
+
+/// The longest text of one argument in bytes, whatever its `max_length` in characters: keys are kept
+/// in memory, and no sensible argument comes near.
+pub const ARGUMENT_BYTES_MAX: usize = 64 << 10;
 
 /// A parameter's type, as far as its text can be checked without Postgres.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +69,11 @@ pub enum ParameterType {
 pub struct Arguments(Box<[Option<Box<str>>]>);
 
 impl Arguments {
+    /// The arguments of an endpoint without parameters.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
     /// Arguments that are known to be canonical.
     pub(super) fn new(values: Vec<Option<Box<str>>>) -> Self {
         Self(values.into_boxed_slice())
@@ -71,8 +95,323 @@ impl Arguments {
 
 /// An endpoint's parameters with the types Postgres gave them.
 #[derive(Debug)]
-pub struct Signature {}
+pub struct Signature {
+    rules: Vec<Rule>,
+}
 
-/// Why a request's arguments were refused.
+/// What one parameter's values are held to, in its type.
 #[derive(Debug)]
-pub enum ArgumentError {}
+struct Rule {
+    kind: ParameterType,
+    minimum: Option<Box<str>>,
+    maximum: Option<Box<str>>,
+    /// Canonical and sorted; empty when any value is allowed.
+    values: Vec<Box<str>>,
+    /// Canonical; what is bound when the parameter is not given.
+    default: Option<Box<str>>,
+}
+
+/// Why a request's arguments were refused. Written for clients.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ArgumentError {
+    /// A required parameter was not given.
+    #[error("parameter `{name}` is missing")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// A parameter that the endpoint does not declare.
+    #[error("{}", unknown_sentence(name, known))]
+    Unknown {
+        /// Its name, shortened and escaped.
+        name: String,
+        /// Those the endpoint takes from the query string.
+        known: Vec<String>,
+    },
+    /// A parameter was given more than once.
+    #[error("parameter `{name}` is given more than once")]
+    Repeated {
+        /// Its name.
+        name: String,
+    },
+    /// A value its parameter does not allow.
+    #[error("parameter `{name}` {reason}")]
+    Invalid {
+        /// Its name.
+        name: String,
+        /// What it must be, as the rest of the sentence.
+        reason: String,
+    },
+}
+
+impl Signature {
+    /// The endpoint's parameters with their types, in the order of the statement's `$1`…
+    ///
+    /// # Errors
+    /// A sentence for every default, limit and allowed value that its type does not allow.
+    pub fn new(endpoint: &Endpoint, types: Vec<ParameterType>) -> Result<Self, Vec<String>> {
+        if types.len() != endpoint.parameters.len() {
+            return Err(vec![format!(
+                "the statement has {} parameters, and {} are declared",
+                types.len(),
+                endpoint.parameters.len()
+            )]);
+        }
+        let mut mistakes = Vec::new();
+        let rules = endpoint
+            .parameters
+            .iter()
+            .zip(types)
+            .map(|(parameter, kind)| Rule::new(parameter, kind, &mut mistakes))
+            .collect();
+        if mistakes.is_empty() {
+            Ok(Self { rules })
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    /// The parameters' types, in the order of the statement's `$1`…
+    pub fn types(&self) -> impl ExactSizeIterator<Item = &ParameterType> {
+        self.rules.iter().map(|rule| &rule.kind)
+    }
+
+    /// The arguments of a request: names and percent-decoded values of its path and its query string.
+    /// `endpoint` is the one this signature was made for.
+    ///
+    /// # Errors
+    /// [`ArgumentError`], for the client that sent them.
+    pub fn arguments(
+        &self,
+        endpoint: &Endpoint,
+        path: &[(&str, Cow<'_, str>)],
+        query: &[(Cow<'_, str>, Cow<'_, str>)],
+    ) -> Result<Arguments, ArgumentError> {
+        let declared = |name: &str, place| {
+            endpoint
+                .parameters
+                .iter()
+                .position(|p| p.place == place && p.name == name)
+        };
+        let mut given: Vec<Option<&str>> = vec![None; self.rules.len()];
+        for (name, text) in path {
+            if let Some(slot) = declared(name, Place::Path).and_then(|i| given.get_mut(i)) {
+                *slot = Some(text);
+            }
+        }
+        for (name, text) in query {
+            match declared(name, Place::Query).and_then(|i| given.get_mut(i)) {
+                Some(slot @ None) => *slot = Some(text),
+                Some(Some(_)) => {
+                    return Err(ArgumentError::Repeated {
+                        name: name.to_string(),
+                    });
+                }
+                None => match endpoint.unknown_parameters {
+                    UnknownParameters::Ignore => {}
+                    UnknownParameters::Reject => return Err(unknown(endpoint, name)),
+                },
+            }
+        }
+        let values = endpoint.parameters.iter().zip(&self.rules).zip(given);
+        let values = values.map(|((parameter, rule), given)| rule.argument(parameter, given));
+        Ok(Arguments::new(values.collect::<Result<_, _>>()?))
+    }
+}
+
+impl Rule {
+    fn new(parameter: &Parameter, kind: ParameterType, mistakes: &mut Vec<String>) -> Self {
+        let name = &parameter.name;
+        let mut rule = Self {
+            kind,
+            minimum: None,
+            maximum: None,
+            values: Vec::new(),
+            default: None,
+        };
+        let mut bound = |what: &str, text: &Option<String>| {
+            let text = text.as_deref()?;
+            if !rule.kind.is_ordered() {
+                mistakes.push(format!(
+                    "parameter `{name}` can not have a {what}: Larder has no order for {}",
+                    rule.kind.describe()
+                ));
+                return None;
+            }
+            match Value::parse(&rule.kind, text) {
+                Ok(value) => Some(value.text()),
+                Err(reason) => {
+                    mistakes.push(format!("the {what} of parameter `{name}` {reason}"));
+                    None
+                }
+            }
+        };
+        let minimum = bound("minimum", &parameter.minimum);
+        let maximum = bound("maximum", &parameter.maximum);
+        if let (Some(least), Some(greatest)) = (&minimum, &maximum)
+            && rule.compare(least, greatest) == Some(Ordering::Greater)
+        {
+            mistakes.push(format!(
+                "parameter `{name}` has a minimum above its maximum, so no value is allowed"
+            ));
+        }
+        (rule.minimum, rule.maximum) = (minimum, maximum);
+
+        let mut values = Vec::with_capacity(parameter.values.len());
+        for text in &parameter.values {
+            match rule.canonical(parameter, text) {
+                Ok(value) => values.push(value),
+                Err(reason) => {
+                    mistakes.push(format!("a value listed for parameter `{name}` {reason}"));
+                }
+            }
+        }
+        values.sort_unstable();
+        rule.values = values;
+
+        if let Presence::Default(text) = &parameter.presence {
+            match rule.canonical(parameter, text) {
+                Ok(value) => rule.default = Some(value),
+                Err(reason) => {
+                    mistakes.push(format!("the default of parameter `{name}` {reason}"));
+                }
+            }
+        }
+        rule
+    }
+
+    fn argument(
+        &self,
+        parameter: &Parameter,
+        given: Option<&str>,
+    ) -> Result<Option<Box<str>>, ArgumentError> {
+        let Some(text) = given else {
+            return match parameter.presence {
+                Presence::Required => Err(ArgumentError::Missing {
+                    name: parameter.name.clone(),
+                }),
+                Presence::Optional => Ok(None),
+                Presence::Default(_) => Ok(self.default.clone()),
+            };
+        };
+        let canonical = self.canonical(parameter, text);
+        let invalid = |reason| ArgumentError::Invalid {
+            name: parameter.name.clone(),
+            reason,
+        };
+        canonical.map(Some).map_err(invalid)
+    }
+
+    /// The canonical text of a value that keeps every rule, or the rest of the sentence that begins
+    /// with its parameter.
+    fn canonical(&self, parameter: &Parameter, text: &str) -> Result<Box<str>, String> {
+        if text.len() > ARGUMENT_BYTES_MAX {
+            return Err(format!(
+                "must be at most {} KiB long",
+                ARGUMENT_BYTES_MAX >> 10
+            ));
+        }
+        // Bytes bound characters, which are slower to count.
+        if text.len() > parameter.max_length && text.chars().count() > parameter.max_length {
+            return Err(format!(
+                "must be at most {} characters long",
+                parameter.max_length
+            ));
+        }
+        if text.contains('\0') {
+            return Err("must not contain the character NUL".to_owned());
+        }
+        let value = Value::parse(&self.kind, text)?;
+        if let Some(pattern) = parameter.pattern.as_ref().filter(|p| !p.is_match(text)) {
+            let pattern = Parameter::written_pattern(pattern);
+            return Err(format!("must match `{pattern}`, not {}", excerpt(text)));
+        }
+        let canonical = value.text();
+        if !self.values.is_empty() && self.values.binary_search(&canonical).is_err() {
+            // As declared, for canonical texts may read strangely.
+            const SHOWN: usize = 20;
+            let known = suggest::list(parameter.values.iter().take(SHOWN).map(String::as_str));
+            let more = if parameter.values.len() > SHOWN {
+                "…"
+            } else {
+                ""
+            };
+            return Err(format!(
+                "must be one of {known}{more}, not {}",
+                excerpt(text)
+            ));
+        }
+        let is = |bound: &Option<Box<str>>, wrong: Ordering| match bound {
+            // What can not be compared, as NaN, lies in no range.
+            Some(bound) => self
+                .compare(&canonical, bound)
+                .is_none_or(|order| order == wrong),
+            None => false,
+        };
+        if is(&self.minimum, Ordering::Less) {
+            let least = parameter.minimum.as_deref().unwrap_or_default();
+            return Err(format!("must be at least {least}, not {}", excerpt(text)));
+        }
+        if is(&self.maximum, Ordering::Greater) {
+            let greatest = parameter.maximum.as_deref().unwrap_or_default();
+            return Err(format!("must be at most {greatest}, not {}", excerpt(text)));
+        }
+        Ok(canonical)
+    }
+
+    fn compare(&self, a: &str, b: &str) -> Option<Ordering> {
+        let a = Value::parse(&self.kind, a).ok()?;
+        let b = Value::parse(&self.kind, b).ok()?;
+        a.compare(&b)
+    }
+}
+
+fn unknown(endpoint: &Endpoint, name: &str) -> ArgumentError {
+    let known = endpoint
+        .parameters
+        .iter()
+        .filter(|p| p.place == Place::Query);
+    ArgumentError::Unknown {
+        name: shortened(name),
+        known: known.map(|p| p.name.clone()).collect(),
+    }
+}
+
+fn unknown_sentence(name: &str, known: &[String]) -> String {
+    let known = || known.iter().map(String::as_str);
+    if known().next().is_none() {
+        return format!("there is no parameter `{name}`; the query string takes none");
+    }
+    let nearest = suggest::nearest(name, known());
+    let meant = nearest.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    format!(
+        "there is no parameter `{name}`{meant}; known are {}",
+        suggest::list(known())
+    )
+}
+
+/// What a client sent, as far as it is shown back to it.
+fn excerpt(text: &str) -> String {
+    if text.is_empty() {
+        "empty".to_owned()
+    } else {
+        format!("`{}`", shortened(text))
+    }
+}
+
+/// At most 32 characters, those that could confuse a log or a terminal escaped.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 32;
+    let mut shown: String = text
+        .chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests;

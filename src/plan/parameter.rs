@@ -28,6 +28,27 @@ pub struct Parameter {
     pub description: Option<String>,
 }
 
+impl Parameter {
+    /// A pattern that matches only whole texts, so that nobody has to remember `^` and `$`.
+    pub(super) fn whole_pattern(written: &str) -> Result<Regex, regex::Error> {
+        // Alone first: brackets may not only match up with the ones put around it.
+        Regex::new(written)?;
+        Regex::new(&format!("{PATTERN_START}{written}{PATTERN_END}"))
+    }
+
+    /// The pattern as the operator wrote it.
+    pub fn written_pattern(pattern: &Regex) -> &str {
+        let whole = pattern.as_str();
+        let written = whole
+            .strip_prefix(PATTERN_START)
+            .and_then(|p| p.strip_suffix(PATTERN_END));
+        written.unwrap_or(whole)
+    }
+}
+
+const PATTERN_START: &str = r"\A(?:";
+const PATTERN_END: &str = r")\z";
+
 /// Where a request carries a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {

@@ -6,8 +6,13 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
 
 /// Units from the longest to the shortest, the order they are written in.
-const UNITS: [(&str, u64); 5] =
-    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 /// The duration `text` stands for: whole numbers of `d`, `h`, `m`, `s`, `ms`, each at most once and
 /// the longest first.
@@ -38,7 +43,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         rest = after;
     }
     let duration = Duration::from_millis(millis);
-    if duration > LONGEST { Err("longer than 3650d".to_owned()) } else { Ok(duration) }
+    if duration > LONGEST {
+        Err("longer than 3650d".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 /// The number of bytes `text` stands for: a whole number and a unit, 1,024-fold or 1,000-fold.
@@ -62,20 +71,30 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
         "" => return Err("a unit is missing: B, KiB, MiB or GiB".to_owned()),
-        unit => return Err(format!("`{unit}` is no unit of size: use B, KiB, MiB or GiB")),
+        unit => {
+            return Err(format!(
+                "`{unit}` is no unit of size: use B, KiB, MiB or GiB"
+            ));
+        }
     };
-    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| "too large".to_owned())
 }
 
 /// The number and the unit at the start of `text`, and what follows them.
 fn quantity(text: &str) -> Result<(u64, &str, &str), String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     if digits == 0 {
         return Err("a whole number is missing here".to_owned());
     }
     let number = text[..digits].parse().map_err(|_| "too large".to_owned())?;
     let after = &text[digits..];
-    let unit = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+    let unit = after
+        .find(|c: char| !c.is_alphabetic())
+        .unwrap_or(after.len());
     if after[unit..].starts_with(|c: char| !c.is_ascii_digit()) {
         return Err("only whole numbers and units, without spaces".to_owned());
     }
@@ -101,7 +120,9 @@ mod tests {
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "10", "s", "1.5s", "10 s", "-1s", "30m1h", "1s1s", "1y", "3651d", "1µs"] {
+        for text in [
+            "", "10", "s", "1.5s", "10 s", "-1s", "30m1h", "1s1s", "1y", "3651d", "1µs",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(duration("99999999999999999999s").is_err());
@@ -110,12 +131,25 @@ mod tests {
 
     #[test]
     fn sizes_are_read() {
-        for (text, bytes) in
-            [("64KiB", 65_536), ("16MiB", 16 << 20), ("1GiB", 1 << 30), ("5MB", 5_000_000), ("7B", 7)]
-        {
+        for (text, bytes) in [
+            ("64KiB", 65_536),
+            ("16MiB", 16 << 20),
+            ("1GiB", 1 << 30),
+            ("5MB", 5_000_000),
+            ("7B", 7),
+        ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "16", "MiB", "1.5MiB", "16 MiB", "16mib", "1MiB1B", "99999999999GiB"] {
+        for text in [
+            "",
+            "16",
+            "MiB",
+            "1.5MiB",
+            "16 MiB",
+            "16mib",
+            "1MiB1B",
+            "99999999999GiB",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }

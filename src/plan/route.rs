@@ -10,8 +10,15 @@ use thiserror::Error;
 use super::EndpointId;
 
 /// Paths that are Larder's own.
-pub const RESERVED_PATHS: [&str; 7] =
-    ["/metrics", "/healthz", "/readyz", "/openapi.json", "/docs", "/status", "/status.json"];
+pub const RESERVED_PATHS: [&str; 7] = [
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/status",
+    "/status.json",
+];
 
 /// Ends of a path that ask for a format of the endpoint without it.
 const FORMAT_SUFFIXES: [&str; 2] = [".csv", ".ndjson"];
@@ -26,7 +33,9 @@ impl PathPattern {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn parse(path: &str) -> Result<Self, PathError> {
-        let Some(segments) = path.strip_prefix('/') else { return Err(PathError::NoSlash) };
+        let Some(segments) = path.strip_prefix('/') else {
+            return Err(PathError::NoSlash);
+        };
         if let Some(at) = path.find(['?', '#']) {
             return Err(PathError::Query { at: at..path.len() });
         }
@@ -36,11 +45,16 @@ impl PathPattern {
             let at = start..start + segment.len();
             start = at.end + 1;
             if segment.is_empty() && at.end == path.len() && path.len() > 1 {
-                return Err(PathError::TrailingSlash { at: at.start - 1..at.end });
+                return Err(PathError::TrailingSlash {
+                    at: at.start - 1..at.end,
+                });
             }
             if let Some(name) = check_segment(segment, &at)? {
                 if names.contains(&name) {
-                    return Err(PathError::Doubled { name: name.to_owned(), at });
+                    return Err(PathError::Doubled {
+                        name: name.to_owned(),
+                        at,
+                    });
                 }
                 names.push(name);
             }
@@ -48,7 +62,10 @@ impl PathPattern {
         if RESERVED_PATHS.contains(&path) {
             return Err(PathError::Reserved);
         }
-        if let Some(suffix) = FORMAT_SUFFIXES.iter().find(|suffix| path.ends_with(**suffix)) {
+        if let Some(suffix) = FORMAT_SUFFIXES
+            .iter()
+            .find(|suffix| path.ends_with(**suffix))
+        {
             let at = path.len() - suffix.len()..path.len();
             return Err(PathError::Format { suffix, at });
         }
@@ -73,8 +90,11 @@ impl PathPattern {
 
     /// Equal for paths that match the same requests.
     fn skeleton(&self) -> String {
-        let segments: Vec<_> =
-            self.0.split('/').map(|s| if parameter_name(s).is_some() { "{}" } else { s }).collect();
+        let segments: Vec<_> = self
+            .0
+            .split('/')
+            .map(|s| if parameter_name(s).is_some() { "{}" } else { s })
+            .collect();
         segments.join("/")
     }
 }
@@ -188,7 +208,9 @@ fn check_segment<'s>(segment: &'s str, at: &Range<usize>) -> Result<Option<&'s s
     }
     if segment.contains(['{', '}', '*']) {
         let name = parameter_name(segment);
-        return name.map(Some).ok_or_else(|| PathError::Parameter { at: at.clone() });
+        return name
+            .map(Some)
+            .ok_or_else(|| PathError::Parameter { at: at.clone() });
     }
     if segment == "." || segment == ".." {
         return Err(PathError::Dots { at: at.clone() });
@@ -197,7 +219,9 @@ fn check_segment<'s>(segment: &'s str, at: &Range<usize>) -> Result<Option<&'s s
     match segment.char_indices().find(|(_, c)| !unreserved(*c)) {
         Some((offset, character)) => {
             let start = at.start + offset;
-            Err(PathError::Character { at: start..start + character.len_utf8() })
+            Err(PathError::Character {
+                at: start..start + character.len_utf8(),
+            })
         }
         None => Ok(None),
     }
@@ -243,14 +267,19 @@ impl RouteTable {
         if let Some(other) = self.skeletons.get(&path.skeleton()) {
             return Err(Some(*other));
         }
-        self.router.insert(path.as_str(), endpoint).map_err(|_| None)?;
+        self.router
+            .insert(path.as_str(), endpoint)
+            .map_err(|_| None)?;
         self.skeletons.insert(path.skeleton(), endpoint);
         Ok(())
     }
 
     pub(super) fn route<'p>(&'p self, path: &'p str) -> Option<Routed<'p>> {
         let found = self.router.at(path).ok()?;
-        Some(Routed { endpoint: *found.value, path_arguments: found.params.iter().collect() })
+        Some(Routed {
+            endpoint: *found.value,
+            path_arguments: found.params.iter().collect(),
+        })
     }
 }
 
@@ -277,7 +306,13 @@ mod tests {
 
     #[test]
     fn paths_that_can_be_asked_for_are_accepted() {
-        for path in ["/count", "/sales/{country}", "/a-b.c_d~e/{x}/y/{z_1}", "/v1.csv/x", "/statuses"] {
+        for path in [
+            "/count",
+            "/sales/{country}",
+            "/a-b.c_d~e/{x}/y/{z_1}",
+            "/v1.csv/x",
+            "/statuses",
+        ] {
             assert!(PathPattern::parse(path).is_ok(), "{path}");
         }
         let path = PathPattern::parse("/a/{x}/b/{y}").expect("a path");
@@ -288,7 +323,11 @@ mod tests {
     #[test]
     fn paths_that_can_not_be_asked_for_are_refused() {
         let check = |path: &str, expected: PathError| {
-            assert_eq!(PathPattern::parse(path).expect_err(path), expected, "{path}");
+            assert_eq!(
+                PathPattern::parse(path).expect_err(path),
+                expected,
+                "{path}"
+            );
         };
         check("", PathError::NoSlash);
         check("count", PathError::NoSlash);
@@ -300,29 +339,61 @@ mod tests {
         check("/a b", PathError::Character { at: 2..3 });
         check("/ä", PathError::Character { at: 1..3 });
         check("/a%20b", PathError::Character { at: 2..3 });
-        for path in ["/{*rest}", "/a{b}", "/{a}.csv", "/{}", "/{1a}", "/{a-b}", "/{{a}}", "/*", "/{a"] {
+        for path in [
+            "/{*rest}", "/a{b}", "/{a}.csv", "/{}", "/{1a}", "/{a-b}", "/{{a}}", "/*", "/{a",
+        ] {
             check(path, PathError::Parameter { at: 1..path.len() });
         }
-        check("/{a}/{a}", PathError::Doubled { name: "a".to_owned(), at: 5..8 });
+        check(
+            "/{a}/{a}",
+            PathError::Doubled {
+                name: "a".to_owned(),
+                at: 5..8,
+            },
+        );
         check("/metrics", PathError::Reserved);
         check("/status.json", PathError::Reserved);
-        check("/x/report.csv", PathError::Format { suffix: ".csv", at: 9..13 });
+        check(
+            "/x/report.csv",
+            PathError::Format {
+                suffix: ".csv",
+                at: 9..13,
+            },
+        );
     }
 
     #[test]
     fn a_path_leads_to_its_endpoint_with_raw_arguments() {
-        let table = table(&["/sales/{country}", "/sales/by-country", "/sales/{c}/lines/{line}"]);
+        let table = table(&[
+            "/sales/{country}",
+            "/sales/by-country",
+            "/sales/{c}/lines/{line}",
+        ]);
         let check = |path: &str, expected: Option<(usize, &[(&str, &str)])>| {
             let routed = table.route(path);
-            let routed = routed.as_ref().map(|r| (r.endpoint.index(), r.path_arguments.as_slice()));
+            let routed = routed
+                .as_ref()
+                .map(|r| (r.endpoint.index(), r.path_arguments.as_slice()));
             assert_eq!(routed, expected, "{path}");
         };
         check("/sales/USA", Some((0, &[("country", "USA")])));
         check("/sales/by-country", Some((1, &[])));
         check("/sales/by-countr", Some((0, &[("country", "by-countr")])));
-        check("/sales/by-country/lines/2", Some((2, &[("c", "by-country"), ("line", "2")])));
+        check(
+            "/sales/by-country/lines/2",
+            Some((2, &[("c", "by-country"), ("line", "2")])),
+        );
         check("/sales/a%2Fb%20c", Some((0, &[("country", "a%2Fb%20c")])));
-        for path in ["/sales", "/sales/", "/sales/USA/", "/", "", "sales/USA", "/sales/a/b", "/Sales/USA"] {
+        for path in [
+            "/sales",
+            "/sales/",
+            "/sales/USA/",
+            "/",
+            "",
+            "sales/USA",
+            "/sales/a/b",
+            "/Sales/USA",
+        ] {
             check(path, None);
         }
     }
@@ -330,9 +401,8 @@ mod tests {
     #[test]
     fn paths_that_match_the_same_requests_conflict() {
         let mut table = table(&["/a/{x}", "/b/{x}/c"]);
-        let mut insert = |path: &str| {
-            table.insert(&PathPattern::parse(path).expect(path), EndpointId::new(9))
-        };
+        let mut insert =
+            |path: &str| table.insert(&PathPattern::parse(path).expect(path), EndpointId::new(9));
         assert_eq!(insert("/a/{x}"), Err(Some(EndpointId::new(0))));
         assert_eq!(insert("/a/{y}"), Err(Some(EndpointId::new(0))));
         assert_eq!(insert("/b/{y}/c"), Err(Some(EndpointId::new(1))));

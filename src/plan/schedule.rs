@@ -31,8 +31,8 @@ impl Refresh {
 /// Where clocks change, a line that names one hour, one minute and one second runs once that day: at
 /// its first occurrence where the hour comes twice, right after the gap where it does not come. Any
 /// other line runs whenever a clock on the wall shows one of its times: twice in an hour that comes
-/// twice, not at all in one that does not come. So `*/5` minutes keep their rhythm in real time, and
-/// `30 2,14 * * *` is two lines for those who want each to run once.
+/// twice, not at all in one that does not come. So `*/5 * * * *` keeps its rhythm in real time, while
+/// `30 2,14 * * *` leaves out its night run in spring and has it twice in autumn.
 #[derive(Debug, Clone)]
 pub struct CronLine {
     line: String,
@@ -65,11 +65,18 @@ impl CronLine {
     /// [`CronLineError`]; the zone is looked at first.
     pub fn parse(line: &str, timezone: &str) -> Result<Self, CronLineError> {
         let timezone: Tz = timezone.parse().map_err(|_| CronLineError::Timezone)?;
-        let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser
-            .parse(line)
-            .map_err(|error| CronLineError::Line { reason: reason(line, &error) })?;
-        let parsed = Self { line: line.trim().to_owned(), timezone, cron };
+        let parser = CronParser::builder()
+            .seconds(Seconds::Optional)
+            .year(Year::Disallowed)
+            .build();
+        let cron = parser.parse(line).map_err(|error| CronLineError::Line {
+            reason: reason(line, &error),
+        })?;
+        let parsed = Self {
+            line: line.trim().to_owned(),
+            timezone,
+            cron,
+        };
         // The calendar repeats every 400 years, so a line that does not come after one moment does
         // not come after any.
         match parsed.next_after(UNIX_EPOCH + FROM_EPOCH) {
@@ -144,14 +151,19 @@ mod tests {
         while let Some(next) = cron.next_after(time).filter(|next| *next <= at(to)) {
             assert!(next > time, "{line} goes back");
             time = next;
-            runs.push(DateTime::<Utc>::from(next).format("%dT%H:%M:%S").to_string());
+            runs.push(
+                DateTime::<Utc>::from(next)
+                    .format("%dT%H:%M:%S")
+                    .to_string(),
+            );
         }
         runs
     }
 
     #[test]
     fn five_fields_six_fields_and_nicknames_are_read() {
-        let first = |line| runs(line, "UTC", "2024-02-28T10:00:00Z", "2024-03-31T00:00:00Z")[0].clone();
+        let first =
+            |line| runs(line, "UTC", "2024-02-28T10:00:00Z", "2024-03-31T00:00:00Z")[0].clone();
         assert_eq!(first("*/5 * * * *"), "28T10:05:00");
         assert_eq!(first("30 */5 * * * *"), "28T10:00:30");
         assert_eq!(first("@hourly"), "28T11:00:00");
@@ -162,12 +174,27 @@ mod tests {
 
     #[test]
     fn wrong_lines_are_refused() {
-        for line in ["", "* * * *", "* * * * * * *", "60 * * * *", "a * * * *", "@never", "* * 0 * *"] {
+        for line in [
+            "",
+            "* * * *",
+            "* * * * * * *",
+            "60 * * * *",
+            "a * * * *",
+            "@never",
+            "* * 0 * *",
+        ] {
             let error = CronLine::parse(line, "UTC").expect_err(line);
-            assert!(matches!(error, CronLineError::Line { .. }), "{line}: {error}");
+            assert!(
+                matches!(error, CronLineError::Line { .. }),
+                "{line}: {error}"
+            );
         }
         for line in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6 *"] {
-            assert_eq!(CronLine::parse(line, "UTC").expect_err(line), CronLineError::Never, "{line}");
+            assert_eq!(
+                CronLine::parse(line, "UTC").expect_err(line),
+                CronLineError::Never,
+                "{line}"
+            );
         }
         let error = CronLine::parse("* * * * *", "Europe/Berln").expect_err("a slip");
         assert_eq!(error, CronLineError::Timezone);
@@ -176,21 +203,39 @@ mod tests {
     #[test]
     fn leap_days_are_waited_for() {
         let cron = CronLine::parse("0 0 29 2 *", "UTC").expect("comes");
-        let next = cron.next_after(at("2024-02-29T00:00:00Z")).expect("comes again");
+        let next = cron
+            .next_after(at("2024-02-29T00:00:00Z"))
+            .expect("comes again");
         assert_eq!(next, at("2028-02-29T00:00:00Z"));
         let cron = CronLine::parse("0 0 29 2 +MON", "UTC").expect("comes");
-        assert_eq!(cron.next_after(at("2024-03-01T00:00:00Z")), Some(at("2044-02-29T00:00:00Z")));
+        assert_eq!(
+            cron.next_after(at("2024-03-01T00:00:00Z")),
+            Some(at("2044-02-29T00:00:00Z"))
+        );
     }
 
     #[test]
     fn a_daily_run_comes_once_on_the_day_the_clocks_go_forward() {
         // Berlin: 02:00 becomes 03:00 at 01:00 UTC; New York: 02:00 becomes 03:00 at 07:00 UTC.
-        let berlin = |line| runs(line, "Europe/Berlin", "2024-03-30T23:00:00Z", "2024-03-31T22:00:00Z");
+        let berlin = |line| {
+            runs(
+                line,
+                "Europe/Berlin",
+                "2024-03-30T23:00:00Z",
+                "2024-03-31T22:00:00Z",
+            )
+        };
         assert_eq!(berlin("30 1 * * *"), ["31T00:30:00"]);
         assert_eq!(berlin("30 2 * * *"), ["31T01:00:00"]);
         assert_eq!(berlin("30 3 * * *"), ["31T01:30:00"]);
-        let new_york =
-            |line| runs(line, "America/New_York", "2024-03-10T05:00:00Z", "2024-03-11T04:00:00Z");
+        let new_york = |line| {
+            runs(
+                line,
+                "America/New_York",
+                "2024-03-10T05:00:00Z",
+                "2024-03-11T04:00:00Z",
+            )
+        };
         assert_eq!(new_york("30 1 * * *"), ["10T06:30:00"]);
         assert_eq!(new_york("30 2 * * *"), ["10T07:00:00"]);
         assert_eq!(new_york("30 3 * * *"), ["10T07:30:00"]);
@@ -199,12 +244,25 @@ mod tests {
     #[test]
     fn a_daily_run_comes_once_on_the_day_the_clocks_go_back() {
         // Berlin: 03:00 becomes 02:00 at 01:00 UTC; New York: 02:00 becomes 01:00 at 06:00 UTC.
-        let berlin = |line| runs(line, "Europe/Berlin", "2024-10-26T22:00:00Z", "2024-10-27T23:00:00Z");
+        let berlin = |line| {
+            runs(
+                line,
+                "Europe/Berlin",
+                "2024-10-26T22:00:00Z",
+                "2024-10-27T23:00:00Z",
+            )
+        };
         assert_eq!(berlin("30 1 * * *"), ["26T23:30:00"]);
         assert_eq!(berlin("30 2 * * *"), ["27T00:30:00"]);
         assert_eq!(berlin("30 3 * * *"), ["27T02:30:00"]);
-        let new_york =
-            |line| runs(line, "America/New_York", "2024-11-03T04:00:00Z", "2024-11-04T05:00:00Z");
+        let new_york = |line| {
+            runs(
+                line,
+                "America/New_York",
+                "2024-11-03T04:00:00Z",
+                "2024-11-04T05:00:00Z",
+            )
+        };
         assert_eq!(new_york("30 0 * * *"), ["03T04:30:00"]);
         assert_eq!(new_york("30 1 * * *"), ["03T05:30:00"]);
         assert_eq!(new_york("30 2 * * *"), ["03T07:30:00"]);
@@ -213,7 +271,10 @@ mod tests {
     #[test]
     fn a_line_of_several_hours_follows_the_clock_on_the_wall() {
         let berlin = |from, to| runs("30 2,14 * * *", "Europe/Berlin", from, to);
-        assert_eq!(berlin("2024-03-30T23:00:00Z", "2024-03-31T22:00:00Z"), ["31T12:30:00"]);
+        assert_eq!(
+            berlin("2024-03-30T23:00:00Z", "2024-03-31T22:00:00Z"),
+            ["31T12:30:00"]
+        );
         assert_eq!(
             berlin("2024-10-26T22:00:00Z", "2024-10-27T23:00:00Z"),
             ["27T00:30:00", "27T01:30:00", "27T13:30:00"]
@@ -223,10 +284,26 @@ mod tests {
     #[test]
     fn every_five_minutes_keeps_its_rhythm_through_both_changes() {
         for (timezone, from, to) in [
-            ("Europe/Berlin", "2024-03-30T22:00:00Z", "2024-03-31T06:00:00Z"),
-            ("Europe/Berlin", "2024-10-26T22:00:00Z", "2024-10-27T06:00:00Z"),
-            ("America/New_York", "2024-03-10T04:00:00Z", "2024-03-10T12:00:00Z"),
-            ("America/New_York", "2024-11-03T04:00:00Z", "2024-11-03T12:00:00Z"),
+            (
+                "Europe/Berlin",
+                "2024-03-30T22:00:00Z",
+                "2024-03-31T06:00:00Z",
+            ),
+            (
+                "Europe/Berlin",
+                "2024-10-26T22:00:00Z",
+                "2024-10-27T06:00:00Z",
+            ),
+            (
+                "America/New_York",
+                "2024-03-10T04:00:00Z",
+                "2024-03-10T12:00:00Z",
+            ),
+            (
+                "America/New_York",
+                "2024-11-03T04:00:00Z",
+                "2024-11-03T12:00:00Z",
+            ),
         ] {
             let seen = runs("0 */5 * * * *", timezone, from, to);
             assert_eq!(seen, runs("*/5 * * * *", "UTC", from, to), "{timezone}");
@@ -239,7 +316,10 @@ mod tests {
         let cron = CronLine::parse("* * * * *", "UTC").expect("a line");
         assert_eq!(cron.next_after(UNIX_EPOCH - Duration::from_secs(1)), None);
         assert_eq!(cron.next_after(at("9999-12-31T23:59:59Z")), None);
-        assert_eq!(cron.next_after(at("2024-01-01T00:00:59.9Z")), Some(at("2024-01-01T00:01:00Z")));
+        assert_eq!(
+            cron.next_after(at("2024-01-01T00:00:59.9Z")),
+            Some(at("2024-01-01T00:01:00Z"))
+        );
     }
 
     #[test]

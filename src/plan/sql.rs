@@ -191,8 +191,15 @@ impl Statement {
         }
     }
 
-    fn push_placeholder(&mut self, name: &str, written: Range<usize>) -> Result<(), StatementError> {
-        let known = self.parameters.iter().position(|parameter| parameter == name);
+    fn push_placeholder(
+        &mut self,
+        name: &str,
+        written: Range<usize>,
+    ) -> Result<(), StatementError> {
+        let known = self
+            .parameters
+            .iter()
+            .position(|parameter| parameter == name);
         let parameter = known.unwrap_or_else(|| {
             self.parameters.push(name.to_owned());
             self.parameters.len() - 1
@@ -201,13 +208,22 @@ impl Statement {
             return Err(StatementError::TooManyParameters { at: written });
         }
         // `LIMIT:n` is two tokens, but `LIMIT$1` would be one identifier.
-        if self.text.chars().next_back().is_some_and(scan::continues_identifier) {
+        if self
+            .text
+            .chars()
+            .next_back()
+            .is_some_and(scan::continues_identifier)
+        {
             self.text.push(' ');
         }
         let start = self.text.len();
         self.text.push_str(&format!("${}", parameter + 1));
         let text = start..self.text.len();
-        self.placeholders.push(Placeholder { parameter, written, text });
+        self.placeholders.push(Placeholder {
+            parameter,
+            written,
+            text,
+        });
         Ok(())
     }
 
@@ -225,7 +241,10 @@ impl Statement {
     /// Where in the SQL as written the first placeholder of the parameter `name` is.
     pub(super) fn first_use(&self, name: &str) -> Option<Range<usize>> {
         let used = |p: &&Placeholder| self.parameters[p.parameter] == name;
-        self.placeholders.iter().find(used).map(|p| p.written.clone())
+        self.placeholders
+            .iter()
+            .find(used)
+            .map(|p| p.written.clone())
     }
 
     /// The bytes of the SQL as written that the character `position` of the text, counted from 1 as
@@ -238,7 +257,11 @@ impl Statement {
             None if index == self.text.chars().count() => self.text.len(),
             None => return None,
         };
-        let before = self.placeholders.iter().take_while(|p| p.text.start <= offset).last();
+        let before = self
+            .placeholders
+            .iter()
+            .take_while(|p| p.text.start <= offset)
+            .last();
         let start = match before {
             Some(p) if offset < p.text.end => return Some(p.written.clone()),
             Some(p) => p.written.end + (offset - p.text.end),
@@ -247,7 +270,9 @@ impl Statement {
         // A space that was put before a `$1` has no counterpart.
         let start = start.min(written.len());
         let rest = written.get(start..)?;
-        let word = rest.find(|c: char| !scan::continues_identifier(c)).unwrap_or(rest.len());
+        let word = rest
+            .find(|c: char| !scan::continues_identifier(c))
+            .unwrap_or(rest.len());
         let first = rest.chars().next().map_or(0, char::len_utf8);
         Some(start..start + word.max(first))
     }
@@ -255,7 +280,9 @@ impl Statement {
 
 /// What a query begins with. `WITH` may also begin a change, which a read-only session refuses.
 fn is_query_word(word: &str) -> bool {
-    ["select", "with", "values", "table"].iter().any(|query| word.eq_ignore_ascii_case(query))
+    ["select", "with", "values", "table"]
+        .iter()
+        .any(|query| word.eq_ignore_ascii_case(query))
 }
 
 #[cfg(test)]

@@ -39,12 +39,17 @@ impl<'s> Scanner<'s> {
         let rest = self.rest();
         let open = |what, len| self.unterminated(what, len);
         Ok(match first {
-            '\0' => return Err(StatementError::Nul { at: self.at..self.at + 1 }),
+            '\0' => {
+                return Err(StatementError::Nul {
+                    at: self.at..self.at + 1,
+                });
+            }
             c if is_space(c) => (Token::Blank, prefix_len(rest, is_space)),
             '-' if rest.starts_with("--") => (Token::Blank, prefix_len(rest, |c| !is_newline(c))),
-            '/' if rest.starts_with("/*") => {
-                (Token::Blank, comment_len(rest).ok_or_else(|| open(Quoted::Comment, 2))?)
-            }
+            '/' if rest.starts_with("/*") => (
+                Token::Blank,
+                comment_len(rest).ok_or_else(|| open(Quoted::Comment, 2))?,
+            ),
             '\'' => (
                 Token::Other,
                 quoted_len(rest, '\'').ok_or_else(|| open(Quoted::String, 1))?,
@@ -60,7 +65,10 @@ impl<'s> Scanner<'s> {
                     matches!(&rest[..word], "e" | "E") && rest[word..].starts_with('\'');
                 if is_escape_string {
                     let string = escape_string_len(&rest[word..]);
-                    (Token::Other, word + string.ok_or_else(|| open(Quoted::String, 2))?)
+                    (
+                        Token::Other,
+                        word + string.ok_or_else(|| open(Quoted::String, 2))?,
+                    )
                 } else {
                     (Token::Other, word)
                 }
@@ -81,7 +89,9 @@ impl<'s> Scanner<'s> {
         let rest = self.rest();
         let digits = prefix_len(&rest[1..], |c| c.is_ascii_digit());
         if digits > 0 {
-            return Err(StatementError::Positional { at: self.at..self.at + 1 + digits });
+            return Err(StatementError::Positional {
+                at: self.at..self.at + 1 + digits,
+            });
         }
         let tag = prefix_len(&rest[1..], continues_name);
         if !rest[1 + tag..].starts_with('$') {
@@ -96,7 +106,10 @@ impl<'s> Scanner<'s> {
     }
 
     fn unterminated(&self, what: Quoted, len: usize) -> StatementError {
-        StatementError::Unterminated { what, at: self.at..self.at + len }
+        StatementError::Unterminated {
+            what,
+            at: self.at..self.at + len,
+        }
     }
 }
 

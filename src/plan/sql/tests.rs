@@ -23,7 +23,11 @@ fn a_name_has_one_number_however_often_it_stands() {
     check("select :a, :b, :a", "select $1, $2, $1", &["a", "b"]);
     check("SELECT:a", "SELECT $1", &["a"]);
     check("select(:a)+:b*:c_1", "select($1)+$2*$3", &["a", "b", "c_1"]);
-    check("select :a::int, :a :: int", "select $1::int, $1 :: int", &["a"]);
+    check(
+        "select :a::int, :a :: int",
+        "select $1::int, $1 :: int",
+        &["a"],
+    );
     check("select x:::a", "select x::$1", &["a"]);
     check("select :ünder", "select $1", &["ünder"]);
 }
@@ -75,19 +79,34 @@ fn one_semicolon_may_end_it() {
     check("select 1;", "select 1", &[]);
     check("select 1 ; -- done :a\n /* :b */ ", "select 1", &[]);
     check("select 1 -- done\n", "select 1", &[]);
-    refused("select 1; select 2", &StatementError::TwoStatements { at: 10..16 });
+    refused(
+        "select 1; select 2",
+        &StatementError::TwoStatements { at: 10..16 },
+    );
     refused("select 1;;", &StatementError::TwoStatements { at: 9..10 });
     unchanged("select ';', \";\", $$;$$ /*;*/ as x");
 }
 
 #[test]
 fn only_queries_are_statements() {
-    for sql in ["SELECT 1", "with x as (select 1) table x", "values (1)", "Table t", "((select 1))"] {
+    for sql in [
+        "SELECT 1",
+        "with x as (select 1) table x",
+        "values (1)",
+        "Table t",
+        "((select 1))",
+    ] {
         unchanged(sql);
     }
     for sql in ["", "  \n", "-- nothing\n", "/* x */", ";", "()", "( )"] {
         let error = Statement::parse(sql).expect_err(sql);
-        assert!(matches!(error, StatementError::Empty | StatementError::NotAQuery { .. }), "{sql}");
+        assert!(
+            matches!(
+                error,
+                StatementError::Empty | StatementError::NotAQuery { .. }
+            ),
+            "{sql}"
+        );
     }
     refused("delete from t", &StatementError::NotAQuery { at: 0..6 });
     refused("/* x */ selects", &StatementError::NotAQuery { at: 8..15 });
@@ -156,7 +175,10 @@ fn pieces() -> impl Strategy<Value = Vec<Piece>> {
         hidden.prop_map(|body| format!("$${}$$", body.replace('$', "'"))),
         hidden.prop_map(|body| format!("--{}\n", body.replace('\n', "'"))),
         hidden.prop_map(|body| {
-            format!("/*{}/* ' */ '*/", body.replace("/*", "").replace("*/", "").replace('*', ":"))
+            format!(
+                "/*{}/* ' */ '*/",
+                body.replace("/*", "").replace("*/", "").replace('*', ":")
+            )
         }),
         prop::sample::select(vec![
             "::", "::text", ":=", " : ", "a$b$", "x1", "ä", "12", "1.5", "[1:2]", "(", ")", "->>",
@@ -165,20 +187,21 @@ fn pieces() -> impl Strategy<Value = Vec<Piece>> {
         .prop_map(str::to_owned),
     ]
     .prop_map(Piece::Plain);
-    let parameter = prop::sample::select(vec!["a", "b", "long_name1", "ü"]).prop_map(Piece::Parameter);
+    let parameter =
+        prop::sample::select(vec!["a", "b", "long_name1", "ü"]).prop_map(Piece::Parameter);
     prop::collection::vec(prop_oneof![3 => piece, 1 => parameter], 0..12)
 }
 
 proptest! {
     #[test]
     fn exactly_the_placeholders_are_found_and_the_rest_stays(pieces in pieces()) {
-        // Pieces are kept apart, for side by side they might mean something else.
+        // Commas keep pieces apart: strings may go on after a line end.
         let mut sql = "select 0".to_owned();
         let mut expected = sql.clone();
         let mut names: Vec<&str> = Vec::new();
         for piece in &pieces {
-            sql.push(' ');
-            expected.push(' ');
+            sql.push_str(" , ");
+            expected.push_str(" , ");
             match piece {
                 Piece::Plain(text) => {
                     sql.push_str(text);
@@ -195,8 +218,8 @@ proptest! {
                 }
             }
         }
-        sql.push_str(" 0");
-        expected.push_str(" 0");
+        sql.push_str(" , 0");
+        expected.push_str(" , 0");
         let statement = Statement::parse(&sql).expect("pieces are closed");
         prop_assert_eq!(statement.text(), expected);
         prop_assert_eq!(statement.parameters(), names);

@@ -1,0 +1,231 @@
+//! From what was written to what is meant. Every check runs whatever the others find: a part that is
+//! wrong is left out, its mistakes are reported, and the rest is looked at all the same.
+
+mod endpoint;
+mod field;
+mod parameters;
+mod policy;
+mod type_name;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::route::RouteTable;
+use super::{CacheSettings, Endpoint, EndpointId, Plan, RepositorySettings, ServerSettings};
+use crate::config::schema::{RepositorySection, ServerSection};
+use crate::config::{At, Config, Field, Mistake, Report, Secret, Span};
+use policy::{Limits, Policy};
+
+pub(super) fn compile(config: Config) -> Result<Plan, Report> {
+    let Config {
+        server,
+        repository,
+        cache,
+        defaults,
+        endpoints,
+        source,
+        mistakes,
+    } = config;
+    let mut report = mistakes;
+    let server = server_settings(&server, &mut report);
+    let limits = Limits::read(&repository, &mut report);
+    let repository = repository_settings(&repository, &limits, source.name(), &mut report);
+    let max_size = field::size("max_size", &cache.max_size, &mut report);
+    let defaults = Policy::read(&defaults, &mut report);
+    defaults.check(&defaults, &limits, &mut report);
+
+    if endpoints.as_ref().is_some_and(Vec::is_empty) {
+        report.push(
+            Mistake::new("no endpoint is declared")
+                .in_file(source.name())
+                .help("add one: [[endpoint]] with path = \"/now\" and sql = \"SELECT now()\""),
+        );
+    }
+    let mut compiled = Vec::new();
+    let mut written = Vec::new();
+    let mut routes = Routes::default();
+    for section in endpoints.unwrap_or_default() {
+        let context = endpoint::Context {
+            defaults: &defaults,
+            limits: &limits,
+        };
+        let id = EndpointId::new(routes.spans.len());
+        let parts = endpoint::Parts::read(&section, id, &context, &mut report);
+        routes.add(&parts, id, &mut report);
+        if let Some((endpoint, sql)) = parts.assemble() {
+            compiled.push(endpoint);
+            written.push(sql);
+        }
+    }
+    check_room(max_size.as_ref(), &compiled, &mut report);
+
+    let report = report.sorted();
+    let (Some(server), Some(repository), true) = (server, repository, report.is_empty()) else {
+        return Err(report);
+    };
+    let cache = CacheSettings {
+        max_size: max_size.map_or(CACHE_BYTES, |size| size.value),
+    };
+    Ok(Plan {
+        server,
+        repository,
+        cache,
+        endpoints: compiled,
+        routes: routes.table,
+        written,
+    })
+}
+
+/// Enough for 250,000 entries of 1 KiB, and a quarter of the smallest machine one would rent.
+const CACHE_BYTES: u64 = 256 << 20;
+
+fn server_settings(section: &ServerSection, report: &mut Report) -> Option<ServerSettings> {
+    /// Each takes a file descriptor and some 20 KiB.
+    const CONNECTIONS: u64 = 10_000;
+    /// Service managers wait 30 s and more before they kill.
+    const SHUTDOWN: Duration = Duration::from_secs(10);
+
+    let max_connections = field::count(
+        "max_connections",
+        &section.max_connections,
+        1..=1_000_000,
+        report,
+    );
+    let shutdown_timeout = field::duration(
+        "shutdown_timeout",
+        &section.shutdown_timeout,
+        Duration::ZERO,
+        report,
+    );
+    Some(ServerSettings {
+        listen: listen(&section.listen, report)?,
+        max_connections: usize::try_from(max_connections.map_or(CONNECTIONS, |at| at.value))
+            .ok()?,
+        shutdown_timeout: shutdown_timeout.map_or(SHUTDOWN, |at| at.value),
+    })
+}
+
+fn listen(field: &Field<String>, report: &mut Report) -> Option<SocketAddr> {
+    /// Nobody else sees what has not been published on purpose.
+    const LISTEN: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+    let Some(text) = field.given() else {
+        return Some(LISTEN);
+    };
+    if let Ok(address) = text.value.parse() {
+        return Some(address);
+    }
+    report.push(
+        Mistake::new("`listen` must be an IP address and a port")
+            .at(&text.span, "not an address to listen on")
+            .help(
+                "for example \"127.0.0.1:8080\", \"[::1]:8080\", or \"0.0.0.0:8080\" for everyone",
+            ),
+    );
+    None
+}
+
+fn repository_settings(
+    section: &RepositorySection,
+    limits: &Limits,
+    file: &str,
+    report: &mut Report,
+) -> Option<RepositorySettings> {
+    /// Refreshes are short and few; a Postgres allows 100 connections, which others want too.
+    const CONNECTIONS: u64 = 4;
+    /// What a small Postgres does not notice.
+    const LOADS_PER_SECOND: u64 = 100;
+
+    let max_connections = field::count(
+        "max_connections",
+        &section.max_connections,
+        1..=10_000,
+        report,
+    );
+    let loads = field::count(
+        "max_loads_per_second",
+        &section.max_loads_per_second,
+        1..=1_000_000,
+        report,
+    );
+    Some(RepositorySettings {
+        url: url(section, file, report)?,
+        max_connections: usize::try_from(max_connections.map_or(CONNECTIONS, |at| at.value))
+            .ok()?,
+        statement_timeout: limits.statement_timeout(),
+        max_loads_per_second: u32::try_from(loads.map_or(LOADS_PER_SECOND, |at| at.value)).ok()?,
+    })
+}
+
+fn url(section: &RepositorySection, file: &str, report: &mut Report) -> Option<Secret> {
+    const HELP: &str = "for example url = \"${DATABASE_URL}\"";
+    match &section.url {
+        Field::Given(url) if url.value.expose().trim().is_empty() => {
+            let mistake = Mistake::new("`url` of [repository] is empty");
+            report.push(mistake.at(&url.span, "no database is named").help(HELP));
+            None
+        }
+        Field::Given(url) => Some(url.value.clone()),
+        Field::Wrong => None,
+        Field::Absent => {
+            let mistake = Mistake::new("`url` of [repository] is missing").help(HELP);
+            report.push(match &section.span {
+                Some(span) => mistake.at(span, "which database?"),
+                None => mistake.in_file(file),
+            });
+            None
+        }
+    }
+}
+
+/// An answer that does not fit would be loaded again for every request.
+fn check_room(max_size: Option<&At<u64>>, endpoints: &[Endpoint], report: &mut Report) {
+    let bytes = max_size.map_or(CACHE_BYTES, |size| size.value);
+    let largest = endpoints.iter().filter(|endpoint| !endpoint.is_resident());
+    let Some(endpoint) = largest.max_by_key(|endpoint| endpoint.max_bytes) else {
+        return;
+    };
+    if endpoint.max_bytes <= bytes {
+        return;
+    }
+    let path = endpoint.path.as_str();
+    let mistake = Mistake::new(format!(
+        "an answer of {path} may be larger than the whole cache"
+    ))
+    .note(format!(
+        "it may have {} bytes, and the cache {bytes}",
+        endpoint.max_bytes
+    ))
+    .help("raise `max_size` of [cache] or lower `max_bytes`");
+    report.push(match max_size {
+        Some(size) => mistake.at(&size.span, "smaller than one answer"),
+        None => mistake,
+    });
+}
+
+/// The table of paths, and where each was written.
+#[derive(Default)]
+struct Routes {
+    table: RouteTable,
+    spans: Vec<Option<Span>>,
+}
+
+impl Routes {
+    fn add(&mut self, parts: &endpoint::Parts, id: EndpointId, report: &mut Report) {
+        let path = parts.path.as_ref();
+        self.spans.push(path.map(|path| path.span.clone()));
+        let Some(path) = path else { return };
+        let Err(other) = self.table.insert(&path.value, id) else {
+            return;
+        };
+        let mistake = Mistake::new("two endpoints have the same path")
+            .at(&path.span, "answers the same requests")
+            .help("the names of path parameters make no difference; change one of the paths");
+        let first = other.and_then(|other| self.spans.get(other.index())?.as_ref());
+        report.push(match first {
+            Some(first) => mistake.at(first, "declared first here"),
+            None => mistake,
+        });
+    }
+}

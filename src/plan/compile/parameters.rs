@@ -1,0 +1,310 @@
+//! An endpoint's parameters: those of its path, those it declares, those its SQL uses, and whether
+//! they are the same. What depends on their types is checked once Postgres has said them.
+
+use std::cmp::Ordering;
+
+use super::field;
+use super::type_name::is_type_name;
+use crate::config::schema::{EndpointSection, ParamSection};
+use crate::config::suggest;
+use crate::config::{At, Field, Mistake, Report, Span};
+use crate::plan::argument::ARGUMENT_BYTES_MAX;
+use crate::plan::route::is_parameter_name;
+use crate::plan::{Parameter, PathPattern, Place, Presence, Statement};
+
+/// Room for any name or list of identifiers, and not for a flood of keys.
+const MAX_LENGTH: u64 = 1_000;
+
+/// The parameters in the order of the statement's `$1`…; `None` where path or SQL are not known.
+pub(super) fn read(
+    section: &EndpointSection,
+    path: Option<&At<PathPattern>>,
+    sql: Option<(&At<String>, &Statement)>,
+    report: &mut Report,
+) -> Option<Vec<Parameter>> {
+    let in_path = |name: &str| path.is_some_and(|path| path.value.parameters().any(|p| p == name));
+    let mut declared: Vec<Parameter> = section
+        .params
+        .iter()
+        .filter_map(|param| {
+            check_name(&param.name, report)?;
+            let place = if in_path(&param.name.value) {
+                Place::Path
+            } else {
+                Place::Query
+            };
+            Some(parameter(param, place, report))
+        })
+        .collect();
+    for name in path.into_iter().flat_map(|path| path.value.parameters()) {
+        if !section.params.iter().any(|param| param.name.value == name) {
+            declared.push(undecorated(name));
+        }
+    }
+    let (sql, statement) = sql?;
+    check_unused(section, path, statement, report);
+    // Without its path an endpoint's parameters are not all known.
+    path?;
+
+    let mut parameters = Vec::with_capacity(declared.len());
+    for name in statement.parameters() {
+        match declared
+            .iter()
+            .position(|parameter| parameter.name == *name)
+        {
+            Some(index) => parameters.push(declared.swap_remove(index)),
+            None if section.params.iter().any(|param| param.name.value == *name) => {}
+            None => {
+                let span = statement.first_use(name).map(|at| sql.span.within(at));
+                let span = span.as_ref().unwrap_or(&sql.span);
+                report.push(undeclared(
+                    name,
+                    span,
+                    declared.iter().map(|p| p.name.as_str()),
+                ));
+            }
+        }
+    }
+    (parameters.len() == statement.parameters().len()).then_some(parameters)
+}
+
+fn check_name(name: &At<String>, report: &mut Report) -> Option<()> {
+    if is_parameter_name(&name.value) {
+        return Some(());
+    }
+    report.push(
+        Mistake::new("this can not be the name of a parameter")
+            .at(&name.span, "")
+            .help("names have letters, digits and `_`, and do not begin with a digit"),
+    );
+    None
+}
+
+fn undeclared<'n>(name: &str, span: &Span, unused: impl Iterator<Item = &'n str>) -> Mistake {
+    let help = match suggest::nearest(name, unused) {
+        Some(near) => format!("did you mean `:{near}`?"),
+        None => format!(
+            "add `params.{name} = {{}}` to the endpoint or `{{{name}}}` to its path; an array's slice \
+             needs spaces: `[a : b]`"
+        ),
+    };
+    Mistake::new(format!(
+        "parameter `{name}` is used in the SQL but not declared"
+    ))
+    .at(span, "not declared")
+    .help(help)
+}
+
+/// A parameter that changes nothing would split the cache for nothing.
+fn check_unused(
+    section: &EndpointSection,
+    path: Option<&At<PathPattern>>,
+    statement: &Statement,
+    report: &mut Report,
+) {
+    let is_used = |name: &str| statement.parameters().iter().any(|used| used == name);
+    let mut names: Vec<(&str, Span)> = Vec::new();
+    if let Some(path) = path {
+        for name in path.value.parameters() {
+            let at = path.value.parameter_at(name);
+            let span = at.map_or_else(|| path.span.clone(), |at| path.span.within(at));
+            names.push((name, span));
+        }
+    }
+    for param in &section.params {
+        if !names.iter().any(|(name, _)| *name == param.name.value) {
+            names.push((&param.name.value, param.name.span.clone()));
+        }
+    }
+    for (name, span) in names.into_iter().filter(|(name, _)| !is_used(name)) {
+        report.push(
+            Mistake::new(format!("parameter `{name}` is not used in the SQL"))
+                .at(&span, "has no effect")
+                .help(format!("use it as `:{name}`, or remove it")),
+        );
+    }
+}
+
+/// A parameter of the path about which nothing more is said.
+fn undecorated(name: &str) -> Parameter {
+    Parameter {
+        name: name.to_owned(),
+        place: Place::Path,
+        presence: Presence::Required,
+        declared_type: None,
+        minimum: None,
+        maximum: None,
+        values: Vec::new(),
+        pattern: None,
+        max_length: MAX_LENGTH as usize,
+        description: None,
+    }
+}
+
+fn parameter(section: &ParamSection, place: Place, report: &mut Report) -> Parameter {
+    let text = |field: &Field<String>| field.given().map(|at| at.value.clone());
+    let presence = presence(section, place, report);
+    check_range(section, report);
+    let pattern = section.pattern.given().and_then(|written| {
+        let pattern = Parameter::whole_pattern(&written.value);
+        let pattern = pattern.map_err(|error| report.push(bad_pattern(written, &error)));
+        pattern.ok()
+    });
+    let allowed = 1..=ARGUMENT_BYTES_MAX as u64;
+    let max_length = field::count("max_length", &section.max_length, allowed, report);
+    let values = section.values.given();
+    if let Some(empty) = values.filter(|values| values.value.is_empty()) {
+        report.push(
+            Mistake::new("`values` is empty")
+                .at(&empty.span, "no value would be allowed")
+                .help("remove it to allow any"),
+        );
+    }
+    let parameter = Parameter {
+        name: section.name.value.clone(),
+        place,
+        presence,
+        declared_type: declared_type(&section.declared_type, report),
+        minimum: text(&section.minimum),
+        maximum: text(&section.maximum),
+        values: values.map_or_else(Vec::new, |values| {
+            values
+                .value
+                .iter()
+                .map(|value| value.value.clone())
+                .collect()
+        }),
+        pattern,
+        max_length: max_length.map_or(MAX_LENGTH, |at| at.value) as usize,
+        description: text(&section.description),
+    };
+    check_texts(&parameter, section, report);
+    parameter
+}
+
+fn presence(section: &ParamSection, place: Place, report: &mut Report) -> Presence {
+    let default = section.default.given();
+    let optional = section.optional.given().filter(|optional| optional.value);
+    if place == Place::Path {
+        let written = [default.map(|at| &at.span), optional.map(|at| &at.span)];
+        for span in written.into_iter().flatten() {
+            report.push(
+                Mistake::new(format!("`{}` is part of the path", section.name.value))
+                    .at(span, "would have no effect")
+                    .help("a path always has all its segments; remove it"),
+            );
+        }
+        return Presence::Required;
+    }
+    if let (Some(default), Some(optional)) = (default, optional) {
+        report.push(
+            Mistake::new(format!(
+                "`{}` has both a default and `optional`",
+                section.name.value
+            ))
+            .at(&optional.span, "would have no effect")
+            .at(&default.span, "this is what is bound when it is not given")
+            .help("remove one of them"),
+        );
+    }
+    match (default, optional) {
+        (Some(default), _) => Presence::Default(default.value.clone()),
+        (None, Some(_)) => Presence::Optional,
+        (None, None) => Presence::Required,
+    }
+}
+
+fn declared_type(field: &Field<String>, report: &mut Report) -> Option<String> {
+    let name = field.given()?;
+    if is_type_name(&name.value) {
+        return Some(name.value.clone());
+    }
+    report.push(
+        Mistake::new("this is no type's name")
+            .at(&name.span, "")
+            .help("for example \"bigint\", \"numeric(10,2)\", \"text[]\" or \"app.state\""),
+    );
+    None
+}
+
+fn bad_pattern(written: &At<String>, error: &regex::Error) -> Mistake {
+    // The last of its lines says what is wrong; the others show the pattern, as the report does.
+    let words = error.to_string();
+    let reason = words
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .trim_start_matches("error: ")
+        .to_owned();
+    Mistake::new("this is no regular expression")
+        .at(&written.span, reason)
+        .help("there are neither look-arounds nor back-references; in '…' a \\ needs no other")
+}
+
+/// Numbers can be compared whatever their type turns out to be.
+fn check_range(section: &ParamSection, report: &mut Report) {
+    let (Some(minimum), Some(maximum)) = (section.minimum.given(), section.maximum.given()) else {
+        return;
+    };
+    let number = |at: &At<String>| at.value.parse::<f64>().ok();
+    let (Some(least), Some(greatest)) = (number(minimum), number(maximum)) else {
+        return;
+    };
+    if least.partial_cmp(&greatest) == Some(Ordering::Greater) {
+        report.push(
+            Mistake::new("`minimum` is above `maximum`")
+                .at(&minimum.span, "no value would be allowed")
+                .at(&maximum.span, ""),
+        );
+    }
+}
+
+/// Holds the default and the allowed values to the rules that need no type.
+fn check_texts(parameter: &Parameter, section: &ParamSection, report: &mut Report) {
+    let values = section
+        .values
+        .given()
+        .map_or(&[][..], |values| &values.value);
+    for text in section.default.given().into_iter().chain(values) {
+        if text.value.chars().count() > parameter.max_length {
+            let label = format!("longer than {} characters", parameter.max_length);
+            report.push(
+                Mistake::new(format!("`{}` allows no text this long", parameter.name))
+                    .at(&text.span, label)
+                    .help("raise `max_length`"),
+            );
+        }
+        if let Some(pattern) = parameter
+            .pattern
+            .as_ref()
+            .filter(|p| !p.is_match(&text.value))
+        {
+            let pattern = Parameter::written_pattern(pattern);
+            report.push(
+                Mistake::new(format!("`{}` does not allow this value", parameter.name))
+                    .at(&text.span, format!("does not match `{pattern}`"))
+                    .help("a pattern matches the whole text"),
+            );
+        }
+    }
+    let Some(default) = section.default.given() else {
+        return;
+    };
+    // `1.0` and `1` may be one value or two: that is for the type to say, later.
+    let is_same = |value: &At<String>| {
+        let number = |text: &str| text.parse::<f64>().ok();
+        value.value.eq_ignore_ascii_case(&default.value)
+            || number(&value.value).is_some_and(|n| number(&default.value) == Some(n))
+    };
+    if !values.is_empty() && !values.iter().any(is_same) {
+        let mistake = Mistake::new(format!(
+            "the default of `{}` is not allowed",
+            parameter.name
+        ));
+        let mistake = mistake.at(&default.span, "not one of the values");
+        report.push(match section.values.given() {
+            Some(values) => mistake.at(&values.span, "allowed are these"),
+            None => mistake,
+        });
+    }
+}

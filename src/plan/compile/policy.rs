@@ -1,0 +1,252 @@
+//! The keys that `[defaults]` and `[[endpoint]]` share, and whether they agree with one another.
+//!
+//! An endpoint's own value counts before that of `[defaults]`, and that before `[repository]` for the
+//! two limits it may set. Only what was written can contradict: a value nobody wrote gives way.
+
+use std::time::Duration;
+
+use super::field;
+use crate::config::schema::{PolicySection, RepositorySection};
+use crate::config::{At, Mistake, Report, Span};
+use crate::plan::{FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters};
+
+/// A dashboard that polls every few seconds shows nothing older than it would without a cache.
+const MAX_AGE: Duration = Duration::from_secs(10);
+/// Long enough for a slow refresh, short enough that nobody wonders.
+const STALE_WHILE_REVALIDATE: Duration = Duration::from_secs(60);
+/// A failover or a short maintenance goes by unnoticed.
+const STALE_IF_ERROR: Duration = Duration::from_secs(3_600);
+/// Shorter than most proxies' patience.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a browser can still show.
+const MAX_ROWS: u64 = 100_000;
+const MAX_BYTES: u64 = 16 << 20;
+/// One millisecond is as good as none, and none would make every answer stale.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// What `[repository]` holds every endpoint to.
+pub(super) struct Limits {
+    statement_timeout: Option<At<Duration>>,
+    max_rows: Option<At<u64>>,
+    max_bytes: Option<At<u64>>,
+}
+
+impl Limits {
+    pub(super) fn read(section: &RepositorySection, report: &mut Report) -> Self {
+        let timeout = &section.statement_timeout;
+        Self {
+            statement_timeout: field::duration("statement_timeout", timeout, SHORTEST, report),
+            max_rows: field::count("max_rows", &section.max_rows, ROWS_ALLOWED, report),
+            max_bytes: field::size("max_bytes", &section.max_bytes, report),
+        }
+    }
+
+    pub(super) fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
+            .as_ref()
+            .map_or(STATEMENT_TIMEOUT, |at| at.value)
+    }
+}
+
+const ROWS_ALLOWED: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
+
+/// One section's part of the shared keys.
+pub(super) struct Policy {
+    shape: Option<At<Shape>>,
+    max_age: Option<At<Duration>>,
+    stale_while_revalidate: Option<At<Duration>>,
+    stale_if_error: Option<At<Duration>>,
+    timeout: Option<At<Duration>>,
+    max_rows: Option<At<u64>>,
+    max_bytes: Option<At<u64>>,
+    on_miss: Option<At<OnMiss>>,
+    unknown_params: Option<At<UnknownParameters>>,
+}
+
+/// What holds for one endpoint.
+pub(super) struct Settled {
+    pub(super) shape: Shape,
+    pub(super) freshness: FreshnessPolicy,
+    pub(super) on_miss: OnMiss,
+    pub(super) timeout: Duration,
+    pub(super) max_rows: u64,
+    pub(super) max_bytes: u64,
+    pub(super) unknown_parameters: UnknownParameters,
+}
+
+impl Policy {
+    pub(super) fn read(section: &PolicySection, report: &mut Report) -> Self {
+        let shapes = Shape::ALL.map(|shape| (shape.as_str(), shape));
+        let on_miss = [("load", OnMiss::Load), ("refuse", OnMiss::Refuse)];
+        let unknown = [
+            ("reject", UnknownParameters::Reject),
+            ("ignore", UnknownParameters::Ignore),
+        ];
+        let revalidate = &section.stale_while_revalidate;
+        Self {
+            shape: field::word("shape", &section.shape, &shapes, report),
+            max_age: field::duration("max_age", &section.max_age, SHORTEST, report),
+            stale_while_revalidate: field::duration(
+                "stale_while_revalidate",
+                revalidate,
+                Duration::ZERO,
+                report,
+            ),
+            stale_if_error: field::duration(
+                "stale_if_error",
+                &section.stale_if_error,
+                Duration::ZERO,
+                report,
+            ),
+            timeout: field::duration("timeout", &section.timeout, SHORTEST, report),
+            max_rows: field::count("max_rows", &section.max_rows, ROWS_ALLOWED, report),
+            max_bytes: field::size("max_bytes", &section.max_bytes, report),
+            on_miss: field::word("on_miss", &section.on_miss, &on_miss, report),
+            unknown_params: field::word(
+                "unknown_params",
+                &section.unknown_params,
+                &unknown,
+                report,
+            ),
+        }
+    }
+
+    /// Reports what contradicts between these values and `defaults`, where at least one side is
+    /// written here: what `[defaults]` says of itself is reported once, not for every endpoint.
+    pub(super) fn check(&self, defaults: &Self, limits: &Limits, report: &mut Report) {
+        let statement_timeout = limits.statement_timeout();
+        if let Some(timeout) = self
+            .timeout
+            .as_ref()
+            .filter(|at| at.value > statement_timeout)
+        {
+            // Postgres would end the query before anyone has waited that long.
+            let mistake = Mistake::new("`timeout` is longer than `statement_timeout`")
+                .at(&timeout.span, "no query may run this long")
+                .help("lower it, or raise `statement_timeout` of [repository]");
+            report.push(match &limits.statement_timeout {
+                Some(limit) => mistake.at(&limit.span, "Postgres ends every statement here"),
+                None => mistake.note("`statement_timeout` is 30s where nothing else is written"),
+            });
+        }
+        if self.stale_while_revalidate.is_none() && self.stale_if_error.is_none() {
+            return;
+        }
+        let revalidate = self
+            .stale_while_revalidate
+            .as_ref()
+            .or(defaults.stale_while_revalidate.as_ref());
+        let error = self
+            .stale_if_error
+            .as_ref()
+            .or(defaults.stale_if_error.as_ref());
+        if let (Some(revalidate), Some(error)) = (revalidate, error)
+            && error.value < revalidate.value
+        {
+            // Within stale_while_revalidate an old answer is served whether or not its refresh
+            // succeeds, so the shorter limit would limit nothing.
+            report.push(
+                Mistake::new("`stale_if_error` is shorter than `stale_while_revalidate`")
+                    .at(&error.span, "would have no effect")
+                    .at(
+                        &revalidate.span,
+                        "an old answer is served this long in any case",
+                    )
+                    .help("raise `stale_if_error` or lower `stale_while_revalidate`"),
+            );
+        }
+    }
+
+    /// What holds for an endpoint that writes these values.
+    pub(super) fn settle(
+        &self,
+        defaults: &Self,
+        limits: &Limits,
+        refresh: &Refresh,
+        has_parameters: bool,
+        endpoint: &Span,
+        report: &mut Report,
+    ) -> Settled {
+        self.check(defaults, limits, report);
+        let value = |own: &Option<At<u64>>, default: &Option<At<u64>>, limit: &Option<At<u64>>| {
+            [own, default, limit]
+                .into_iter()
+                .flatten()
+                .next()
+                .map(|at| at.value)
+        };
+        let on_miss = self.on_miss.as_ref().or(defaults.on_miss.as_ref());
+        if let Some(refuse) = on_miss.filter(|at| at.value == OnMiss::Refuse) {
+            check_refuse(&refuse.span, endpoint, refresh, has_parameters, report);
+        }
+        let unknown = self
+            .unknown_params
+            .as_ref()
+            .or(defaults.unknown_params.as_ref());
+        let shape = self.shape.as_ref().or(defaults.shape.as_ref());
+        let timeout = self.timeout.as_ref().or(defaults.timeout.as_ref());
+        Settled {
+            shape: shape.map_or(Shape::Rows, |at| at.value),
+            freshness: self.freshness(defaults, refresh),
+            on_miss: on_miss.map_or(OnMiss::Load, |at| at.value),
+            timeout: timeout.map_or(limits.statement_timeout(), |at| at.value),
+            max_rows: value(&self.max_rows, &defaults.max_rows, &limits.max_rows)
+                .unwrap_or(MAX_ROWS),
+            max_bytes: value(&self.max_bytes, &defaults.max_bytes, &limits.max_bytes)
+                .unwrap_or(MAX_BYTES),
+            unknown_parameters: unknown.map_or(UnknownParameters::Reject, |at| at.value),
+        }
+    }
+
+    fn freshness(&self, defaults: &Self, refresh: &Refresh) -> FreshnessPolicy {
+        let own = |at: &Option<At<Duration>>, default: &Option<At<Duration>>| {
+            at.as_ref().or(default.as_ref()).map(|at| at.value)
+        };
+        // A schedule says better than a default how long an answer is good.
+        let max_age = if refresh.is_scheduled() {
+            self.max_age.as_ref().map(|at| at.value)
+        } else {
+            Some(own(&self.max_age, &defaults.max_age).unwrap_or(MAX_AGE))
+        };
+        let revalidate = own(
+            &self.stale_while_revalidate,
+            &defaults.stale_while_revalidate,
+        );
+        let error = own(&self.stale_if_error, &defaults.stale_if_error);
+        // A limit that nobody wrote gives way to the one that was.
+        let stale_while_revalidate = revalidate
+            .unwrap_or_else(|| STALE_WHILE_REVALIDATE.min(error.unwrap_or(Duration::MAX)));
+        let stale_if_error = error.unwrap_or_else(|| STALE_IF_ERROR.max(stale_while_revalidate));
+        FreshnessPolicy {
+            max_age,
+            stale_while_revalidate,
+            stale_if_error,
+        }
+    }
+}
+
+/// With `on_miss = "refuse"` something other than a request must load what is missing.
+fn check_refuse(
+    refuse: &Span,
+    endpoint: &Span,
+    refresh: &Refresh,
+    has_parameters: bool,
+    report: &mut Report,
+) {
+    let mistake = Mistake::new("nothing would ever load this endpoint").at(endpoint, "this one");
+    if has_parameters {
+        report.push(
+            mistake
+                .at(refuse, "a request may not load it")
+                .note("an entry is loaded at first for the request that asks for its arguments")
+                .help("endpoints with parameters need on_miss = \"load\""),
+        );
+    } else if !refresh.is_scheduled() {
+        report.push(
+            Mistake::new("nothing would load this endpoint again once it has expired")
+                .at(endpoint, "this one")
+                .at(refuse, "a request may not load it")
+                .help("add a schedule, as refresh = { every = \"10s\" }, or on_miss = \"load\""),
+        );
+    }
+}
