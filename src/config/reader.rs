@@ -2,7 +2,6 @@
 //! of values, variables that are not set. Reading a key is what makes it known, so there is no second
 //! list of keys to keep.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -110,7 +109,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let DeValue::String(text) = value else {
             return self.wrong(key, &span, &value, kind, help);
         };
-        Field::from_option(self.substituted(text, span))
+        Field::from_option(self.substituted(&text, span))
     }
 
     /// Text in which `${` means nothing.
@@ -118,10 +117,10 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let Some((span, value)) = self.take(key) else {
             return Field::Absent;
         };
-        match value {
-            DeValue::String(text) => Field::Given(At::new(text.into_owned(), span)),
-            other => self.wrong(key, &span, &other, "a string", None),
-        }
+        let DeValue::String(text) = value else {
+            return self.wrong(key, &span, &value, "a string", None);
+        };
+        Field::Given(At::new(text.into_owned(), span))
     }
 
     /// Text that is never shown.
@@ -161,10 +160,10 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let Some((span, value)) = self.take(key) else {
             return Field::Absent;
         };
-        match value {
-            DeValue::Boolean(is) => Field::Given(At::new(is, span)),
-            other => self.wrong(key, &span, &other, "`true` or `false`", None),
-        }
+        let DeValue::Boolean(is) = value else {
+            return self.wrong(key, &span, &value, "`true` or `false`", None);
+        };
+        Field::Given(At::new(is, span))
     }
 
     /// The text of a string, number, boolean, date or time.
@@ -243,13 +242,8 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         } else {
             format!("`{key}`")
         };
-        match value {
-            DeValue::Table(table) => Some(self.read_table(table, name, span, read)),
-            other => {
-                self.wrong::<()>(key, &span, &other, "a table", None);
-                None
-            }
-        }
+        let table = self.as_table(key, &span, value, "a table", None)?;
+        Some(self.read_table(table, name, span, read))
     }
 
     /// Every table of an array of tables, read by `read`. `None` for a value of another kind.
@@ -269,13 +263,10 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let mut tables = Vec::with_capacity(array.len());
         for item in array {
             let span = Span::new(&self.desk.source, item.span());
-            match item.into_inner() {
-                DeValue::Table(table) => {
-                    tables.push(self.read_table(table, format!("[[{key}]]"), span, &mut read));
-                }
-                other => {
-                    self.wrong::<()>(key, &span, &other, "an array of tables", help.as_deref());
-                }
+            let kind = "an array of tables";
+            if let Some(table) = self.as_table(key, &span, item.into_inner(), kind, help.as_deref())
+            {
+                tables.push(self.read_table(table, format!("[[{key}]]"), span, &mut read));
             }
         }
         Some(tables)
@@ -300,20 +291,35 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
             let name = At::new(name.into_inner().into_owned(), name_span);
             let span = Span::new(&self.desk.source, value.span());
             let full_name = format!("{key}.{}", name.value);
-            match value.into_inner() {
-                DeValue::Table(table) => tables.push(self.read_table(
-                    table,
-                    format!("`{full_name}`"),
-                    span,
-                    |reader| read(name, reader),
-                )),
-                other => {
-                    let help = format!("for example `{full_name} = {{ optional = true }}`");
-                    self.wrong::<()>(&full_name, &span, &other, "a table", Some(&help));
-                }
+            let help = format!("for example `{full_name} = {{ optional = true }}`");
+            let table = self.as_table(
+                &full_name,
+                &span,
+                value.into_inner(),
+                "a table",
+                Some(&help),
+            );
+            if let Some(table) = table {
+                let full_name = format!("`{full_name}`");
+                tables.push(self.read_table(table, full_name, span, |reader| read(name, reader)));
             }
         }
         tables
+    }
+
+    fn as_table(
+        &mut self,
+        key: &str,
+        span: &Span,
+        value: DeValue<'d>,
+        kind: &str,
+        help: Option<&str>,
+    ) -> Option<DeTable<'d>> {
+        let DeValue::Table(table) = value else {
+            self.wrong::<()>(key, span, &value, kind, help);
+            return None;
+        };
+        Some(table)
     }
 
     fn read_table<T>(
@@ -364,7 +370,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
 
     fn scalar_text(&mut self, key: &str, span: Span, value: DeValue<'d>) -> Option<At<String>> {
         let text = match value {
-            DeValue::String(text) => return self.substituted(text, span),
+            DeValue::String(text) => return self.substituted(&text, span),
             DeValue::Integer(integer) => match whole(&integer) {
                 Some(number) => number.to_string(),
                 None => {
@@ -388,8 +394,8 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         Some(At::new(text, span))
     }
 
-    fn substituted(&mut self, text: Cow<'d, str>, span: Span) -> Option<At<String>> {
-        let bad = match env::substitute(&text, self.desk.env) {
+    fn substituted(&mut self, text: &str, span: Span) -> Option<At<String>> {
+        let bad = match env::substitute(text, self.desk.env) {
             Ok(replaced) => return Some(At::new(replaced.into_owned(), span)),
             Err(bad) => bad,
         };
