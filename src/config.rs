@@ -72,7 +72,7 @@ impl Config {
         let text = files::read(path, files::CONFIG_BYTES_MAX).map_err(|reason| {
             Mistake::new(format!("the configuration can not be read: {reason}"))
                 .in_file(&name)
-                .help("say which file with --config")
+                .help("say which file with -c")
         })?;
         Self::parse(&name, text, path.parent().unwrap_or(Path::new("")), env)
     }
