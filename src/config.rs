@@ -25,7 +25,7 @@ pub mod source;
 mod strike_out;
 pub(crate) mod suggest;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl Config {
         let text = files::read(path, files::CONFIG_BYTES_MAX).map_err(|reason| {
             Mistake::new(format!("the configuration can not be read: {reason}"))
                 .in_file(&name)
-                .help("say which file with --config")
+                .help("say which file with -c")
         })?;
         Self::parse(&name, text, path.parent().unwrap_or(Path::new("")), env)
     }
@@ -81,6 +81,10 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the text may hold secrets: it is given up here, and only a struck-out copy is kept"
+    )]
     pub fn parse(
         name: &str,
         text: String,
@@ -145,7 +149,13 @@ impl Config {
 
 fn syntax_report(source: &Arc<Source>, errors: &[Error]) -> Report {
     let mut report = Report::new();
+    let mut lines = HashSet::new();
     for error in errors {
+        // A parser that lost its way complains about the same line again.
+        let line = error.span().map(|span| source.line_at(span.start));
+        if !lines.insert(line) {
+            continue;
+        }
         let mistake = Mistake::new(error.message());
         report.push(match error.span() {
             Some(span) if error.message() == "duplicate key" => {

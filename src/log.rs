@@ -34,7 +34,11 @@ pub fn listening(address: std::net::SocketAddr, plan: &Plan) {
 pub fn record(plan: &Arc<Plan>, event: &Event) {
     let path = |id: EndpointId| plan.endpoint(id).path.as_str();
     match event {
-        Event::LoadsFailing { endpoint, fault, cause } => {
+        Event::LoadsFailing {
+            endpoint,
+            fault,
+            cause,
+        } => {
             let (path, whose) = (path(*endpoint), fault.as_str());
             match fault {
                 Fault::Client => tracing::info!("loading {path} fails (fault: {whose}): {cause}"),
@@ -52,11 +56,18 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         Event::RepositoryReached => tracing::info!("the repository is reached"),
         Event::RepositoryLost { cause } => tracing::warn!("the repository is lost: {cause}"),
         Event::StatementRedescribed { endpoint } => {
-            tracing::warn!("the columns of {} changed; its statement was described again", path(*endpoint));
+            tracing::warn!(
+                "the columns of {} changed; its statement was described again",
+                path(*endpoint)
+            );
         }
         Event::ReadinessChanged { readiness } => tracing::info!("now {}", readiness.as_str()),
-        Event::HandlerPanicked => tracing::error!("a request handler panicked; its client got a 500"),
-        Event::ConnectionRefused => tracing::debug!("a client connection was refused: too many are open"),
+        Event::HandlerPanicked => {
+            tracing::error!("a request handler panicked; its client got a 500")
+        }
+        Event::ConnectionRefused => {
+            tracing::debug!("a client connection was refused: too many are open")
+        }
         Event::RequestServed { .. }
         | Event::QueryFinished { .. }
         | Event::RefreshFinished { .. }

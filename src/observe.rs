@@ -118,7 +118,13 @@ pub enum CacheStatus {
 
 impl CacheStatus {
     /// Every status.
-    pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Miss, Self::Coalesced, Self::None];
+    pub const ALL: [Self; 5] = [
+        Self::Hit,
+        Self::Stale,
+        Self::Miss,
+        Self::Coalesced,
+        Self::None,
+    ];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
@@ -202,8 +208,13 @@ pub enum QueryOutcome {
 
 impl QueryOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 5] =
-        [Self::Ok, Self::Refused, Self::Timeout, Self::TooLarge, Self::Unavailable];
+    pub const ALL: [Self; 5] = [
+        Self::Ok,
+        Self::Refused,
+        Self::Timeout,
+        Self::TooLarge,
+        Self::Unavailable,
+    ];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
@@ -276,7 +287,9 @@ pub struct Observer {
 impl Observer {
     /// An observer with these sinks.
     pub fn new(sinks: Vec<Sink>) -> Self {
-        Self { sinks: sinks.into() }
+        Self {
+            sinks: sinks.into(),
+        }
     }
 
     /// Tells every sink.
@@ -289,6 +302,8 @@ impl Observer {
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Observer").field("sinks", &self.sinks.len()).finish()
+        f.debug_struct("Observer")
+            .field("sinks", &self.sinks.len())
+            .finish()
     }
 }

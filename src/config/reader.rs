@@ -2,7 +2,8 @@
 //! of values, variables that are not set. Reading a key is what makes it known, so there is no second
 //! list of keys to keep.
 
-use std::borrow::Cow;
+mod tables;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -110,7 +111,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let DeValue::String(text) = value else {
             return self.wrong(key, &span, &value, kind, help);
         };
-        Field::from_option(self.substituted(text, span))
+        Field::from_option(self.substituted(&text, span))
     }
 
     /// Text in which `${` means nothing.
@@ -118,10 +119,10 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let Some((span, value)) = self.take(key) else {
             return Field::Absent;
         };
-        match value {
-            DeValue::String(text) => Field::Given(At::new(text.into_owned(), span)),
-            other => self.wrong(key, &span, &other, "a string", None),
-        }
+        let DeValue::String(text) = value else {
+            return self.wrong(key, &span, &value, "a string", None);
+        };
+        Field::Given(At::new(text.into_owned(), span))
     }
 
     /// Text that is never shown.
@@ -161,10 +162,10 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let Some((span, value)) = self.take(key) else {
             return Field::Absent;
         };
-        match value {
-            DeValue::Boolean(is) => Field::Given(At::new(is, span)),
-            other => self.wrong(key, &span, &other, "`true` or `false`", None),
-        }
+        let DeValue::Boolean(is) = value else {
+            return self.wrong(key, &span, &value, "`true` or `false`", None);
+        };
+        Field::Given(At::new(is, span))
     }
 
     /// The text of a string, number, boolean, date or time.
@@ -231,110 +232,6 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         (Field::from_option(text), Some(name.span))
     }
 
-    /// A table, read by `read`.
-    pub(super) fn table<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(&mut Reader<'_, 'e, 'd>) -> T,
-    ) -> Option<T> {
-        let (span, value) = self.take(key)?;
-        let name = if self.name.is_empty() {
-            format!("[{key}]")
-        } else {
-            format!("`{key}`")
-        };
-        match value {
-            DeValue::Table(table) => Some(self.read_table(table, name, span, read)),
-            other => {
-                self.wrong::<()>(key, &span, &other, "a table", None);
-                None
-            }
-        }
-    }
-
-    /// Every table of an array of tables, read by `read`. `None` for a value of another kind.
-    pub(super) fn tables<T>(
-        &mut self,
-        key: &'static str,
-        mut read: impl FnMut(&mut Reader<'_, 'e, 'd>) -> T,
-    ) -> Option<Vec<T>> {
-        let Some((span, value)) = self.take(key) else {
-            return Some(Vec::new());
-        };
-        let help = Some(format!("begin each one with a line `[[{key}]]`"));
-        let DeValue::Array(array) = value else {
-            self.wrong::<()>(key, &span, &value, "an array of tables", help.as_deref());
-            return None;
-        };
-        let mut tables = Vec::with_capacity(array.len());
-        for item in array {
-            let span = Span::new(&self.desk.source, item.span());
-            match item.into_inner() {
-                DeValue::Table(table) => {
-                    tables.push(self.read_table(table, format!("[[{key}]]"), span, &mut read));
-                }
-                other => {
-                    self.wrong::<()>(key, &span, &other, "an array of tables", help.as_deref());
-                }
-            }
-        }
-        Some(tables)
-    }
-
-    /// A table whose keys are the operator's own names, each of them a table read by `read`.
-    pub(super) fn named_tables<T>(
-        &mut self,
-        key: &'static str,
-        mut read: impl FnMut(At<String>, &mut Reader<'_, 'e, 'd>) -> T,
-    ) -> Vec<T> {
-        let Some((span, value)) = self.take(key) else {
-            return Vec::new();
-        };
-        let DeValue::Table(table) = value else {
-            self.wrong::<()>(key, &span, &value, "a table", None);
-            return Vec::new();
-        };
-        let mut tables = Vec::with_capacity(table.len());
-        for (name, value) in table {
-            let name_span = Span::new(&self.desk.source, name.span());
-            let name = At::new(name.into_inner().into_owned(), name_span);
-            let span = Span::new(&self.desk.source, value.span());
-            let full_name = format!("{key}.{}", name.value);
-            match value.into_inner() {
-                DeValue::Table(table) => tables.push(self.read_table(
-                    table,
-                    format!("`{full_name}`"),
-                    span,
-                    |reader| read(name, reader),
-                )),
-                other => {
-                    let help = format!("for example `{full_name} = {{ optional = true }}`");
-                    self.wrong::<()>(&full_name, &span, &other, "a table", Some(&help));
-                }
-            }
-        }
-        tables
-    }
-
-    fn read_table<T>(
-        &mut self,
-        table: DeTable<'d>,
-        name: String,
-        span: Span,
-        read: impl FnOnce(&mut Reader<'_, 'e, 'd>) -> T,
-    ) -> T {
-        let mut reader = Reader {
-            desk: &mut *self.desk,
-            left: table,
-            name,
-            span,
-            known: Vec::new(),
-        };
-        let read = read(&mut reader);
-        reader.finish();
-        read
-    }
-
     fn take(&mut self, key: &'static str) -> Option<(Span, DeValue<'d>)> {
         self.known.push(key);
         #[cfg(test)]
@@ -364,7 +261,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
 
     fn scalar_text(&mut self, key: &str, span: Span, value: DeValue<'d>) -> Option<At<String>> {
         let text = match value {
-            DeValue::String(text) => return self.substituted(text, span),
+            DeValue::String(text) => return self.substituted(&text, span),
             DeValue::Integer(integer) => match whole(&integer) {
                 Some(number) => number.to_string(),
                 None => {
@@ -388,8 +285,8 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         Some(At::new(text, span))
     }
 
-    fn substituted(&mut self, text: Cow<'d, str>, span: Span) -> Option<At<String>> {
-        let bad = match env::substitute(&text, self.desk.env) {
+    fn substituted(&mut self, text: &str, span: Span) -> Option<At<String>> {
+        let bad = match env::substitute(text, self.desk.env) {
             Ok(replaced) => return Some(At::new(replaced.into_owned(), span)),
             Err(bad) => bad,
         };

@@ -153,7 +153,7 @@ pub enum PathError {
     #[error("this path is Larder's own")]
     Reserved,
     /// An end that asks for a format.
-    #[error("`{suffix}` is how clients ask for that format of an endpoint")]
+    #[error("a path can not end with `{suffix}`: that asks for a format")]
     Format {
         /// The end.
         suffix: &'static str,
@@ -195,7 +195,7 @@ impl PathError {
             Self::Doubled { .. } => "give one of them another name".to_owned(),
             Self::Reserved => format!("others that are: {}", RESERVED_PATHS.join(" ")),
             Self::Format { suffix, .. } => {
-                format!("declare the path without `{suffix}`; every endpoint has that format")
+                format!("declare the path without `{suffix}`")
             }
         }
     }

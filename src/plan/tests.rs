@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::config::Span;
 
@@ -421,4 +423,26 @@ fn what_postgres_says_is_shown_where_it_was_written() {
     let report = plan.statement_mistake(endpoint.id, "no", Some("because"), None);
     assert_eq!(report.mistakes()[0].span().map(Span::line), Some(4));
     assert!(report.render(false).contains("note: because"), "{report}");
+}
+
+proptest! {
+    #[test]
+    fn no_edit_of_a_configuration_panics(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..12, prop::sample::select(vec![
+            "", "'", "\"", "\"\"\"", "[", "]", "{", "}", "=", "\n", "$", "${", ":", ";", "--", "/*", "ä", "0", "x", "\\", ".",
+        ])), 1..6),
+    ) {
+        let mut text = include_str!("../../config.toml").to_owned();
+        for (at, removed, inserted) in edits {
+            let start = text.floor_char_boundary(at.index(text.len()));
+            let end = text.floor_char_boundary(start + removed);
+            text.replace_range(start..end.max(start), inserted);
+        }
+        let secret = |_: &str| Some("postgres://me:hunter2@db".to_owned());
+        let config = Config::parse("config.toml", text, Path::new(""), &secret);
+        if let Err(report) = config.and_then(Plan::compile) {
+            prop_assert!(!report.is_empty());
+            prop_assert!(!report.render(true).contains("hunter2"));
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod architecture; // the code keeps to the map in src/lib.rs
 mod harness; // what the tests stand on does what it says
 
 // Values.
+mod diagnostics; // every mistake in a configuration, as it is shown
 mod encode; // the encoder says what Postgres's own to_json says
 
 // The promises.

@@ -314,7 +314,7 @@ mod tests {
             if let Ok(value) = Value::parse(&kind, &text) {
                 let canonical = value.text();
                 let again = Value::parse(&kind, &canonical).expect("canonical texts are values");
-                prop_assert_eq!(again.text(), canonical.clone());
+                prop_assert_eq!(&again.text(), &canonical);
                 if kind.is_ordered() {
                     let order = value.compare(&again);
                     let is_nan = &*canonical == "NaN";

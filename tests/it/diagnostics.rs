@@ -1,0 +1,83 @@
+//! The operator's view of a wrong configuration: the reports, word for word. Each `NAME.toml` in
+//! `diagnostics/` has its report in `NAME.txt`; with `LARDER_BLESS` set these are written instead of
+//! compared.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use larder::config::{Config, Report};
+use larder::plan::Plan;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/diagnostics")
+}
+
+/// The report on `NAME.toml`, with file names as they are from inside the folder.
+fn report(name: &str) -> Report {
+    let text =
+        fs::read_to_string(folder().join(name).with_extension("toml")).expect("a test's own");
+    let env = |variable: &str| {
+        (variable == "DATABASE_URL").then(|| "postgres://larder:hunter2@db/sales".to_owned())
+    };
+    Config::parse("config.toml", text, &folder(), &env)
+        .and_then(Plan::compile)
+        .expect_err("every file here is wrong")
+}
+
+fn check(name: &str) -> String {
+    let prefix = format!("{}/", folder().display());
+    let rendered = report(name).render(false).replace(&prefix, "");
+    let golden = folder().join(name).with_extension("txt");
+    if std::env::var_os("LARDER_BLESS").is_some() {
+        fs::write(&golden, &rendered).expect("writable");
+    }
+    let expected = fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(
+        rendered, expected,
+        "{name}: run again with LARDER_BLESS=1 if this is better"
+    );
+    rendered
+}
+
+#[test]
+fn ten_mistakes_are_ten_reports_with_lines() {
+    let rendered = check("ten_mistakes");
+    assert_eq!(report("ten_mistakes").len(), 10);
+    assert!(rendered.ends_with("error: 10 mistakes\n"));
+}
+
+#[test]
+fn every_kind_of_policy_is_explained() {
+    check("policies");
+}
+
+#[test]
+fn sql_is_shown_where_it_is_written() {
+    check("sql");
+}
+
+#[test]
+fn a_secret_is_not_shown_by_the_mistake_it_stands_in() {
+    for name in ["secret", "secret_in_broken_toml"] {
+        let rendered = check(name);
+        assert!(!rendered.contains("hunter2"), "{rendered}");
+        assert!(!format!("{:?}", report(name)).contains("hunter2"));
+    }
+}
+
+#[test]
+fn colours_change_nothing_but_colours() {
+    let report = report("ten_mistakes");
+    let coloured = report.render(true);
+    assert!(coloured.contains("\u{1b}["));
+    assert_eq!(without_colours(&coloured), report.to_string());
+}
+
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    plain
+}
