@@ -4,6 +4,7 @@
 //! | part          | does                                                     |
 //! |---------------|----------------------------------------------------------|
 //! | `server`      | connections: accept, limits, drain                       |
+//! | `lingering`   | a refusal reaches a client that is still sending          |
 //! | `head`        | what an answer may depend on of a request                |
 //! | `routes`      | every route, as Warp filters                             |
 //! | `endpoint`    | a declared endpoint's answer                             |
@@ -21,6 +22,7 @@ mod decode;
 mod endpoint;
 mod freshness;
 mod head;
+mod lingering;
 mod pages;
 mod routes;
 

@@ -10,15 +10,15 @@
 //!
 //! | module         | owns                                                      | may import                                                                  | vendor |
 //! |----------------|-----------------------------------------------------------|-----------------------------------------------------------------------------|--------|
-//! | `config`       | the text of config.toml: spans kept, nothing interpreted  |                                                                             | toml, serde, annotate_snippets |
+//! | `config`       | the text of config.toml: spans kept, nothing interpreted  |                                                                             | toml, annotate_snippets |
 //! | `plan`         | what the operator meant; every mistake reported; no I/O   | config                                                                      | matchit, croner, chrono, chrono_tz, regex |
 //! | `observe`      | what can happen: one past-tense event enum, its observers | plan                                                                        |        |
 //! | `metrics`      | events as Prometheus sees them                            | plan, observe                                                               | prometheus |
 //! | `log`          | events as lines                                           | plan, observe                                                               | tracing, tracing_subscriber |
-//! | `repository`   | the only SQL traffic: pool, describe, bind, rows          | plan, observe                                                               | tokio_postgres, deadpool_postgres, tokio_postgres_rustls, rustls, rustls_native_certs, percent_encoding, nix |
+//! | `repository`   | the only SQL traffic: pool, describe, bind, rows          | plan, observe                                                               | tokio_postgres, deadpool_postgres, tokio_postgres_rustls, rustls, rustls_native_certs, percent_encoding, fastrand, nix |
 //! | `encode`       | rows as a finished body: bytes and ETag                   | plan, repository                                                            | xxhash_rust, itoa, zmij |
 //! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka, arc_swap |
-//! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap |
+//! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap, fastrand |
 //! | `refresh`      | when to look again                                        | plan, observe, repository, read_through                                     | tokio_cron_scheduler, xxhash_rust |
 //! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through             | warp, hyper, hyper_util, httpdate, percent_encoding |
 //! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, http |        |

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Reply as _;
 
 use super::head::Head;
+use super::lingering::Lingering;
 use super::problem::Problem;
 use super::routes::routes;
 use super::{Response, Site};
@@ -87,9 +88,8 @@ pub async fn serve(
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEAD_FIELDS_MAX)
-            .pipeline_flush(true)
             .serve_connection(
-                TokioIo::new(stream),
+                TokioIo::new(Lingering::new(stream)),
                 service_fn(move |request| service.answer(request)),
             );
         let watched = draining.watch(connection);

@@ -103,14 +103,18 @@ impl RepositoryError {
         }
     }
 
-    /// Whether Postgres said that a prepared statement no longer fits the tables or is not there.
+    /// Whether Postgres said that a statement it once prepared no longer fits the tables, or is not
+    /// there.
     pub(super) fn is_outdated(&self) -> bool {
         let Self::Refused { refusal } = self else { return false };
         // "cached plan must not change result type" has no SQLSTATE of its own: plancache.c raises
-        // it as feature_not_supported.
+        // it as feature_not_supported. 42 is what analysing a statement anew may find, but for
+        // privileges, which describing does not mend.
         refusal.code == SqlState::INVALID_SQL_STATEMENT_NAME.code()
             || refusal.code == SqlState::FEATURE_NOT_SUPPORTED.code()
                 && refusal.message.contains("cached plan")
+            || refusal.code.starts_with("42")
+                && refusal.code != SqlState::INSUFFICIENT_PRIVILEGE.code()
     }
 }
 

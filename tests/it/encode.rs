@@ -1,12 +1,6 @@
 //! The encoder against its definition: Postgres's own `to_json`. Every value is fetched twice, in the
 //! binary format and as `to_json`'s text, and the two must agree to the last byte.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests end the test they serve"
-)]
-
 mod floats;
 mod generate;
 mod left_to_postgres;
@@ -14,14 +8,16 @@ mod natively;
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use larder::encode::Encoder;
 use larder::plan::Shape;
 use larder::repository::{Column, ValueType};
 use tokio_postgres::types::{FromSql, ToSql, Type};
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{Client, Statement};
 
+use crate::support::postgres::Postgres;
 use generate::{Generator, Random};
 
 /// Values made up per type, beside the chosen ones.
@@ -30,11 +26,23 @@ const VALUES: usize = 600;
 /// Arrays made up per type.
 const ARRAYS: usize = 200;
 
-/// A session with the settings that Larder's own sessions have.
-async fn connect() -> Client {
-    let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL names a Postgres");
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-    tokio::spawn(connection);
+/// A session with the settings that Larder's own sessions have, and the schema it works in.
+struct Session {
+    client: Client,
+    _schema: Postgres,
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+async fn connect() -> Session {
+    let schema = Postgres::with("").await;
+    let client = schema.client().await;
     client
         .batch_execute(
             "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres';
@@ -42,7 +50,7 @@ async fn connect() -> Client {
         )
         .await
         .unwrap();
-    client
+    Session { client, _schema: schema }
 }
 
 /// A value's bytes, whatever its type.

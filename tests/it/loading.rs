@@ -215,9 +215,10 @@ async fn where_misses_are_refused_nobody_waits() {
     let gated = r#"
         [[endpoint]]
         path = "/n"
-        sql = "SELECT pg_advisory_xact_lock_shared(hashtext(current_schema()))::text AS passed"
+        sql = "SELECT pg_advisory_xact_lock_shared(hashtext('gate of ' || current_schema()))::text AS passed"
         shape = "value"
         on_miss = "refuse"
+        refresh = { every = "1h" }
         max_age = "1h"
     "#;
     let gate = Gate::close(&db).await;

@@ -6,7 +6,7 @@ use super::postgres::Postgres;
 pub(crate) const GATED: &str = r#"
     [[endpoint]]
     path = "/gated/{n}"
-    sql = "SELECT :n::int AS n, pg_advisory_xact_lock_shared(hashtext(current_schema()))::text AS passed"
+    sql = "SELECT :n::int AS n, pg_advisory_xact_lock_shared(hashtext('gate of ' || current_schema()))::text AS passed"
     shape = "row"
     max_age = "1h"
 "#;
@@ -17,7 +17,7 @@ pub(crate) struct Gate(tokio_postgres::Client);
 impl Gate {
     pub(crate) async fn close(db: &Postgres) -> Self {
         let client = db.client().await;
-        client.batch_execute("SELECT pg_advisory_lock(hashtext(current_schema()))").await.unwrap();
+        client.batch_execute("SELECT pg_advisory_lock(hashtext('gate of ' || current_schema()))").await.unwrap();
         Self(client)
     }
 
