@@ -60,9 +60,13 @@ impl App {
         let observer = Observer::new(sinks);
         let repository = Repository::new(plan.repository(), observer.clone())?;
         let cache = Cache::new(&plan, observer.clone());
-        let read_through =
-            ReadThrough::new(Arc::clone(&plan), repository, cache, observer.clone());
-        Ok(Self { plan, read_through, metrics, observer })
+        let read_through = ReadThrough::new(Arc::clone(&plan), repository, cache, observer.clone());
+        Ok(Self {
+            plan,
+            read_through,
+            metrics,
+            observer,
+        })
     }
 
     /// Serves on `listener` until `shutdown`, then drains. Says whether every running request could
@@ -123,7 +127,8 @@ impl App {
 
     fn announce(&self, readiness: &watch::Sender<Readiness>, now: Readiness) {
         readiness.send_replace(now);
-        self.observer.emit(&Event::ReadinessChanged { readiness: now });
+        self.observer
+            .emit(&Event::ReadinessChanged { readiness: now });
     }
 }
 

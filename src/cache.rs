@@ -57,7 +57,11 @@ impl Cache {
             })
             .build();
         Self {
-            resident: plan.endpoints().iter().map(|_| ArcSwapOption::empty()).collect(),
+            resident: plan
+                .endpoints()
+                .iter()
+                .map(|_| ArcSwapOption::empty())
+                .collect(),
             keyed,
             evictions,
             observer,
@@ -76,7 +80,10 @@ impl Cache {
     /// Puts an entry in the place of an older one. One whose query began before the query of what is
     /// there already knows less, and is dropped.
     pub fn put(&self, key: &Key, entry: Arc<Entry>) {
-        if self.get(key).is_some_and(|there| there.began() > entry.began()) {
+        if self
+            .get(key)
+            .is_some_and(|there| there.began() > entry.began())
+        {
             return;
         }
         if key.is_resident() {
@@ -100,7 +107,11 @@ impl Cache {
             bytes += (entry.size() + OVERHEAD) as u64;
         }
         let evictions = self.evictions.load(Ordering::Relaxed);
-        self.observer.emit(&Event::CacheMeasured { entries, bytes, evictions });
+        self.observer.emit(&Event::CacheMeasured {
+            entries,
+            bytes,
+            evictions,
+        });
     }
 }
 

@@ -103,15 +103,24 @@ impl From<Report> for Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log::init(std::env::var("RUST_LOG").ok().as_deref());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return explain(&Failure::Other(error.into())),
     };
     let done = runtime.block_on(async {
         match cli.command {
             Command::Serve { config } => serve::serve(&config.config).await,
-            Command::Check { config, offline: true } => check::offline(&config.config),
-            Command::Check { config, offline: false } => check::online(&config.config).await,
+            Command::Check {
+                config,
+                offline: true,
+            } => check::offline(&config.config),
+            Command::Check {
+                config,
+                offline: false,
+            } => check::online(&config.config).await,
             Command::Demo { config, listen } => demo::demo(config.as_deref(), listen).await,
         }
     });

@@ -67,6 +67,11 @@ struct Reply {
 impl Reply {
     /// A response that owes nothing to the cache.
     fn plain(response: impl Into<Response>, endpoint: Option<EndpointId>) -> Self {
-        Self { response: response.into(), endpoint, cache: CacheStatus::None, age: None }
+        Self {
+            response: response.into(),
+            endpoint,
+            cache: CacheStatus::None,
+            age: None,
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::observe::{CacheStatus, Event, RefreshOutcome, Trigger};
@@ -18,12 +18,14 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Time to answer. A hit takes tens of microseconds, a load as long as its query: five decades in
 /// steps of about three, so that both ends can be told apart with twelve buckets.
-const REQUEST_SECONDS: &[f64] =
-    &[0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+const REQUEST_SECONDS: &[f64] = &[
+    0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0,
+];
 
 /// Age of data when served: from "just loaded" to the longest `stale_if_error` anyone sets in hours.
-const AGE_SECONDS: &[f64] =
-    &[0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
+const AGE_SECONDS: &[f64] = &[
+    0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0,
+];
 
 /// Time a query takes: below a millisecond lies the network, above thirty seconds the default
 /// `statement_timeout`.
@@ -47,7 +49,11 @@ impl Metrics {
         let registry = Registry::new();
         let families = Families::new(&registry, plan);
         Self {
-            endpoints: plan.endpoints().iter().map(|e| families.endpoint(e.path.as_str())).collect(),
+            endpoints: plan
+                .endpoints()
+                .iter()
+                .map(|e| families.endpoint(e.path.as_str()))
+                .collect(),
             elsewhere: RequestCounters::new(&families.requests, ""),
             server: ServerMetrics::new(&registry, plan),
             registry,
@@ -57,7 +63,13 @@ impl Metrics {
     /// Counts an event.
     pub fn record(&self, event: &Event) {
         match event {
-            Event::RequestServed { endpoint, cache, code, elapsed, age } => {
+            Event::RequestServed {
+                endpoint,
+                cache,
+                code,
+                elapsed,
+                age,
+            } => {
                 let Some(endpoint) = endpoint else {
                     return self.elsewhere.count(*cache, *code);
                 };
@@ -68,23 +80,43 @@ impl Metrics {
                     endpoint.response_age.observe(age.as_secs_f64());
                 }
             }
-            Event::QueryFinished { endpoint, outcome, elapsed } => {
+            Event::QueryFinished {
+                endpoint,
+                outcome,
+                elapsed,
+            } => {
                 let endpoint = self.endpoint(*endpoint);
-                endpoint.queries.with_label_values(&[&endpoint.name, outcome.as_str()]).inc();
+                endpoint
+                    .queries
+                    .with_label_values(&[&endpoint.name, outcome.as_str()])
+                    .inc();
                 endpoint.query_seconds.observe(elapsed.as_secs_f64());
             }
-            Event::RefreshFinished { endpoint, trigger, outcome, elapsed, at } => {
-                self.endpoint(*endpoint).refreshed(*trigger, *outcome, *elapsed, *at);
+            Event::RefreshFinished {
+                endpoint,
+                trigger,
+                outcome,
+                elapsed,
+                at,
+            } => {
+                self.endpoint(*endpoint)
+                    .refreshed(*trigger, *outcome, *elapsed, *at);
             }
             Event::RepositoryReached => self.server.repository_up.set(1),
             Event::RepositoryLost { .. } => self.server.repository_up.set(0),
             Event::ConnectionOpened => self.server.http_connections.inc(),
             Event::ConnectionClosed => self.server.http_connections.dec(),
-            Event::CacheMeasured { entries, bytes, evictions } => {
+            Event::CacheMeasured {
+                entries,
+                bytes,
+                evictions,
+            } => {
                 self.server.cache_entries.set(gauge(*entries));
                 self.server.cache_bytes.set(gauge(*bytes));
                 let counted = self.server.cache_evictions.get();
-                self.server.cache_evictions.inc_by(evictions.saturating_sub(counted));
+                self.server
+                    .cache_evictions
+                    .inc_by(evictions.saturating_sub(counted));
             }
             Event::ConnectionsMeasured { idle, active } => {
                 self.server.connections_idle.set(gauge(*idle));
@@ -230,14 +262,18 @@ impl EndpointMetrics {
         elapsed: Duration,
         at: SystemTime,
     ) {
-        self.refreshes.with_label_values(&[&self.name, trigger.as_str(), outcome.as_str()]).inc();
+        self.refreshes
+            .with_label_values(&[&self.name, trigger.as_str(), outcome.as_str()])
+            .inc();
         if outcome == RefreshOutcome::Skipped {
             return; // nothing ran that could have taken time
         }
         self.refresh_seconds.observe(elapsed.as_secs_f64());
         if outcome != RefreshOutcome::Failed {
             let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.last_success.with_label_values(&[&self.name]).set(since_epoch.as_secs_f64());
+            self.last_success
+                .with_label_values(&[&self.name])
+                .set(since_epoch.as_secs_f64());
         }
     }
 }
@@ -253,14 +289,22 @@ struct RequestCounters {
 
 impl RequestCounters {
     fn new(family: &IntCounterVec, name: &str) -> Self {
-        Self { name: name.to_owned(), family: family.clone(), resolved: Default::default() }
+        Self {
+            name: name.to_owned(),
+            family: family.clone(),
+            resolved: Default::default(),
+        }
     }
 
     fn count(&self, cache: CacheStatus, code: u16) {
-        let look_up =
-            || self.family.with_label_values(&[&self.name, cache.as_str(), &code.to_string()]);
+        let look_up = || {
+            self.family
+                .with_label_values(&[&self.name, cache.as_str(), &code.to_string()])
+        };
         match CODES.iter().position(|known| *known == code) {
-            Some(column) => self.resolved[cache as usize][column].get_or_init(look_up).inc(),
+            Some(column) => self.resolved[cache as usize][column]
+                .get_or_init(look_up)
+                .inc(),
             None => look_up().inc(),
         }
     }
@@ -281,13 +325,19 @@ struct ServerMetrics {
 impl ServerMetrics {
     fn new(registry: &Registry, plan: &Plan) -> Self {
         let connections = IntGaugeVec::new(
-            Opts::new("larder_repository_connections", "Connections to Postgres, by state."),
+            Opts::new(
+                "larder_repository_connections",
+                "Connections to Postgres, by state.",
+            ),
             &["state"],
         )
         .expect(DECLARED);
         register(registry, &connections);
         let build = IntGaugeVec::new(
-            Opts::new("larder_build_info", "Always 1; the label says which Larder this is."),
+            Opts::new(
+                "larder_build_info",
+                "Always 1; the label says which Larder this is.",
+            ),
             &["version"],
         )
         .expect(DECLARED);
@@ -301,10 +351,16 @@ impl ServerMetrics {
         register(registry, &evictions);
         #[cfg(target_os = "linux")]
         registry
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .register(Box::new(
+                prometheus::process_collector::ProcessCollector::for_self(),
+            ))
             .expect(DECLARED);
-        integer(registry, "larder_cache_max_bytes", "The bound on larder_cache_bytes.")
-            .set(gauge(plan.cache().max_size));
+        integer(
+            registry,
+            "larder_cache_max_bytes",
+            "The bound on larder_cache_bytes.",
+        )
+        .set(gauge(plan.cache().max_size));
         Self {
             cache_entries: integer(registry, "larder_cache_entries", "Entries held."),
             cache_bytes: integer(
@@ -333,7 +389,9 @@ impl ServerMetrics {
 const DECLARED: &str = "names and labels are literals that Prometheus allows, each declared once";
 
 fn register(registry: &Registry, collector: &(impl Collector + Clone + 'static)) {
-    registry.register(Box::new(collector.clone())).expect(DECLARED);
+    registry
+        .register(Box::new(collector.clone()))
+        .expect(DECLARED);
 }
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
@@ -365,13 +423,21 @@ mod tests {
     fn label_values_behind_the_endpoint_are_told_apart_without_separators() {
         let ends: Vec<String> = CacheStatus::ALL
             .iter()
-            .flat_map(|cache| CODES.iter().map(move |code| format!("{}{code}", cache.as_str())))
+            .flat_map(|cache| {
+                CODES
+                    .iter()
+                    .map(move |code| format!("{}{code}", cache.as_str()))
+            })
             .collect();
         check_suffix_free(&ends);
         check_suffix_free(&QueryOutcome::ALL.map(|o| o.as_str().to_owned()));
         let refreshes: Vec<String> = Trigger::ALL
             .iter()
-            .flat_map(|t| RefreshOutcome::ALL.iter().map(move |o| format!("{}{}", t.as_str(), o.as_str())))
+            .flat_map(|t| {
+                RefreshOutcome::ALL
+                    .iter()
+                    .map(move |o| format!("{}{}", t.as_str(), o.as_str()))
+            })
             .collect();
         check_suffix_free(&refreshes);
     }
@@ -379,7 +445,10 @@ mod tests {
     fn check_suffix_free(ends: &[String]) {
         for a in ends {
             for b in ends.iter().filter(|b| *b != a) {
-                assert!(!a.ends_with(b.as_str()), "{a} ends with {b}: two endpoints could share a metric");
+                assert!(
+                    !a.ends_with(b.as_str()),
+                    "{a} ends with {b}: two endpoints could share a metric"
+                );
             }
         }
     }

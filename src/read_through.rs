@@ -114,7 +114,11 @@ impl ReadThrough {
     pub fn new(plan: Arc<Plan>, repository: Repository, cache: Cache, observer: Observer) -> Self {
         let connections = plan.repository().max_connections;
         let shared = Shared {
-            endpoints: plan.endpoints().iter().map(|_| EndpointState::default()).collect(),
+            endpoints: plan
+                .endpoints()
+                .iter()
+                .map(|_| EndpointState::default())
+                .collect(),
             flights: Flights::default(),
             budget: Budget::new(plan.repository().max_loads_per_second),
             loads: Semaphore::new(connections),
@@ -124,7 +128,9 @@ impl ReadThrough {
             cache,
             observer,
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// What Postgres said of the endpoint's statement, once it has.
@@ -136,9 +142,19 @@ impl ReadThrough {
     ///
     /// # Errors
     /// As [`Repository::describe`].
-    pub async fn describe(&self, endpoint: EndpointId) -> Result<Arc<Description>, RepositoryError> {
-        let description = Arc::new(self.shared.repository.describe(self.endpoint(endpoint)).await?);
-        self.state(endpoint).description.store(Some(Arc::clone(&description)));
+    pub async fn describe(
+        &self,
+        endpoint: EndpointId,
+    ) -> Result<Arc<Description>, RepositoryError> {
+        let description = Arc::new(
+            self.shared
+                .repository
+                .describe(self.endpoint(endpoint))
+                .await?,
+        );
+        self.state(endpoint)
+            .description
+            .store(Some(Arc::clone(&description)));
         Ok(description)
     }
 
@@ -156,24 +172,40 @@ impl ReadThrough {
     ///
     /// # Errors
     /// [`ReadError`] when there is nothing that may be served.
-    pub async fn get(&self, endpoint: EndpointId, arguments: Arguments) -> Result<Served, ReadError> {
+    pub async fn get(
+        &self,
+        endpoint: EndpointId,
+        arguments: Arguments,
+    ) -> Result<Served, ReadError> {
         let key = Key::new(endpoint, arguments);
-        let Some(entry) = self.shared.cache.get(&key) else { return self.wait_for_load(&key).await };
+        let Some(entry) = self.shared.cache.get(&key) else {
+            return self.wait_for_load(&key).await;
+        };
         match entry.freshness(Instant::now()) {
-            Freshness::Fresh => Ok(Served { entry, status: CacheStatus::Hit }),
+            Freshness::Fresh => Ok(Served {
+                entry,
+                status: CacheStatus::Hit,
+            }),
             Freshness::Stale => {
                 self.reload(&key);
-                Ok(Served { entry, status: CacheStatus::Stale })
+                Ok(Served {
+                    entry,
+                    status: CacheStatus::Stale,
+                })
             }
             // While loads are known to fail, nobody waits to hear it again.
             Freshness::StaleIfError if self.is_failing(endpoint) => {
                 self.reload(&key);
-                Ok(Served { entry, status: CacheStatus::Stale })
+                Ok(Served {
+                    entry,
+                    status: CacheStatus::Stale,
+                })
             }
             Freshness::StaleIfError => match self.wait_for_load(&key).await {
-                Err(_) if entry.freshness(Instant::now()) != Freshness::Expired => {
-                    Ok(Served { entry, status: CacheStatus::Stale })
-                }
+                Err(_) if entry.freshness(Instant::now()) != Freshness::Expired => Ok(Served {
+                    entry,
+                    status: CacheStatus::Stale,
+                }),
                 loaded => loaded,
             },
             Freshness::Expired => self.wait_for_load(&key).await,
@@ -206,7 +238,12 @@ impl ReadThrough {
     /// How long a failing endpoint should be left alone; zero when it does not fail.
     pub fn retry_in(&self, endpoint: EndpointId) -> Duration {
         let now = Instant::now();
-        let own = self.state(endpoint).health.lock().expect(UNPOISONED).retry_in(now);
+        let own = self
+            .state(endpoint)
+            .health
+            .lock()
+            .expect(UNPOISONED)
+            .retry_in(now);
         own.max(self.shared.repository.retry_in())
     }
 
@@ -229,7 +266,12 @@ impl ReadThrough {
         let (flight, status) = match self.start(key, Cause::Client)? {
             Start::Began(flight) => (flight, CacheStatus::Miss),
             Start::Joined(flight) => (flight, CacheStatus::Coalesced),
-            Start::Loaded(entry) => return Ok(Served { entry, status: CacheStatus::Hit }),
+            Start::Loaded(entry) => {
+                return Ok(Served {
+                    entry,
+                    status: CacheStatus::Hit,
+                });
+            }
         };
         match tokio::time::timeout(endpoint.timeout, flight.landed()).await {
             Ok(Ok(entry)) => Ok(Served { entry, status }),
@@ -247,7 +289,11 @@ impl ReadThrough {
     }
 
     fn is_failing(&self, endpoint: EndpointId) -> bool {
-        self.state(endpoint).health.lock().expect(UNPOISONED).is_failing()
+        self.state(endpoint)
+            .health
+            .lock()
+            .expect(UNPOISONED)
+            .is_failing()
             || !self.shared.repository.retry_in().is_zero()
     }
 
@@ -258,11 +304,15 @@ impl ReadThrough {
             Cause::Client | Cause::Background(Trigger::Stale) => {
                 // A load that ended since the caller looked has left its entry here.
                 let entry = self.shared.cache.get(key);
-                if let Some(entry) = entry.filter(|e| e.freshness(Instant::now()) == Freshness::Fresh) {
+                if let Some(entry) =
+                    entry.filter(|e| e.freshness(Instant::now()) == Freshness::Fresh)
+                {
                     return Ok(Some(entry));
                 }
                 let taken = self.shared.budget.take();
-                taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after }).map(|()| None)
+                taken
+                    .map_err(|retry_after| ReadError::TooManyLoads { retry_after })
+                    .map(|()| None)
             }
         };
         let begin = |landing| drop(tokio::spawn(self.clone().run(key.clone(), cause, landing)));
@@ -292,19 +342,35 @@ impl ReadThrough {
     }
 
     fn succeeded(&self, endpoint: EndpointId) {
-        let news = self.state(endpoint).health.lock().expect(UNPOISONED).succeeded();
+        let news = self
+            .state(endpoint)
+            .health
+            .lock()
+            .expect(UNPOISONED)
+            .succeeded();
         if news {
-            self.shared.observer.emit(&Event::LoadsRecovered { endpoint });
+            self.shared
+                .observer
+                .emit(&Event::LoadsRecovered { endpoint });
         }
     }
 
     fn failed(&self, endpoint: EndpointId, error: &LoadError) {
         let fault = error.fault();
         let now = Instant::now();
-        let news = self.state(endpoint).health.lock().expect(UNPOISONED).failed(error, now);
+        let news = self
+            .state(endpoint)
+            .health
+            .lock()
+            .expect(UNPOISONED)
+            .failed(error, now);
         if news {
             let cause = error.to_string();
-            self.shared.observer.emit(&Event::LoadsFailing { endpoint, fault, cause });
+            self.shared.observer.emit(&Event::LoadsFailing {
+                endpoint,
+                fault,
+                cause,
+            });
         }
     }
 
@@ -316,7 +382,13 @@ impl ReadThrough {
         elapsed: Duration,
     ) {
         let at = SystemTime::now();
-        let event = Event::RefreshFinished { endpoint, trigger, outcome, elapsed, at };
+        let event = Event::RefreshFinished {
+            endpoint,
+            trigger,
+            outcome,
+            elapsed,
+            at,
+        };
         self.shared.observer.emit(&event);
     }
 

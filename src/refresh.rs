@@ -41,7 +41,11 @@ impl Refresher {
     /// [`HeartbeatError`] when the scheduler does not start.
     pub async fn new(plan: &Arc<Plan>, read_through: ReadThrough) -> Result<Self, HeartbeatError> {
         let timetable = Timetable::new(plan.endpoints(), Instant::now(), SystemTime::now());
-        let refresher = Self { timetable, read_through, heartbeat: Heartbeat::start().await? };
+        let refresher = Self {
+            timetable,
+            read_through,
+            heartbeat: Heartbeat::start().await?,
+        };
         for endpoint in plan.endpoints() {
             refresher.announce(endpoint.id);
         }
@@ -53,7 +57,10 @@ impl Refresher {
         let (retry, mut retries) = mpsc::unbounded_channel();
         loop {
             // Without a moment of its own, the heartbeat is soon enough.
-            let next = self.timetable.next().unwrap_or_else(|| Instant::now() + HEARTBEAT_AT_MOST);
+            let next = self
+                .timetable
+                .next()
+                .unwrap_or_else(|| Instant::now() + HEARTBEAT_AT_MOST);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.heartbeat.beat() => {}
@@ -69,7 +76,10 @@ impl Refresher {
 
     /// Lets entries know when they are replaced.
     fn announce(&self, endpoint: EndpointId) {
-        if let Some(due) = self.timetable.due(endpoint, Instant::now(), SystemTime::now()) {
+        if let Some(due) = self
+            .timetable
+            .due(endpoint, Instant::now(), SystemTime::now())
+        {
             self.read_through.set_due(endpoint, due);
         }
     }

@@ -49,7 +49,9 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Settings`] when the URL or its certificate can not be used.
     pub fn new(settings: &RepositorySettings, observer: Observer) -> Result<Self, RepositoryError> {
-        Ok(Self { pool: Arc::new(Pool::new(settings, observer)?) })
+        Ok(Self {
+            pool: Arc::new(Pool::new(settings, observer)?),
+        })
     }
 
     /// Has Postgres prepare the endpoint's statement and say its types.
@@ -62,7 +64,9 @@ impl Repository {
         let mut lease = Lease::new(self.pool.get(deadline).await?, self.pool.tls());
         let described = tokio::time::timeout_at(deadline, describe::describe(&lease, endpoint))
             .await
-            .unwrap_or(Err(RepositoryError::TimedOut { after: endpoint.timeout }));
+            .unwrap_or(Err(RepositoryError::TimedOut {
+                after: endpoint.timeout,
+            }));
         if !matches!(described, Err(RepositoryError::TimedOut { .. })) {
             lease.finish();
         }
@@ -83,9 +87,12 @@ impl Repository {
     ) -> Result<Rows, RepositoryError> {
         let began = Instant::now();
         let deadline = began + endpoint.timeout;
-        let started = tokio::time::timeout_at(deadline, self.start(description, arguments, deadline))
-            .await
-            .unwrap_or(Err(RepositoryError::TimedOut { after: endpoint.timeout }));
+        let started =
+            tokio::time::timeout_at(deadline, self.start(description, arguments, deadline))
+                .await
+                .unwrap_or(Err(RepositoryError::TimedOut {
+                    after: endpoint.timeout,
+                }));
         let (lease, stream) = started.inspect_err(|error| {
             self.emit_query(endpoint, error, began.elapsed());
         })?;
@@ -93,7 +100,11 @@ impl Repository {
             lease,
             stream,
             Arc::clone(description),
-            rows::Limits { deadline, timeout: endpoint.timeout, max_rows: endpoint.max_rows },
+            rows::Limits {
+                deadline,
+                timeout: endpoint.timeout,
+                max_rows: endpoint.max_rows,
+            },
             rows::Tally::new(endpoint.id, self.pool.observer().clone(), began),
         ))
     }
@@ -133,7 +144,10 @@ impl Repository {
             lease.finish();
             return Err(RepositoryError::Outdated);
         }
-        match lease.query_raw(&statement, bind::parameters(arguments)).await {
+        match lease
+            .query_raw(&statement, bind::parameters(arguments))
+            .await
+        {
             Ok(stream) => Ok((lease, stream)),
             Err(error) => {
                 let error = bind::refusal(error);
@@ -141,7 +155,11 @@ impl Repository {
                     description.forget_on(&lease);
                 }
                 lease.finish();
-                Err(if error.is_outdated() { RepositoryError::Outdated } else { error })
+                Err(if error.is_outdated() {
+                    RepositoryError::Outdated
+                } else {
+                    error
+                })
             }
         }
     }
@@ -154,7 +172,9 @@ impl Repository {
     /// Tells the observers how many connections there are.
     pub fn measure(&self) {
         let (idle, active) = self.pool.connections();
-        self.pool.observer().emit(&Event::ConnectionsMeasured { idle, active });
+        self.pool
+            .observer()
+            .emit(&Event::ConnectionsMeasured { idle, active });
     }
 
     fn emit_query(&self, endpoint: &Endpoint, error: &RepositoryError, elapsed: Duration) {

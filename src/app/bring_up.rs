@@ -50,7 +50,9 @@ async fn describe_until_done(plan: &Plan, read_through: &ReadThrough) -> Result<
             .map(|endpoint| endpoint.id)
             .filter(|id| read_through.description(*id).is_none())
             .collect();
-        let Some(first) = missing.first().copied() else { return Ok(()) };
+        let Some(first) = missing.first().copied() else {
+            return Ok(());
+        };
         let describe = |id| async move { read_through.describe(id).await.err().map(|e| (id, e)) };
         let misfits = stream::iter(missing)
             .map(describe)
@@ -76,7 +78,9 @@ async fn warm_until_done(read_through: &ReadThrough) {
         let soonest = cold.iter().map(|id| read_through.retry_in(*id)).min();
         let Some(soonest) = soonest else { return };
         if soonest.is_zero() {
-            let now = cold.into_iter().filter(|id| read_through.retry_in(*id).is_zero());
+            let now = cold
+                .into_iter()
+                .filter(|id| read_through.retry_in(*id).is_zero());
             stream::iter(now)
                 .map(|id| read_through.refresh(id, Trigger::Warm))
                 .buffer_unordered(WARMED_AT_ONCE)
@@ -93,16 +97,24 @@ async fn warm_until_done(read_through: &ReadThrough) {
 ///
 /// # Errors
 /// Every endpoint that could not be described, also because Postgres is away.
-pub async fn describe_all(
-    plan: &Plan,
-) -> Result<Vec<(EndpointId, Description)>, Vec<Misfit>> {
+pub async fn describe_all(plan: &Plan) -> Result<Vec<(EndpointId, Description)>, Vec<Misfit>> {
     let nobody = Observer::new(Vec::new());
     let first = EndpointId::new(0);
-    let repository = Repository::new(plan.repository(), nobody)
-        .map_err(|error| vec![Misfit { endpoint: first, error }])?;
+    let repository = Repository::new(plan.repository(), nobody).map_err(|error| {
+        vec![Misfit {
+            endpoint: first,
+            error,
+        }]
+    })?;
     let describe = |endpoint| {
         let repository = repository.clone();
-        async move { repository.describe(endpoint).await.map_err(|error| (endpoint.id, error)).map(|d| (endpoint.id, d)) }
+        async move {
+            repository
+                .describe(endpoint)
+                .await
+                .map_err(|error| (endpoint.id, error))
+                .map(|d| (endpoint.id, d))
+        }
     };
     let results = stream::iter(plan.endpoints())
         .map(describe)
@@ -117,5 +129,9 @@ pub async fn describe_all(
             Err((endpoint, error)) => misfits.push(Misfit { endpoint, error }),
         }
     }
-    if misfits.is_empty() { Ok(described) } else { Err(misfits) }
+    if misfits.is_empty() {
+        Ok(described)
+    } else {
+        Err(misfits)
+    }
 }

@@ -40,7 +40,13 @@ impl Entry {
         let last_modified = previous
             .filter(|previous| previous.answer == answer)
             .map_or(began_at, |previous| previous.last_modified);
-        Self { answer, began, last_modified, lifetime, query_time }
+        Self {
+            answer,
+            began,
+            last_modified,
+            lifetime,
+            query_time,
+        }
     }
 
     /// The answer.

@@ -76,7 +76,10 @@ mod tests {
     fn a_window_of_zero_is_never_open() {
         use Freshness::{Expired, Fresh, Stale, StaleIfError};
         check(&lifetime(0, 0), &[(10, Fresh), (11, Expired)]);
-        check(&lifetime(0, 60), &[(10, Fresh), (11, StaleIfError), (71, Expired)]);
+        check(
+            &lifetime(0, 60),
+            &[(10, Fresh), (11, StaleIfError), (71, Expired)],
+        );
         check(&lifetime(60, 0), &[(11, Stale), (70, Stale), (71, Expired)]);
     }
 
@@ -89,6 +92,13 @@ mod tests {
         };
         let lifetime = policy.lifetime(Some(Duration::from_secs(5)), Duration::from_secs(30));
         assert_eq!(lifetime.advertised, Duration::from_secs(5));
-        check(&lifetime, &[(5, Freshness::Fresh), (35, Freshness::Fresh), (36, Freshness::Expired)]);
+        check(
+            &lifetime,
+            &[
+                (5, Freshness::Fresh),
+                (35, Freshness::Fresh),
+                (36, Freshness::Expired),
+            ],
+        );
     }
 }

@@ -12,7 +12,10 @@ pub struct Key {
 impl Key {
     /// The key of a request.
     pub fn new(endpoint: EndpointId, arguments: Arguments) -> Self {
-        Self { endpoint, arguments }
+        Self {
+            endpoint,
+            arguments,
+        }
     }
 
     /// Whose result.

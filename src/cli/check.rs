@@ -21,20 +21,31 @@ pub(super) fn offline(config: &Path) -> Result<(), Failure> {
 
 pub(super) async fn online(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
-    let described = app::describe_all(&plan).await.map_err(|found| misfits(&plan, found))?;
+    let described = app::describe_all(&plan)
+        .await
+        .map_err(|found| misfits(&plan, found))?;
     say(&report(&plan, &described));
     Ok(())
 }
 
 fn report(plan: &Plan, described: &[(EndpointId, Description)]) -> String {
-    let mut table =
-        Table::new(&["endpoint", "parameters", "columns", "refresh", "queries a minute, at most"]);
+    let mut table = Table::new(&[
+        "endpoint",
+        "parameters",
+        "columns",
+        "refresh",
+        "queries a minute, at most",
+    ]);
     for (id, description) in described {
         let endpoint = plan.endpoint(*id);
         table.row(vec![
             vec![endpoint.path.as_str().to_owned()],
             parameters(endpoint, description),
-            description.columns.iter().map(|c| format!("{}: {}", c.name, c.type_name)).collect(),
+            description
+                .columns
+                .iter()
+                .map(|c| format!("{}: {}", c.name, c.type_name))
+                .collect(),
             refresh(endpoint),
             vec![most_queries(endpoint)],
         ]);
@@ -71,8 +82,15 @@ fn parameters(endpoint: &Endpoint, description: &Description) -> Vec<String> {
 }
 
 fn refresh(endpoint: &Endpoint) -> Vec<String> {
-    let every = endpoint.refresh.every.map(|every| format!("every {every:?}"));
-    let cron = endpoint.refresh.cron.as_ref().map(|line| format!("cron {line}"));
+    let every = endpoint
+        .refresh
+        .every
+        .map(|every| format!("every {every:?}"));
+    let cron = endpoint
+        .refresh
+        .cron
+        .as_ref()
+        .map(|line| format!("cron {line}"));
     let mut lines: Vec<String> = every.into_iter().chain(cron).collect();
     if lines.is_empty() {
         lines.push("when asked for".to_owned());
@@ -92,12 +110,23 @@ fn most_queries(endpoint: &Endpoint) -> String {
 
 /// How often its schedule loads an endpoint in any minute, at most.
 fn scheduled_per_minute(endpoint: &Endpoint) -> f64 {
-    let every = endpoint.refresh.every.map_or(0.0, |every| 60.0 / every.as_secs_f64());
-    let cron = endpoint.refresh.cron.as_ref().map_or(0, |line| line.most_per_minute());
+    let every = endpoint
+        .refresh
+        .every
+        .map_or(0.0, |every| 60.0 / every.as_secs_f64());
+    let cron = endpoint
+        .refresh
+        .cron
+        .as_ref()
+        .map_or(0, |line| line.most_per_minute());
     every + f64::from(cron)
 }
 
 /// Without a fraction where there is none.
 fn number(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+    if value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
 }

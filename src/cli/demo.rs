@@ -16,18 +16,20 @@ const SHIPPED: &str = include_str!("../../config.toml");
 /// A sale is added this often, so that the numbers move.
 const SALE_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) async fn demo(
-    config: Option<&Path>,
-    listen: Option<SocketAddr>,
-) -> Result<(), Failure> {
+pub(super) async fn demo(config: Option<&Path>, listen: Option<SocketAddr>) -> Result<(), Failure> {
     let shutdown = shutdown_signal()?;
     // The Postgres ends with its handle, also when that is still being made.
-    let Some(postgres) = shutdown.run_until_cancelled(postgres()).await else { return Ok(()) };
+    let Some(postgres) = shutdown.run_until_cancelled(postgres()).await else {
+        return Ok(());
+    };
     let postgres = Arc::new(postgres?);
     let plan = Arc::new(plan(config, postgres.url())?);
     let listener = serve::bind(listen.unwrap_or(plan.server().listen)).await?;
 
-    say(&welcome(&plan, listener.local_addr().map_err(anyhow::Error::from)?));
+    say(&welcome(
+        &plan,
+        listener.local_addr().map_err(anyhow::Error::from)?,
+    ));
     let seller = tokio::spawn(sell(Arc::clone(&postgres)));
     let served = serve::run(plan, listener, shutdown).await;
     seller.abort();
@@ -50,7 +52,12 @@ fn plan(config: Option<&Path>, url: &str) -> Result<Plan, Failure> {
     };
     let config = match config {
         Some(path) => Config::load(path, &environment)?,
-        None => Config::parse("config.toml", SHIPPED.to_owned(), Path::new("."), &environment)?,
+        None => Config::parse(
+            "config.toml",
+            SHIPPED.to_owned(),
+            Path::new("."),
+            &environment,
+        )?,
     };
     Ok(Plan::compile(config)?)
 }

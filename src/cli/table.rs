@@ -11,7 +11,10 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(head: &[&str]) -> Self {
-        Self { head: head.iter().map(|name| (*name).to_owned()).collect(), rows: Vec::new() }
+        Self {
+            head: head.iter().map(|name| (*name).to_owned()).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row with a cell for each column.
@@ -67,7 +70,13 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_longest_line() {
         let mut table = Table::new(&["a", "long name"]);
-        table.row(vec![vec!["1".to_owned(), "two".to_owned()], vec!["x".to_owned()]]);
-        assert_eq!(table.to_string(), "a    long name\n---  ---------\n1    x\ntwo\n");
+        table.row(vec![
+            vec!["1".to_owned(), "two".to_owned()],
+            vec!["x".to_owned()],
+        ]);
+        assert_eq!(
+            table.to_string(),
+            "a    long name\n---  ---------\n1    x\ntwo\n"
+        );
     }
 }

@@ -5,10 +5,12 @@ use warp::http::HeaderValue;
 /// Whether the client has the representation with this entity tag already. Comparison is weak; what
 /// is not a list of entity tags matches nothing, so the client gets the whole answer.
 pub(super) fn matches(fields: &[HeaderValue], etag: &str) -> bool {
-    fields.iter().any(|field| match field.as_bytes().trim_ascii() {
-        b"*" => true,
-        list => list_contains(list, etag.as_bytes()),
-    })
+    fields
+        .iter()
+        .any(|field| match field.as_bytes().trim_ascii() {
+            b"*" => true,
+            list => list_contains(list, etag.as_bytes()),
+        })
 }
 
 /// Walks `W/"a", "b"`: a tag may hold commas, so it is read to its closing quote.
@@ -16,8 +18,12 @@ fn list_contains(mut list: &[u8], etag: &[u8]) -> bool {
     loop {
         list = list.trim_ascii_start();
         let tag = list.strip_prefix(b"W/").unwrap_or(list);
-        let Some(opaque) = tag.strip_prefix(b"\"") else { return false };
-        let Some(end) = opaque.iter().position(|byte| *byte == b'"') else { return false };
+        let Some(opaque) = tag.strip_prefix(b"\"") else {
+            return false;
+        };
+        let Some(end) = opaque.iter().position(|byte| *byte == b'"') else {
+            return false;
+        };
         if &tag[..end + 2] == etag {
             return true;
         }
@@ -33,7 +39,11 @@ mod tests {
     use super::*;
 
     fn check(field: &'static str, expect: bool) {
-        assert_eq!(matches(&[HeaderValue::from_static(field)], "\"a\""), expect, "{field}");
+        assert_eq!(
+            matches(&[HeaderValue::from_static(field)], "\"a\""),
+            expect,
+            "{field}"
+        );
     }
 
     #[test]
@@ -50,13 +60,26 @@ mod tests {
 
     #[test]
     fn several_lines_are_one_list() {
-        let lines = [HeaderValue::from_static("\"b\""), HeaderValue::from_static("\"a\"")];
+        let lines = [
+            HeaderValue::from_static("\"b\""),
+            HeaderValue::from_static("\"a\""),
+        ];
         assert!(matches(&lines, "\"a\""));
     }
 
     #[test]
     fn a_malformed_field_matches_nothing() {
-        for field in ["", "a", "\"a", "w/\"a\"", "\"b\" \"a\"", ",", "W/", "\"b\",", "W/*"] {
+        for field in [
+            "",
+            "a",
+            "\"a",
+            "w/\"a\"",
+            "\"b\" \"a\"",
+            ",",
+            "W/",
+            "\"b\",",
+            "W/*",
+        ] {
             check(field, false);
         }
     }

@@ -18,7 +18,9 @@ pub(super) fn segment(text: &str) -> Result<Cow<'_, str>, DecodeError> {
     if has_broken_escape(text) {
         return Err(DecodeError::BrokenEscape);
     }
-    percent_decode_str(text).decode_utf8().map_err(|_| DecodeError::NotUtf8)
+    percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| DecodeError::NotUtf8)
 }
 
 /// The name and value of each pair in a query string, in the form browsers send: `+` is a space.
@@ -65,7 +67,10 @@ mod tests {
         check("a=1&b=x", &[("a", "1"), ("b", "x")]);
         check("&a=1&&b", &[("a", "1"), ("b", "")]);
         check("a=b=c", &[("a", "b=c")]);
-        check("a=+%2B+%26&%C3%A4=%F0%9F%A6%80", &[("a", " + &"), ("ä", "🦀")]);
+        check(
+            "a=+%2B+%26&%C3%A4=%F0%9F%A6%80",
+            &[("a", " + &"), ("ä", "🦀")],
+        );
     }
 
     #[test]

@@ -85,20 +85,41 @@ fn reply(head: &Head, endpoint: &Endpoint, served: &Served) -> Reply {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             insert(headers, ETAG, body.etag.as_str());
-            insert(headers, LAST_MODIFIED, &httpdate::fmt_http_date(entry.last_modified()));
+            insert(
+                headers,
+                LAST_MODIFIED,
+                &httpdate::fmt_http_date(entry.last_modified()),
+            );
             response
         }
     };
     let headers = response.headers_mut();
     headers.insert(AGE, HeaderValue::from(age.as_secs()));
-    insert(headers, CACHE_CONTROL, &freshness::cache_control(age, entry.lifetime()));
-    insert(headers, CACHE_STATUS, &freshness::cache_status(served.status, age, entry.lifetime()));
+    insert(
+        headers,
+        CACHE_CONTROL,
+        &freshness::cache_control(age, entry.lifetime()),
+    );
+    insert(
+        headers,
+        CACHE_STATUS,
+        &freshness::cache_status(served.status, age, entry.lifetime()),
+    );
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if matches!(served.status, CacheStatus::Miss | CacheStatus::Coalesced) {
         let milliseconds = entry.query_time().as_secs_f64() * 1_000.0;
-        insert(headers, SERVER_TIMING, &format!("query;dur={milliseconds:.1}"));
+        insert(
+            headers,
+            SERVER_TIMING,
+            &format!("query;dur={milliseconds:.1}"),
+        );
     }
-    Reply { response, endpoint: Some(endpoint.id), cache: served.status, age: Some(age) }
+    Reply {
+        response,
+        endpoint: Some(endpoint.id),
+        cache: served.status,
+        age: Some(age),
+    }
 }
 
 fn options() -> Response {

@@ -52,17 +52,41 @@ mod tests {
     }
 
     fn check(age_ms: u64, lifetime: &Lifetime, expect: &str) {
-        assert_eq!(cache_control(Duration::from_millis(age_ms), lifetime), expect, "{age_ms} ms");
+        assert_eq!(
+            cache_control(Duration::from_millis(age_ms), lifetime),
+            expect,
+            "{age_ms} ms"
+        );
     }
 
     #[test]
     fn what_is_left_shrinks_with_age() {
         let lifetime = lifetime(10, 60, 3600);
-        check(0, &lifetime, "public, max-age=10, stale-while-revalidate=60, stale-if-error=3600");
-        check(2_500, &lifetime, "public, max-age=7, stale-while-revalidate=60, stale-if-error=3600");
-        check(12_000, &lifetime, "public, max-age=0, stale-while-revalidate=58, stale-if-error=3598");
-        check(90_000, &lifetime, "public, max-age=0, stale-while-revalidate=0, stale-if-error=3520");
-        check(9_000_000, &lifetime, "public, max-age=0, stale-while-revalidate=0, stale-if-error=0");
+        check(
+            0,
+            &lifetime,
+            "public, max-age=10, stale-while-revalidate=60, stale-if-error=3600",
+        );
+        check(
+            2_500,
+            &lifetime,
+            "public, max-age=7, stale-while-revalidate=60, stale-if-error=3600",
+        );
+        check(
+            12_000,
+            &lifetime,
+            "public, max-age=0, stale-while-revalidate=58, stale-if-error=3598",
+        );
+        check(
+            90_000,
+            &lifetime,
+            "public, max-age=0, stale-while-revalidate=0, stale-if-error=3520",
+        );
+        check(
+            9_000_000,
+            &lifetime,
+            "public, max-age=0, stale-while-revalidate=0, stale-if-error=0",
+        );
     }
 
     #[test]
@@ -72,17 +96,29 @@ mod tests {
             let age = Duration::from_millis(age_ms);
             let text = cache_control(age, &lifetime);
             let field = |name: &str| -> Duration {
-                let (_, value) = text.split(", ").find_map(|f| f.split_once('=').filter(|(n, _)| *n == name)).unwrap();
+                let (_, value) = text
+                    .split(", ")
+                    .find_map(|f| f.split_once('=').filter(|(n, _)| *n == name))
+                    .unwrap();
                 Duration::from_secs(value.parse().unwrap())
             };
             let max_age = field("max-age");
-            assert!(max_age.is_zero() || age + max_age <= lifetime.advertised, "{text}");
+            assert!(
+                max_age.is_zero() || age + max_age <= lifetime.advertised,
+                "{text}"
+            );
             let windows = [
-                (field("stale-while-revalidate"), lifetime.stale_while_revalidate),
+                (
+                    field("stale-while-revalidate"),
+                    lifetime.stale_while_revalidate,
+                ),
                 (field("stale-if-error"), lifetime.limit()),
             ];
             for (window, limit) in windows {
-                assert!(window.is_zero() || age + max_age + window <= limit, "{text} at {age:?}");
+                assert!(
+                    window.is_zero() || age + max_age + window <= limit,
+                    "{text} at {age:?}"
+                );
             }
         }
     }
@@ -92,8 +128,14 @@ mod tests {
         let lifetime = lifetime(10, 60, 0);
         let status = |s, ms| cache_status(s, Duration::from_millis(ms), &lifetime);
         assert_eq!(status(CacheStatus::Hit, 2_500), "larder; hit; ttl=7");
-        assert_eq!(status(CacheStatus::Stale, 12_500), "larder; hit; ttl=-3; detail=stale");
+        assert_eq!(
+            status(CacheStatus::Stale, 12_500),
+            "larder; hit; ttl=-3; detail=stale"
+        );
         assert_eq!(status(CacheStatus::Miss, 0), "larder; fwd=miss; stored");
-        assert_eq!(status(CacheStatus::Coalesced, 0), "larder; fwd=miss; collapsed");
+        assert_eq!(
+            status(CacheStatus::Coalesced, 0),
+            "larder; fwd=miss; collapsed"
+        );
     }
 }

@@ -23,7 +23,12 @@ impl Head {
         Arc::new(Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
-            if_none_match: request.headers().get_all(IF_NONE_MATCH).iter().cloned().collect(),
+            if_none_match: request
+                .headers()
+                .get_all(IF_NONE_MATCH)
+                .iter()
+                .cloned()
+                .collect(),
             received: Instant::now(),
         })
     }

@@ -26,12 +26,18 @@ enum Closing {
     /// Our half is closed; whether the peer is sending is not known yet.
     Ours,
     /// The peer is sending.
-    Draining { until: Pin<Box<Sleep>>, dropped: usize },
+    Draining {
+        until: Pin<Box<Sleep>>,
+        dropped: usize,
+    },
 }
 
 impl Lingering {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, closing: Closing::No }
+        Self {
+            stream,
+            closing: Closing::No,
+        }
     }
 
     /// Reads and drops; how much, or zero at the end.

@@ -210,9 +210,9 @@ impl From<ArgumentError> for Problem {
 impl From<DecodeError> for Problem {
     fn from(error: DecodeError) -> Self {
         match error {
-            DecodeError::BrokenEscape => {
-                Self::MalformedEncoding("A `%` in the path or query is not followed by two hexadecimal digits.")
-            }
+            DecodeError::BrokenEscape => Self::MalformedEncoding(
+                "A `%` in the path or query is not followed by two hexadecimal digits.",
+            ),
             DecodeError::NotUtf8 => Self::MalformedEncoding("The path or query is not UTF-8."),
         }
     }
@@ -232,7 +232,10 @@ impl From<Problem> for Response {
         let mut response = Self::new(Bytes::from(document.to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, ALLOWED);

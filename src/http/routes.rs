@@ -51,17 +51,20 @@ fn page<F>(
 where
     F: Future<Output = Response> + Send,
 {
-    warp::path(name).and(warp::path::end()).and(head()).then(move |head: Arc<Head>| {
-        let (site, make) = (site.clone(), make.clone());
-        async move {
-            let response = if head.is_read() {
-                make(Arc::clone(&site)).await
-            } else {
-                Problem::MethodNotAllowed.into()
-            };
-            observed(&site, &head, Reply::plain(response, None))
-        }
-    })
+    warp::path(name)
+        .and(warp::path::end())
+        .and(head())
+        .then(move |head: Arc<Head>| {
+            let (site, make) = (site.clone(), make.clone());
+            async move {
+                let response = if head.is_read() {
+                    make(Arc::clone(&site)).await
+                } else {
+                    Problem::MethodNotAllowed.into()
+                };
+                observed(&site, &head, Reply::plain(response, None))
+            }
+        })
 }
 
 /// Everything else.

@@ -82,7 +82,10 @@ pub async fn serve(
         // Answers are written whole; waiting to fill a segment would only delay them.
         let _ = stream.set_nodelay(true);
         let open = OpenConnection::new(observer.clone(), slot);
-        let service = Guarded { routes: routes.clone(), open };
+        let service = Guarded {
+            routes: routes.clone(),
+            open,
+        };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
@@ -97,7 +100,9 @@ pub async fn serve(
         tokio::spawn(async move { drop(watched.await) });
     }
     drop(listener);
-    tokio::time::timeout(settings.shutdown_timeout, draining.shutdown()).await.is_ok()
+    tokio::time::timeout(settings.shutdown_timeout, draining.shutdown())
+        .await
+        .is_ok()
 }
 
 /// The routes of one connection.
@@ -151,7 +156,10 @@ struct OpenConnection {
 impl OpenConnection {
     fn new(observer: Observer, slot: OwnedSemaphorePermit) -> Self {
         observer.emit(&Event::ConnectionOpened);
-        Self { observer, _slot: slot }
+        Self {
+            observer,
+            _slot: slot,
+        }
     }
 }
 

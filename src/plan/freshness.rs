@@ -29,7 +29,9 @@ pub struct Lifetime {
 impl Lifetime {
     /// The age beyond which nothing may serve the entry.
     pub fn limit(&self) -> Duration {
-        self.fresh.max(self.stale_while_revalidate).max(self.stale_if_error)
+        self.fresh
+            .max(self.stale_while_revalidate)
+            .max(self.stale_if_error)
     }
 }
 

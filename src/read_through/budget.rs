@@ -23,7 +23,13 @@ struct Left {
 impl Budget {
     pub(super) fn new(per_second: u32) -> Self {
         let per_second = f64::from(per_second.max(1));
-        Self { per_second, left: Mutex::new(Left { loads: per_second, at: Instant::now() }) }
+        Self {
+            per_second,
+            left: Mutex::new(Left {
+                loads: per_second,
+                at: Instant::now(),
+            }),
+        }
     }
 
     /// Takes one load, or says how long until there is one.
@@ -34,7 +40,9 @@ impl Budget {
         left.loads = (left.loads + gained).min(self.per_second);
         left.at = now;
         if left.loads < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - left.loads) / self.per_second));
+            return Err(Duration::from_secs_f64(
+                (1.0 - left.loads) / self.per_second,
+            ));
         }
         left.loads -= 1.0;
         Ok(())

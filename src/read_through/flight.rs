@@ -38,7 +38,11 @@ impl Flights {
         let flight = Flight { receiver };
         running.insert(key.clone(), flight.clone());
         drop(running);
-        begin(Landing { key: key.clone(), flights: self.clone(), sender });
+        begin(Landing {
+            key: key.clone(),
+            flights: self.clone(),
+            sender,
+        });
         Ok(Start::Began(flight))
     }
 }
@@ -75,7 +79,11 @@ impl Landing {
     }
 
     fn take_out(&self) {
-        self.flights.running.lock().expect(UNPOISONED).remove(&self.key);
+        self.flights
+            .running
+            .lock()
+            .expect(UNPOISONED)
+            .remove(&self.key);
     }
 }
 

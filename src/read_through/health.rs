@@ -32,7 +32,8 @@ impl Health {
     }
 
     pub(super) fn retry_in(&self, now: Instant) -> Duration {
-        self.retry_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+        self.retry_at
+            .map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }
 
     /// Whether that is news.
@@ -49,11 +50,18 @@ impl Health {
             return false;
         }
         let (first, last) = BACKOFF;
-        let whole = first.saturating_mul(2_u32.saturating_pow(self.failures)).min(last);
+        let whole = first
+            .saturating_mul(2_u32.saturating_pow(self.failures))
+            .min(last);
         self.retry_at = Some(now + whole.mul_f64(fastrand::f64().mul_add(0.5, 0.5)));
         self.failures = self.failures.saturating_add(1);
-        let away = matches!(error, LoadError::Repository(RepositoryError::Unavailable { .. }));
-        let recently = self.told_at.is_some_and(|at| now.duration_since(at) < NEWS_EVERY);
+        let away = matches!(
+            error,
+            LoadError::Repository(RepositoryError::Unavailable { .. })
+        );
+        let recently = self
+            .told_at
+            .is_some_and(|at| now.duration_since(at) < NEWS_EVERY);
         if away || self.told || recently {
             return false;
         }
@@ -69,7 +77,10 @@ mod tests {
     use crate::repository::error::Refusal;
 
     fn too_slow() -> LoadError {
-        RepositoryError::TimedOut { after: Duration::from_secs(1) }.into()
+        RepositoryError::TimedOut {
+            after: Duration::from_secs(1),
+        }
+        .into()
     }
 
     #[tokio::test(start_paused = true)]
@@ -81,7 +92,10 @@ mod tests {
         assert!(health.is_failing());
         assert!(health.succeeded() && !health.is_failing());
         assert!(!health.succeeded());
-        assert!(!health.failed(&too_slow(), Instant::now()), "it was told a moment ago");
+        assert!(
+            !health.failed(&too_slow(), Instant::now()),
+            "it was told a moment ago"
+        );
         tokio::time::advance(NEWS_EVERY).await;
         assert!(health.failed(&too_slow(), Instant::now()));
     }

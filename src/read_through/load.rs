@@ -60,7 +60,9 @@ impl ReadThrough {
         match self.query(endpoint, &description, key, previous).await {
             Err(LoadError::Repository(RepositoryError::Outdated)) => {
                 let description = self.describe(endpoint.id).await?;
-                self.shared.observer.emit(&Event::StatementRedescribed { endpoint: endpoint.id });
+                self.shared.observer.emit(&Event::StatementRedescribed {
+                    endpoint: endpoint.id,
+                });
                 self.query(endpoint, &description, key, previous).await
             }
             loaded => loaded,
@@ -75,13 +77,23 @@ impl ReadThrough {
         previous: Option<&Entry>,
     ) -> Result<Arc<Entry>, LoadError> {
         let (began, began_at) = (Instant::now(), SystemTime::now());
-        let rows = self.shared.repository.fetch(endpoint, description, key.arguments()).await?;
+        let rows = self
+            .shared
+            .repository
+            .fetch(endpoint, description, key.arguments())
+            .await?;
         let answer = encode(endpoint, rows).await?;
         let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
         let until_refresh = due.map(|due| due.saturating_duration_since(began));
         let lifetime = endpoint.freshness.lifetime(until_refresh, endpoint.timeout);
         let times = (began, began_at);
-        Ok(Arc::new(Entry::new(answer, times, began.elapsed(), lifetime, previous)))
+        Ok(Arc::new(Entry::new(
+            answer,
+            times,
+            began.elapsed(),
+            lifetime,
+            previous,
+        )))
     }
 }
 

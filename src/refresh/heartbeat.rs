@@ -31,7 +31,10 @@ impl Heartbeat {
         let scheduler = JobScheduler::new().await?;
         scheduler.add(job).await?;
         scheduler.start().await?;
-        Ok(Self { beats, _scheduler: scheduler })
+        Ok(Self {
+            beats,
+            _scheduler: scheduler,
+        })
     }
 
     /// Waits for the next one.

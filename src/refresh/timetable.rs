@@ -79,10 +79,19 @@ impl Timetable {
                 let index = timetable.intervals.len();
                 timetable.schedules[endpoint.id.index()].interval = Some(index);
                 timetable.push(next, Item::Interval(index));
-                timetable.intervals.push(Interval { endpoint: endpoint.id, every, next });
+                timetable.intervals.push(Interval {
+                    endpoint: endpoint.id,
+                    every,
+                    next,
+                });
             }
             if let Some(line) = endpoint.refresh.cron.clone() {
-                let mut cron = Cron { endpoint: endpoint.id, line, place, next: None };
+                let mut cron = Cron {
+                    endpoint: endpoint.id,
+                    line,
+                    place,
+                    next: None,
+                };
                 cron.advance(wall);
                 timetable.schedules[endpoint.id.index()].cron = Some(timetable.crons.len());
                 timetable.crons.push(cron);
@@ -169,7 +178,9 @@ impl Cron {
             None => wall,
         };
         self.next = loop {
-            let Some(named) = self.line.next_after(after) else { break None };
+            let Some(named) = self.line.next_after(after) else {
+                break None;
+            };
             let at = named + self.spread(named).mul_f64(self.place);
             if at > wall {
                 break Some((named, at));
@@ -181,7 +192,9 @@ impl Cron {
     /// How far runs around this moment are spread.
     fn spread(&self, named: SystemTime) -> Duration {
         let following = self.line.next_after(named);
-        let gap = following.and_then(|next| next.duration_since(named).ok()).unwrap_or_default();
+        let gap = following
+            .and_then(|next| next.duration_since(named).ok())
+            .unwrap_or_default();
         (gap / 10).min(CRON_SPREAD_MAX)
     }
 }
@@ -221,8 +234,14 @@ mod tests {
     }
 
     /// What is due in each of so many seconds.
-    fn run(timetable: &mut Timetable, start: (Instant, SystemTime), seconds: u32) -> Vec<Vec<EndpointId>> {
-        (1..=seconds).map(|n| timetable.take_due(start.0 + SECOND * n, start.1 + SECOND * n)).collect()
+    fn run(
+        timetable: &mut Timetable,
+        start: (Instant, SystemTime),
+        seconds: u32,
+    ) -> Vec<Vec<EndpointId>> {
+        (1..=seconds)
+            .map(|n| timetable.take_due(start.0 + SECOND * n, start.1 + SECOND * n))
+            .collect()
     }
 
     #[test]
@@ -233,12 +252,19 @@ mod tests {
         let due = run(&mut timetable, (now, wall), 100);
         let times: Vec<usize> = (0..100).filter(|n| !due[*n].is_empty()).collect();
         assert_eq!(times.len(), 20);
-        assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 5), "{times:?}");
+        assert!(
+            times.windows(2).all(|pair| pair[1] - pair[0] == 5),
+            "{times:?}"
+        );
     }
 
     #[test]
     fn a_thousand_schedules_of_one_second_all_run() {
-        for refresh in [r#"{ every = "1s" }"#, r#"{ cron = "0 0 12 * * *" }"#, r#"{ cron = "* * * * * *" }"#] {
+        for refresh in [
+            r#"{ every = "1s" }"#,
+            r#"{ cron = "0 0 12 * * *" }"#,
+            r#"{ cron = "* * * * * *" }"#,
+        ] {
             let plan = plan(&vec![refresh.to_owned(); 1_000]);
             let (now, wall) = (Instant::now(), new_year() + SECOND * 12 * 3_600 - SECOND);
             let mut timetable = Timetable::new(plan.endpoints(), now, wall);
@@ -254,20 +280,37 @@ mod tests {
     fn equal_schedules_are_spread_the_same_way_at_every_start() {
         let plan = plan(&vec![r#"{ every = "10s" }"#.to_owned(); 1_000]);
         let (now, wall) = (Instant::now(), new_year());
-        let spread = || run(&mut Timetable::new(plan.endpoints(), now, wall), (now, wall), 10);
+        let spread = || {
+            run(
+                &mut Timetable::new(plan.endpoints(), now, wall),
+                (now, wall),
+                10,
+            )
+        };
         let due = spread();
-        assert!(due.iter().all(|now| (50..200).contains(&now.len())), "{:?}", due.iter().map(Vec::len).collect::<Vec<_>>());
+        assert!(
+            due.iter().all(|now| (50..200).contains(&now.len())),
+            "{:?}",
+            due.iter().map(Vec::len).collect::<Vec<_>>()
+        );
         assert_eq!(due, spread());
     }
 
     #[test]
     fn missed_runs_are_one_run() {
-        let plan = plan(&[r#"{ every = "1s" }"#.to_owned(), r#"{ cron = "*/5 * * * * *" }"#.to_owned()]);
+        let plan = plan(&[
+            r#"{ every = "1s" }"#.to_owned(),
+            r#"{ cron = "*/5 * * * * *" }"#.to_owned(),
+        ]);
         let (now, wall) = (Instant::now(), new_year());
         let mut timetable = Timetable::new(plan.endpoints(), now, wall);
         let hour = SECOND * 3_600;
         assert_eq!(timetable.take_due(now + hour, wall + hour).len(), 2);
-        assert_eq!(timetable.take_due(now + hour, wall + hour), [], "and not again at once");
+        assert_eq!(
+            timetable.take_due(now + hour, wall + hour),
+            [],
+            "and not again at once"
+        );
         let later = run(&mut timetable, (now + hour, wall + hour), 10);
         assert_eq!(later.concat().len(), 10 + 2);
     }
@@ -293,7 +336,11 @@ mod tests {
         timetable.retry(id, now + SECOND);
         assert_eq!(timetable.next(), Some(now + SECOND));
         assert_eq!(timetable.take_due(now + SECOND, wall + SECOND), [id]);
-        assert_eq!(timetable.due(id, now, wall), due, "the schedule is as it was");
+        assert_eq!(
+            timetable.due(id, now, wall),
+            due,
+            "the schedule is as it was"
+        );
     }
 
     #[test]
@@ -305,7 +352,10 @@ mod tests {
         let now = Instant::now();
         let mut timetable = Timetable::new(plan.endpoints(), now, wall);
         let due = run(&mut timetable, (now, wall), 48 * 3_600);
-        let hours: Vec<usize> = (0..due.len()).filter(|n| !due[*n].is_empty()).map(|n| (n + 1) / 1_800).collect();
+        let hours: Vec<usize> = (0..due.len())
+            .filter(|n| !due[*n].is_empty())
+            .map(|n| (n + 1) / 1_800)
+            .collect();
         // 08:30 is 07:30 UTC on the 28th and 06:30 UTC on the 29th.
         assert_eq!(hours, [15, 48 + 13]);
     }

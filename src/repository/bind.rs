@@ -22,7 +22,9 @@ impl ToSql for Text<'_> {
         _: &Type,
         out: &mut BytesMut,
     ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        let Some(text) = self.0 else { return Ok(IsNull::Yes) };
+        let Some(text) = self.0 else {
+            return Ok(IsNull::Yes);
+        };
         out.extend_from_slice(text.as_bytes());
         Ok(IsNull::No)
     }
@@ -41,8 +43,9 @@ impl ToSql for Text<'_> {
 /// SQLSTATEs with which an input function refuses a text: 22003 numeric value out of range, 22007
 /// and 22008 for dates, 22021 character not in repertoire, 22023 invalid parameter value, 22P02
 /// invalid text representation, and 23502 and 23514 for a domain's constraints.
-const INPUT_REFUSED: [&str; 8] =
-    ["22003", "22007", "22008", "22021", "22023", "22P02", "23502", "23514"];
+const INPUT_REFUSED: [&str; 8] = [
+    "22003", "22007", "22008", "22021", "22023", "22P02", "23502", "23514",
+];
 
 /// The error of a query that failed before its first row, where arguments are read.
 pub(super) fn refusal(error: tokio_postgres::Error) -> RepositoryError {

@@ -58,7 +58,12 @@ impl Description {
 
 fn result(statement: &Statement) -> Vec<ResultColumn> {
     let columns = statement.columns().iter();
-    columns.map(|c| ResultColumn { name: c.name().to_owned(), oid: c.type_().oid() }).collect()
+    columns
+        .map(|c| ResultColumn {
+            name: c.name().to_owned(),
+            oid: c.type_().oid(),
+        })
+        .collect()
 }
 
 /// Has Postgres prepare the endpoint's statement and say its types.
@@ -67,8 +72,14 @@ pub(super) async fn describe(
     endpoint: &Endpoint,
 ) -> Result<Description, RepositoryError> {
     let declared = declared_types(lease, endpoint).await?;
-    let statement = lease.prepare_typed(endpoint.statement.text(), &declared).await?;
-    let names: Vec<&str> = statement.columns().iter().map(tokio_postgres::Column::name).collect();
+    let statement = lease
+        .prepare_typed(endpoint.statement.text(), &declared)
+        .await?;
+    let names: Vec<&str> = statement
+        .columns()
+        .iter()
+        .map(tokio_postgres::Column::name)
+        .collect();
     let mut mistakes = shape_mistakes(endpoint.shape, &names);
 
     let parameter_types = statement.params().iter().map(parameter_type).collect();
@@ -85,8 +96,11 @@ pub(super) async fn describe(
     };
 
     let catalog = Catalog::read(lease, &statement).await?;
-    let value_types: Vec<Option<ValueType>> =
-        statement.columns().iter().map(|c| catalog.value_type(c.type_())).collect();
+    let value_types: Vec<Option<ValueType>> = statement
+        .columns()
+        .iter()
+        .map(|c| catalog.value_type(c.type_()))
+        .collect();
     let types = statement.params().to_vec();
     let (query, result) = if value_types.iter().all(Option::is_some) {
         (endpoint.statement.text().to_owned(), result(&statement))
@@ -106,7 +120,14 @@ pub(super) async fn describe(
         })
         .collect();
     let parameter_types = types.iter().map(|t| t.name().to_owned()).collect();
-    Ok(Description { signature, parameter_types, columns, query, types, result })
+    Ok(Description {
+        signature,
+        parameter_types,
+        columns,
+        query,
+        types,
+        result,
+    })
 }
 
 /// The types to prepare with: `unknown` leaves it to Postgres.
@@ -119,7 +140,9 @@ async fn declared_types(lease: &Lease, endpoint: &Endpoint) -> Result<Vec<Type>,
             continue;
         };
         // The name comes back as Postgres itself writes and quotes it, so it may stand in SQL.
-        let row = lease.query_one("SELECT to_regtype($1)::text", &[declared]).await?;
+        let row = lease
+            .query_one("SELECT to_regtype($1)::text", &[declared])
+            .await?;
         let Some(name) = row.get::<_, Option<String>>(0) else {
             mistakes.push(format!(
                 "`{declared}`, declared as the type of parameter `{}`, is no type of this database",
@@ -130,7 +153,11 @@ async fn declared_types(lease: &Lease, endpoint: &Endpoint) -> Result<Vec<Type>,
         let cast = lease.prepare(&format!("SELECT $1::{name}")).await?;
         types.push(cast.params().first().cloned().unwrap_or(Type::UNKNOWN));
     }
-    if mistakes.is_empty() { Ok(types) } else { Err(RepositoryError::Unusable { mistakes }) }
+    if mistakes.is_empty() {
+        Ok(types)
+    } else {
+        Err(RepositoryError::Unusable { mistakes })
+    }
 }
 
 /// What is wrong between the shape and the columns.
@@ -192,7 +219,10 @@ impl Catalog {
     async fn read(lease: &Lease, statement: &Statement) -> Result<Self, RepositoryError> {
         let columns = statement.columns();
         let oids: Vec<u32> = columns.iter().map(|c| c.type_().oid()).collect();
-        let modifiers: Vec<i32> = columns.iter().map(tokio_postgres::Column::type_modifier).collect();
+        let modifiers: Vec<i32> = columns
+            .iter()
+            .map(tokio_postgres::Column::type_modifier)
+            .collect();
         let rows = lease
             .query(
                 "SELECT format_type(oid, modifier) FROM \
@@ -202,10 +232,16 @@ impl Catalog {
             .await?;
         let names = rows.iter().map(|row| row.get(0)).collect();
         let rows = lease
-            .query("SELECT castsource FROM pg_cast WHERE casttarget = 'json'::regtype", &[])
+            .query(
+                "SELECT castsource FROM pg_cast WHERE casttarget = 'json'::regtype",
+                &[],
+            )
             .await?;
         let with_json_cast = rows.iter().map(|row| row.get(0)).collect();
-        Ok(Self { names, with_json_cast })
+        Ok(Self {
+            names,
+            with_json_cast,
+        })
     }
 
     /// How values of this type are read; `None` leaves it to Postgres.
@@ -216,9 +252,9 @@ impl Catalog {
         match type_.kind() {
             Kind::Enum(_) if !self.with_json_cast.contains(&type_.oid()) => Some(ValueType::Text),
             Kind::Domain(base) => self.value_type(base),
-            Kind::Array(element) => {
-                self.value_type(element).map(|element| ValueType::Array(Box::new(element)))
-            }
+            Kind::Array(element) => self
+                .value_type(element)
+                .map(|element| ValueType::Array(Box::new(element))),
             _ => None,
         }
     }

@@ -87,7 +87,10 @@ impl RepositoryError {
 
     /// Whether it may go away by itself, so that trying again later makes sense at start.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Outdated)
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Outdated
+        )
     }
 
     /// How the query ended, if one was sent.
@@ -106,7 +109,9 @@ impl RepositoryError {
     /// Whether Postgres said that a statement it once prepared no longer fits the tables, or is not
     /// there.
     pub(super) fn is_outdated(&self) -> bool {
-        let Self::Refused { refusal } = self else { return false };
+        let Self::Refused { refusal } = self else {
+            return false;
+        };
         // "cached plan must not change result type" has no SQLSTATE of its own: plancache.c raises
         // it as feature_not_supported. 42 is what analysing a statement anew may find, but for
         // privileges, which describing does not mend.
@@ -122,7 +127,9 @@ impl From<tokio_postgres::Error> for RepositoryError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(db) => from_postgres(db),
-            None => Self::Unavailable { cause: chain(&error) },
+            None => Self::Unavailable {
+                cause: chain(&error),
+            },
         }
     }
 }
@@ -132,7 +139,9 @@ fn from_postgres(error: &DbError) -> RepositoryError {
     let code = error.code();
     let class = code.code().get(..2).unwrap_or_default();
     if *code == SqlState::QUERY_CANCELED {
-        return RepositoryError::TimedOut { after: Duration::ZERO };
+        return RepositoryError::TimedOut {
+            after: Duration::ZERO,
+        };
     }
     // 08 connection exception, 53 insufficient resources, 57P01…57P05 shutting down or starting,
     // 58 system error, XX internal error; 25006 and 40001 come from a standby and pass as well.
@@ -140,7 +149,9 @@ fn from_postgres(error: &DbError) -> RepositoryError {
         || *code == SqlState::T_R_SERIALIZATION_FAILURE
         || *code == SqlState::T_R_DEADLOCK_DETECTED;
     if passing {
-        return RepositoryError::Unavailable { cause: format!("{} ({})", error.message(), code.code()) };
+        return RepositoryError::Unavailable {
+            cause: format!("{} ({})", error.message(), code.code()),
+        };
     }
     RepositoryError::Refused {
         refusal: Refusal {

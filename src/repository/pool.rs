@@ -39,13 +39,18 @@ impl Pool {
     ) -> Result<Self, RepositoryError> {
         let target = Target::parse(settings.url.expose())?;
         let tls = tls::connector(&target.trust)?;
-        let way = Arc::new(Way { gate: Mutex::default(), observer });
+        let way = Arc::new(Way {
+            gate: Mutex::default(),
+            observer,
+        });
         let connect = OpenSession {
             tls: tls.clone(),
             session: session(settings.statement_timeout),
             way: Arc::clone(&way),
         };
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
         let manager = Manager::from_connect(target.config, connect, recycling);
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(settings.max_connections)
@@ -74,7 +79,10 @@ impl Pool {
             create: Some(self.connect_timeout),
             recycle: Some(self.connect_timeout),
         };
-        self.pool.timeout_get(&limits).await.map_err(|error| self.failed(error, left))
+        self.pool
+            .timeout_get(&limits)
+            .await
+            .map_err(|error| self.failed(error, left))
     }
 
     fn failed(&self, error: PoolError, waited: Duration) -> RepositoryError {
@@ -84,12 +92,18 @@ impl Pool {
             }
             PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
                 let limit = self.connect_timeout;
-                RepositoryError::Unavailable { cause: format!("connecting took longer than {limit:?}") }
+                RepositoryError::Unavailable {
+                    cause: format!("connecting took longer than {limit:?}"),
+                }
             }
             PoolError::Backend(error) => refused_entry(error),
-            PoolError::Closed => RepositoryError::Unavailable { cause: "the pool is closed".to_owned() },
+            PoolError::Closed => RepositoryError::Unavailable {
+                cause: "the pool is closed".to_owned(),
+            },
             PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-                RepositoryError::Unavailable { cause: error.to_string() }
+                RepositoryError::Unavailable {
+                    cause: error.to_string(),
+                }
             }
         };
         self.way.lost(&error);
@@ -99,7 +113,9 @@ impl Pool {
     /// How long until the next attempt to connect is allowed.
     pub(super) fn retry_in(&self) -> Duration {
         let next = self.way.gate().next;
-        next.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
+        next.map_or(Duration::ZERO, |next| {
+            next.saturating_duration_since(Instant::now())
+        })
     }
 
     /// Idle and active sessions.
@@ -120,7 +136,9 @@ impl Pool {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("status", &self.pool.status()).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("status", &self.pool.status())
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,7 +165,9 @@ impl Way {
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().expect("nothing panics while it holds the gate")
+        self.gate
+            .lock()
+            .expect("nothing panics while it holds the gate")
     }
 }
 
@@ -155,7 +175,9 @@ impl Way {
 /// mistake in the url; everything else may pass.
 fn refused_entry(error: tokio_postgres::Error) -> RepositoryError {
     match RepositoryError::from(error) {
-        RepositoryError::Refused { refusal } => RepositoryError::Settings { reason: refusal.message },
+        RepositoryError::Refused { refusal } => RepositoryError::Settings {
+            reason: refusal.message,
+        },
         other => other,
     }
 }
@@ -172,7 +194,9 @@ struct Gate {
 
 impl Gate {
     fn closed(&self, now: Instant) -> Option<String> {
-        self.next.filter(|next| now < *next).map(|_| self.cause.clone())
+        self.next
+            .filter(|next| now < *next)
+            .map(|_| self.cause.clone())
     }
 
     /// Whether that is news.
@@ -196,7 +220,9 @@ impl Gate {
 
 fn backoff(failures: u32) -> Duration {
     let (first, last) = BACKOFF;
-    let whole = first.saturating_mul(2_u32.saturating_pow(failures)).min(last);
+    let whole = first
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(last);
     whole.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
 }
 
@@ -211,8 +237,13 @@ impl Connect for OpenSession {
     fn connect(
         &self,
         config: &Config,
-    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>>
-    {
+    ) -> Pin<
+        Box<
+            dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>>
+                + Send
+                + '_,
+        >,
+    > {
         let config = config.clone();
         Box::pin(async move {
             let (client, connection) = config.connect(self.tls.clone()).await?;

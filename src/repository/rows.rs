@@ -30,7 +30,11 @@ pub(super) struct Lease {
 
 impl Lease {
     pub(super) fn new(session: Object, tls: Connector) -> Self {
-        Self { session: Some(session), tls, finished: false }
+        Self {
+            session: Some(session),
+            tls,
+            finished: false,
+        }
     }
 
     /// Says that nothing runs in the session any more, so that it goes back to the pool.
@@ -43,13 +47,17 @@ impl Deref for Lease {
     type Target = ClientWrapper;
 
     fn deref(&self) -> &ClientWrapper {
-        self.session.as_ref().expect("a session is taken only on drop")
+        self.session
+            .as_ref()
+            .expect("a session is taken only on drop")
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(session) = self.session.take() else { return };
+        let Some(session) = self.session.take() else {
+            return;
+        };
         if self.finished {
             return;
         }
@@ -88,7 +96,12 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(endpoint: EndpointId, observer: Observer, began: Instant) -> Self {
-        Self { endpoint, observer, began, told: false }
+        Self {
+            endpoint,
+            observer,
+            began,
+            told: false,
+        }
     }
 
     fn tell(&mut self, outcome: QueryOutcome) {
@@ -128,7 +141,14 @@ impl Rows {
         limits: Limits,
         tally: Tally,
     ) -> Self {
-        Self { stream: Box::pin(stream), lease, description, limits, tally, read: 0 }
+        Self {
+            stream: Box::pin(stream),
+            lease,
+            description,
+            limits,
+            tally,
+            read: 0,
+        }
     }
 
     /// What each row holds.
@@ -146,7 +166,9 @@ impl Rows {
             Err(_) => Some(Err(self.timed_out())),
             Ok(Some(Err(error))) => Some(Err(self.refusal(error))),
             Ok(Some(Ok(_))) if self.read == self.limits.max_rows => {
-                Some(Err(RepositoryError::TooManyRows { max_rows: self.limits.max_rows }))
+                Some(Err(RepositoryError::TooManyRows {
+                    max_rows: self.limits.max_rows,
+                }))
             }
             Ok(Some(Ok(row))) => Some(Ok(Row(row))),
             Ok(None) => None,
@@ -171,13 +193,19 @@ impl Rows {
     }
 
     fn timed_out(&self) -> RepositoryError {
-        RepositoryError::TimedOut { after: self.limits.timeout }
+        RepositoryError::TimedOut {
+            after: self.limits.timeout,
+        }
     }
 
     /// Postgres has ended the query, so the session is free again.
     fn refusal(&mut self, error: tokio_postgres::Error) -> RepositoryError {
         self.lease.finish();
-        let error = if self.read == 0 { bind::refusal(error) } else { error.into() };
+        let error = if self.read == 0 {
+            bind::refusal(error)
+        } else {
+            error.into()
+        };
         match error {
             RepositoryError::TimedOut { .. } => self.timed_out(),
             RepositoryError::Refused { .. } if error.is_outdated() => {
@@ -197,7 +225,9 @@ impl Rows {
 
 impl std::fmt::Debug for Rows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rows").field("read", &self.read).finish_non_exhaustive()
+        f.debug_struct("Rows")
+            .field("read", &self.read)
+            .finish_non_exhaustive()
     }
 }
 
@@ -216,10 +246,7 @@ impl Row {
 struct Raw<'a>(Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {
-    fn from_sql(
-        _: &Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
         Ok(Self(Some(raw)))
     }
 

@@ -48,14 +48,20 @@ pub(super) fn connector(trust: &Trust) -> Result<Connector, RepositoryError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| settings(error.to_string()))?;
     let config = match trust {
-        Trust::NamedBy(roots) => {
-            builder.with_root_certificates(read(roots)?).with_no_client_auth()
-        }
+        Trust::NamedBy(roots) => builder
+            .with_root_certificates(read(roots)?)
+            .with_no_client_auth(),
         Trust::SignedBy(roots) => {
-            let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(read(roots)?), Arc::clone(&provider))
-                .build()
-                .map_err(|error| settings(error.to_string()))?;
-            let verifier = Lenient { chain: Some(chain), provider };
+            let chain = WebPkiServerVerifier::builder_with_provider(
+                Arc::new(read(roots)?),
+                Arc::clone(&provider),
+            )
+            .build()
+            .map_err(|error| settings(error.to_string()))?;
+            let verifier = Lenient {
+                chain: Some(chain),
+                provider,
+            };
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(verifier))
@@ -63,7 +69,10 @@ pub(super) fn connector(trust: &Trust) -> Result<Connector, RepositoryError> {
         }
         Trust::Anyone => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Lenient { chain: None, provider }))
+            .with_custom_certificate_verifier(Arc::new(Lenient {
+                chain: None,
+                provider,
+            }))
             .with_no_client_auth(),
     };
     Ok(MakeRustlsConnect::new(config))
@@ -89,7 +98,9 @@ fn read(roots: &Roots) -> Result<RootCertStore, RepositoryError> {
         }
         Roots::File(path) => {
             for certificate in read_file(path)? {
-                store.add(certificate).map_err(|error| unreadable(path, &error.to_string()))?;
+                store
+                    .add(certificate)
+                    .map_err(|error| unreadable(path, &error.to_string()))?;
             }
             if store.is_empty() {
                 return Err(unreadable(path, "it holds no certificate"));
@@ -126,7 +137,9 @@ impl ServerCertVerifier for Lenient {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        let Some(chain) = &self.chain else {
+            return Ok(ServerCertVerified::assertion());
+        };
         match chain.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             // The name is looked at last, so everything before it held.
             Err(Error::InvalidCertificate(
@@ -157,6 +170,8 @@ impl ServerCertVerifier for Lenient {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -41,14 +41,19 @@ impl Target {
             return Err(settings("it is empty"));
         }
         let (rest, tls) = split(text)?;
-        let mut config: Config = rest.parse().map_err(|error| settings(&super::error::chain(&error)))?;
+        let mut config: Config = rest
+            .parse()
+            .map_err(|error| settings(&super::error::chain(&error)))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(settings(
                 "it names no host; write one, or a socket's folder as in postgres:///name?host=/run/postgresql",
             ));
         }
         let (mode, trust) = tls.resolve(is_local(&config))?;
-        let connect_timeout = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let connect_timeout = config
+            .get_connect_timeout()
+            .copied()
+            .unwrap_or(CONNECT_TIMEOUT);
         config.ssl_mode(mode).connect_timeout(connect_timeout);
         if config.get_application_name().is_none() {
             config.application_name("larder");
@@ -65,12 +70,18 @@ impl Target {
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(UNACKNOWLEDGED);
         }
-        Ok(Self { config, trust, connect_timeout })
+        Ok(Self {
+            config,
+            trust,
+            connect_timeout,
+        })
     }
 }
 
 fn settings(reason: &str) -> RepositoryError {
-    RepositoryError::Settings { reason: reason.to_owned() }
+    RepositoryError::Settings {
+        reason: reason.to_owned(),
+    }
 }
 
 /// Whether nothing leaves the machine.
@@ -104,18 +115,26 @@ impl TlsSettings {
             Some("system") => Some(Roots::System),
             Some(path) => Some(Roots::File(PathBuf::from(path))),
         };
-        let mode = self.sslmode.as_deref().unwrap_or(if local { "prefer" } else { "require" });
+        let mode = self
+            .sslmode
+            .as_deref()
+            .unwrap_or(if local { "prefer" } else { "require" });
         Ok(match mode {
             "disable" => (SslMode::Disable, Trust::Anyone),
             "allow" | "prefer" => (SslMode::Prefer, Trust::Anyone),
             // As in libpq: with a root certificate at hand, `require` verifies like `verify-ca`.
-            "require" => (SslMode::Require, roots.map_or(Trust::Anyone, Trust::SignedBy)),
-            "verify-ca" => {
-                (SslMode::Require, Trust::SignedBy(roots.unwrap_or(Roots::System)))
-            }
-            "verify-full" => {
-                (SslMode::Require, Trust::NamedBy(roots.unwrap_or(Roots::System)))
-            }
+            "require" => (
+                SslMode::Require,
+                roots.map_or(Trust::Anyone, Trust::SignedBy),
+            ),
+            "verify-ca" => (
+                SslMode::Require,
+                Trust::SignedBy(roots.unwrap_or(Roots::System)),
+            ),
+            "verify-full" => (
+                SslMode::Require,
+                Trust::NamedBy(roots.unwrap_or(Roots::System)),
+            ),
             other => {
                 return Err(settings(&format!(
                     "sslmode={} is none of disable, allow, prefer, require, verify-ca, verify-full",
@@ -146,7 +165,9 @@ fn split(text: &str) -> Result<(String, TlsSettings), RepositoryError> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         split_url(text)
     } else if text.contains("://") {
-        Err(settings("its scheme is neither postgres:// nor postgresql://"))
+        Err(settings(
+            "its scheme is neither postgres:// nor postgresql://",
+        ))
     } else {
         split_pairs(text)
     }
@@ -154,7 +175,9 @@ fn split(text: &str) -> Result<(String, TlsSettings), RepositoryError> {
 
 fn split_url(url: &str) -> Result<(String, TlsSettings), RepositoryError> {
     let mut tls = TlsSettings::default();
-    let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), tls)) };
+    let Some((base, query)) = url.split_once('?') else {
+        return Ok((url.to_owned(), tls));
+    };
     let mut kept = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair
@@ -167,7 +190,11 @@ fn split_url(url: &str) -> Result<(String, TlsSettings), RepositoryError> {
             kept.push(pair);
         }
     }
-    let rest = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
+    let rest = if kept.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", kept.join("&"))
+    };
     Ok((rest, tls))
 }
 
@@ -177,8 +204,9 @@ fn split_pairs(text: &str) -> Result<(String, TlsSettings), RepositoryError> {
     let mut kept = String::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let (key, after) =
-            rest.split_once('=').ok_or_else(|| settings("it is neither a URL nor key=value pairs"))?;
+        let (key, after) = rest
+            .split_once('=')
+            .ok_or_else(|| settings("it is neither a URL nor key=value pairs"))?;
         let (value, after) = take_value(after.trim_start())?;
         let key = key.trim();
         if !tls.take(key, &value)? {
@@ -208,7 +236,11 @@ fn take_value(text: &str) -> Result<(String, &str), RepositoryError> {
             c => value.push(c),
         }
     }
-    if quoted { Err(settings("a quoted value does not end")) } else { Ok((value, "")) }
+    if quoted {
+        Err(settings("a quoted value does not end"))
+    } else {
+        Ok((value, ""))
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +267,11 @@ mod tests {
             SslMode::Require,
             r#"SignedBy(File("/ca one.pem"))"#,
         );
-        check("postgres://h/d?sslmode=verify-full", SslMode::Require, "NamedBy(System)");
+        check(
+            "postgres://h/d?sslmode=verify-full",
+            SslMode::Require,
+            "NamedBy(System)",
+        );
         check(
             "host=h dbname=d sslmode=verify-full sslrootcert='/a b.pem'",
             SslMode::Require,
@@ -247,7 +283,11 @@ mod tests {
     fn without_sslmode_only_a_server_on_this_machine_is_talked_to_in_the_clear() {
         check("postgres://localhost/d", SslMode::Prefer, "Anyone");
         check("postgres://127.0.0.1/d", SslMode::Prefer, "Anyone");
-        check("postgres:///d?host=/run/postgresql", SslMode::Prefer, "Anyone");
+        check(
+            "postgres:///d?host=/run/postgresql",
+            SslMode::Prefer,
+            "Anyone",
+        );
         check("postgres://db.example/d", SslMode::Require, "Anyone");
     }
 
@@ -260,7 +300,8 @@ mod tests {
         assert_eq!(target.config.get_password(), Some(&b"it's \\ here"[..]));
         assert_eq!(target.config.get_options(), Some("-c search_path=s"));
         assert_eq!(target.config.get_application_name(), Some("larder"));
-        let target = Target::parse("postgres://u@h/d?application_name=mine&connect_timeout=2").unwrap();
+        let target =
+            Target::parse("postgres://u@h/d?application_name=mine&connect_timeout=2").unwrap();
         assert_eq!(target.config.get_application_name(), Some("mine"));
         assert_eq!(target.connect_timeout, Duration::from_secs(2));
     }

@@ -40,19 +40,37 @@ async fn people() -> (Postgres, App) {
 #[tokio::test(flavor = "multi_thread")]
 async fn arguments_are_values_whatever_they_look_like() {
     let (_db, app) = people().await;
-    app.get("/people/Ada").await.assert_json(json!({ "id": [1, 2] }));
-    app.get("/people/Ada?min=2").await.assert_json(json!({ "id": [2] }));
-    app.get("/people/Ada?limit=1").await.assert_json(json!({ "id": [1] }));
-    app.get("/people/'%20OR%201=1%20--").await.assert_json(json!({ "id": [3] }));
-    app.get("/people/Zo%C3%AB%20%F0%9F%A6%80%20+%26%2F").await.assert_json(json!({ "id": [4] }));
-    app.get("/people/nobody").await.assert_json(json!({ "id": [] }));
+    app.get("/people/Ada")
+        .await
+        .assert_json(json!({ "id": [1, 2] }));
+    app.get("/people/Ada?min=2")
+        .await
+        .assert_json(json!({ "id": [2] }));
+    app.get("/people/Ada?limit=1")
+        .await
+        .assert_json(json!({ "id": [1] }));
+    app.get("/people/'%20OR%201=1%20--")
+        .await
+        .assert_json(json!({ "id": [3] }));
+    app.get("/people/Zo%C3%AB%20%F0%9F%A6%80%20+%26%2F")
+        .await
+        .assert_json(json!({ "id": [4] }));
+    app.get("/people/nobody")
+        .await
+        .assert_json(json!({ "id": [] }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_spellings_of_a_value_are_one_key() {
     let (_db, app) = people().await;
-    app.get("/people/Ada?min=2&limit=10").await.assert_cache("miss");
-    for target in ["/people/%41da?limit=010&min=%2B2", "/people/Ada?min=02", "/people/Ada?&min=2&"] {
+    app.get("/people/Ada?min=2&limit=10")
+        .await
+        .assert_cache("miss");
+    for target in [
+        "/people/%41da?limit=010&min=%2B2",
+        "/people/Ada?min=02",
+        "/people/Ada?&min=2&",
+    ] {
         app.get(target).await.assert_status(200).assert_cache("hit");
     }
     assert_eq!(app.queries(), 1);
@@ -91,12 +109,17 @@ async fn wrong_arguments_are_problems_and_cause_no_query() {
         ("/typed/a?amount=ten", "LRD-103", "amount"),
     ] {
         let answer = app.get(target).await;
-        answer.assert_status(400).assert_header("content-type", "application/problem+json");
+        answer
+            .assert_status(400)
+            .assert_header("content-type", "application/problem+json");
         let problem = answer.json();
         assert_eq!(problem["code"], code, "{target}: {problem}");
         let detail = problem["detail"].as_str().unwrap().replace(',', "");
         assert!(detail.contains(says), "{target}: {detail}");
-        assert!(answer.body.len() < 1_000, "a problem repeats little of what was sent: {target}");
+        assert!(
+            answer.body.len() < 1_000,
+            "a problem repeats little of what was sent: {target}"
+        );
     }
     assert_eq!(app.queries(), 0);
 }
@@ -104,7 +127,9 @@ async fn wrong_arguments_are_problems_and_cause_no_query() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_postgres_can_read_it_refuses_itself() {
     let (_db, app) = people().await;
-    app.get("/typed/a?host=::1&day=2024-02-29").await.assert_status(200);
+    app.get("/typed/a?host=::1&day=2024-02-29")
+        .await
+        .assert_status(200);
     let refused = app.get("/typed/a?host=nowhere").await;
     refused.assert_status(400);
     assert_eq!(refused.json()["code"], "LRD-109");
@@ -116,7 +141,11 @@ async fn a_megabyte_of_argument_is_refused() {
     for length in [10_000, 60_000, 1_000_000] {
         let target = format!("/people/{}", "x".repeat(length));
         let answer = http::get(app.address(), &target).await;
-        assert!((400..500).contains(&answer.status), "{length}: {}", answer.status);
+        assert!(
+            (400..500).contains(&answer.status),
+            "{length}: {}",
+            answer.status
+        );
     }
     assert_eq!(app.queries(), 0);
     app.get("/people/Ada").await.assert_status(200);
@@ -137,6 +166,9 @@ async fn cache_busters_pass_where_they_are_let_and_are_not_part_of_the_key() {
     )
     .await;
     app.get("/n/1?_=1700000000").await.assert_cache("miss");
-    app.get("/n/1?_=1700000001&x=y").await.assert_json(json!(1)).assert_cache("hit");
+    app.get("/n/1?_=1700000001&x=y")
+        .await
+        .assert_json(json!(1))
+        .assert_cache("hit");
     assert_eq!(app.queries(), 1);
 }

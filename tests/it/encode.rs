@@ -50,7 +50,10 @@ async fn connect() -> Session {
         )
         .await
         .unwrap();
-    Session { client, _schema: schema }
+    Session {
+        client,
+        _schema: schema,
+    }
 }
 
 /// A value's bytes, whatever its type.

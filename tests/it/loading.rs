@@ -29,7 +29,11 @@ async fn ten_thousand_hits_add_no_statement() {
     let clients = (0..20).map(|_| async {
         let mut connection = Connection::open(app.address()).await;
         for _ in 0..500 {
-            connection.get("/count").await.assert_json(json!([2823])).assert_cache("hit");
+            connection
+                .get("/count")
+                .await
+                .assert_json(json!([2823]))
+                .assert_cache("hit");
         }
     });
     join_all(clients).await;
@@ -41,7 +45,12 @@ async fn ten_thousand_hits_add_no_statement() {
 async fn calls(db: &Postgres) -> i64 {
     let count = "SELECT coalesce(sum(calls), 0)::int8 FROM pg_stat_statements \
                  WHERE query LIKE '%FROM n%' AND query NOT LIKE '%pg_stat_statements%' AND query LIKE 'SELECT%'";
-    db.client().await.query_one(count, &[]).await.unwrap().get(0)
+    db.client()
+        .await
+        .query_one(count, &[])
+        .await
+        .unwrap()
+        .get(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,13 +66,27 @@ async fn two_thousand_clients_on_a_cold_key_cause_one_query() {
         .collect();
     gate.is_waited_for(1).await;
     // Every other client has been let in before the query can end.
-    app.wait_for(2_000, |event| matches!(event, Event::ConnectionOpened)).await;
+    app.wait_for(2_000, |event| matches!(event, Event::ConnectionOpened))
+        .await;
     gate.open().await;
     for client in clients {
-        client.await.unwrap().assert_status(200).assert_json(json!({ "n": 7, "passed": "" }));
+        client
+            .await
+            .unwrap()
+            .assert_status(200)
+            .assert_json(json!({ "n": 7, "passed": "" }));
     }
     assert_eq!(app.queries(), 1);
-    assert_eq!(app.count(|e| matches!(e, Event::RequestServed { cache: CacheStatus::Miss, .. })), 1);
+    assert_eq!(
+        app.count(|e| matches!(
+            e,
+            Event::RequestServed {
+                cache: CacheStatus::Miss,
+                ..
+            }
+        )),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,14 +95,18 @@ async fn the_client_that_caused_a_load_may_hang_up() {
     let app = App::start(&db, GATED).await;
     let gate = Gate::close(&db).await;
     let mut first = Connection::open(app.address()).await;
-    first.send(b"GET /gated/7 HTTP/1.1\r\nHost: larder\r\n\r\n").await;
+    first
+        .send(b"GET /gated/7 HTTP/1.1\r\nHost: larder\r\n\r\n")
+        .await;
     gate.is_waited_for(1).await;
     drop(first);
-    app.wait_for(1, |event| matches!(event, Event::ConnectionClosed)).await;
+    app.wait_for(1, |event| matches!(event, Event::ConnectionClosed))
+        .await;
 
     let address = app.address();
     let second = tokio::spawn(async move { http::get(address, "/gated/7").await });
-    app.wait_for(2, |event| matches!(event, Event::ConnectionOpened)).await;
+    app.wait_for(2, |event| matches!(event, Event::ConnectionOpened))
+        .await;
     gate.open().await;
     second.await.unwrap().assert_status(200);
     app.get("/gated/7").await.assert_cache("hit");
@@ -94,10 +121,22 @@ async fn a_query_that_takes_too_long_is_cancelled_on_the_server() {
     let slow = app.get("/gated/7").await;
     slow.assert_status(504);
     assert_eq!(slow.json()["code"], "LRD-302");
-    app.wait_for(1, |e| matches!(e, Event::QueryFinished { outcome: QueryOutcome::Timeout, .. })).await;
+    app.wait_for(1, |e| {
+        matches!(
+            e,
+            Event::QueryFinished {
+                outcome: QueryOutcome::Timeout,
+                ..
+            }
+        )
+    })
+    .await;
     gate.is_waited_for(0).await;
     gate.open().await;
-    app.get("/gated/7").await.assert_status(200).assert_cache("miss");
+    app.get("/gated/7")
+        .await
+        .assert_status(200)
+        .assert_cache("miss");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,12 +159,25 @@ async fn an_answer_beyond_its_limits_is_refused_while_it_streams() {
     .await;
     app.get("/rows/1000").await.assert_status(200);
     app.get("/bytes/60").await.assert_status(200);
-    for target in ["/rows/1001", "/rows/50000000", "/bytes/66", "/bytes/50000000"] {
+    for target in [
+        "/rows/1001",
+        "/rows/50000000",
+        "/bytes/66",
+        "/bytes/50000000",
+    ] {
         let refused = app.get(target).await;
         refused.assert_status(502);
         assert_eq!(refused.json()["code"], "LRD-304", "{target}");
     }
-    let too_large = |e: &Event| matches!(e, Event::QueryFinished { outcome: QueryOutcome::TooLarge, .. });
+    let too_large = |e: &Event| {
+        matches!(
+            e,
+            Event::QueryFinished {
+                outcome: QueryOutcome::TooLarge,
+                ..
+            }
+        )
+    };
     assert_eq!(app.count(too_large), 4);
 }
 
@@ -138,11 +190,20 @@ async fn an_error_is_not_kept_as_an_answer() {
     )
     .await;
     let refused = app.get("/n/6").await;
-    refused.assert_status(502).assert_header("cache-control", "no-store");
+    refused
+        .assert_status(502)
+        .assert_header("cache-control", "no-store");
     assert_eq!(refused.json()["code"], "LRD-303");
-    assert!(!refused.text().contains("zero"), "Postgres's words stay here: {}", refused.text());
+    assert!(
+        !refused.text().contains("zero"),
+        "Postgres's words stay here: {}",
+        refused.text()
+    );
     db.execute("UPDATE divisor SET v = 2").await;
-    app.get("/n/6").await.assert_json(json!(3)).assert_cache("miss");
+    app.get("/n/6")
+        .await
+        .assert_json(json!(3))
+        .assert_cache("miss");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,11 +220,15 @@ async fn a_table_that_changes_is_described_again() {
     )
     .await;
     app.get("/t/1").await.assert_json(json!({ "a": 1 }));
-    db.execute("ALTER TABLE t ADD COLUMN b inet DEFAULT '::1'").await;
-    app.get("/t/2").await.assert_json(json!({ "a": 1, "b": "::1" }));
+    db.execute("ALTER TABLE t ADD COLUMN b inet DEFAULT '::1'")
+        .await;
+    app.get("/t/2")
+        .await
+        .assert_json(json!({ "a": 1, "b": "::1" }));
     db.execute("ALTER TABLE t DROP COLUMN b").await;
     app.get("/t/3").await.assert_json(json!({ "a": 1 }));
-    db.execute("ALTER TABLE t ALTER COLUMN a TYPE text USING 'x'").await;
+    db.execute("ALTER TABLE t ALTER COLUMN a TYPE text USING 'x'")
+        .await;
     app.get("/t/4").await.assert_json(json!({ "a": "x" }));
 }
 
@@ -180,7 +245,10 @@ async fn clients_cause_no_more_loads_than_allowed() {
     let answers = join_all(requests).await;
     let allowed = 5 + began.elapsed().as_secs() * 5 + 5;
     let loaded = answers.iter().filter(|answer| answer.status == 200).count();
-    assert!((5..=allowed as usize).contains(&loaded), "{loaded} of at most {allowed}");
+    assert!(
+        (5..=allowed as usize).contains(&loaded),
+        "{loaded} of at most {allowed}"
+    );
     let refused = answers.iter().find(|answer| answer.status != 200).unwrap();
     refused.assert_status(503).assert_header("retry-after", "1");
     assert_eq!(refused.json()["code"], "LRD-401");
@@ -205,7 +273,12 @@ async fn a_stale_answer_is_served_at_once_and_loaded_again_behind_it() {
     // The answer turns stale by itself; nobody asks until then.
     let stale = app.poll("/t", |answer| answer.cache() == "stale").await;
     stale.assert_json(json!(1));
-    assert!(stale.header("cache-status").unwrap().ends_with("; detail=stale"));
+    assert!(
+        stale
+            .header("cache-status")
+            .unwrap()
+            .ends_with("; detail=stale")
+    );
     app.poll("/t", |answer| answer.json() == json!(2)).await;
 }
 

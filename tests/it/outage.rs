@@ -57,10 +57,21 @@ async fn an_outage_under_load_loses_no_answer_and_needs_no_restart() {
         .collect();
 
     db.stop().await;
-    app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. })).await;
-    let failed = |e: &Event| matches!(e, Event::RefreshFinished { outcome: RefreshOutcome::Failed, .. });
+    app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. }))
+        .await;
+    let failed = |e: &Event| {
+        matches!(
+            e,
+            Event::RefreshFinished {
+                outcome: RefreshOutcome::Failed,
+                ..
+            }
+        )
+    };
     app.wait_for(3, failed).await;
-    app.poll("/n/7", |answer| answer.cache() == "stale").await.assert_json(json!(7));
+    app.poll("/n/7", |answer| answer.cache() == "stale")
+        .await
+        .assert_json(json!(7));
     let unknown = app.get("/n/8").await;
     unknown.assert_status(503);
     assert!(unknown.header("retry-after").is_some());
@@ -68,9 +79,11 @@ async fn an_outage_under_load_loses_no_answer_and_needs_no_restart() {
     assert!(!unknown.text().contains("127.0.0.1"), "{}", unknown.text());
 
     db.start_again().await;
-    app.wait_for(2, |event| matches!(event, Event::RepositoryReached)).await;
+    app.wait_for(2, |event| matches!(event, Event::RepositoryReached))
+        .await;
     db.execute("INSERT INTO n VALUES (2)").await;
-    app.poll("/count", |answer| answer.json() == json!([2])).await;
+    app.poll("/count", |answer| answer.json() == json!([2]))
+        .await;
     app.poll("/n/8", |answer| answer.status == 200).await;
     over.store(true, Ordering::Relaxed);
     for client in clients {
@@ -84,10 +97,15 @@ async fn a_crash_of_postgres_is_an_outage_like_any_other() {
     db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
     let app = App::start(&db, COUNT).await;
     db.crash().await;
-    app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. })).await;
-    app.get("/count").await.assert_status(200).assert_json(json!([1]));
+    app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. }))
+        .await;
+    app.get("/count")
+        .await
+        .assert_status(200)
+        .assert_json(json!([1]));
     db.start_again().await;
-    app.wait_for(2, |event| matches!(event, Event::RepositoryReached)).await;
+    app.wait_for(2, |event| matches!(event, Event::RepositoryReached))
+        .await;
     app.poll("/n/8", |answer| answer.status == 200).await;
 }
 
@@ -97,7 +115,8 @@ async fn without_postgres_it_comes_up_not_ready_and_becomes_ready_by_itself() {
     db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
     db.stop().await;
     let app = App::launch(db.url(), "", COUNT).await;
-    app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. })).await;
+    app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. }))
+        .await;
     app.get("/healthz").await.assert_status(200);
     let waiting = app.get("/readyz").await;
     waiting.assert_status(503);
@@ -110,7 +129,10 @@ async fn without_postgres_it_comes_up_not_ready_and_becomes_ready_by_itself() {
     db.start_again().await;
     app.is_ready().await;
     app.get("/readyz").await.assert_status(200);
-    app.get("/count").await.assert_json(json!([1])).assert_cache("hit");
+    app.get("/count")
+        .await
+        .assert_json(json!([1]))
+        .assert_cache("hit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,9 +140,15 @@ async fn a_statement_that_does_not_prepare_ends_the_start() {
     let db = Postgres::with("").await;
     let wrong = "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 FROM nowhere\"";
     let app = App::launch(db.url(), "", wrong).await;
-    let RunError::Misfits(misfits) = app.stopped().await else { panic!("it is a misfit") };
-    let [misfit] = &misfits[..] else { panic!("{misfits:?}") };
-    let RepositoryError::Refused { refusal } = &misfit.error else { panic!("{misfit:?}") };
+    let RunError::Misfits(misfits) = app.stopped().await else {
+        panic!("it is a misfit")
+    };
+    let [misfit] = &misfits[..] else {
+        panic!("{misfits:?}")
+    };
+    let RepositoryError::Refused { refusal } = &misfit.error else {
+        panic!("{misfit:?}")
+    };
     assert_eq!(refusal.message, "relation \"nowhere\" does not exist");
     assert_eq!(refusal.position, Some(15));
 }
@@ -131,8 +159,12 @@ async fn a_wrong_password_ends_the_start() {
     let (before, after) = db.url().split_once('@').unwrap();
     let (name, _) = before.rsplit_once(':').unwrap();
     let app = App::launch(&format!("{name}:wrong@{after}"), "", COUNT).await;
-    let RunError::Misfits(misfits) = app.stopped().await else { panic!("it is a misfit") };
-    assert!(matches!(&misfits[0].error, RepositoryError::Settings { reason } if reason.contains("password")));
+    let RunError::Misfits(misfits) = app.stopped().await else {
+        panic!("it is a misfit")
+    };
+    assert!(
+        matches!(&misfits[0].error, RepositoryError::Settings { reason } if reason.contains("password"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,12 +175,21 @@ async fn running_requests_end_before_it_stops() {
     idle.get("/healthz").await.assert_status(200);
     let gate = Gate::close(&db).await;
     let mut running = Connection::open(app.address()).await;
-    running.send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n").await;
+    running
+        .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
+        .await;
     gate.is_waited_for(1).await;
 
     let stopped = tokio::spawn(app.stop());
-    assert!(idle.is_closed().await, "what does nothing is closed at once");
+    assert!(
+        idle.is_closed().await,
+        "what does nothing is closed at once"
+    );
     gate.open().await;
-    running.answer("GET").await.assert_status(200).assert_header("connection", "close");
+    running
+        .answer("GET")
+        .await
+        .assert_status(200)
+        .assert_header("connection", "close");
     assert!(stopped.await.unwrap(), "it drained cleanly");
 }

@@ -29,7 +29,11 @@ async fn the_statement_of_the_blog_post_works_as_written() {
         "#,
     )
     .await;
-    app.get("/count").await.assert_status(200).assert_json(json!([2823])).assert_cache("hit");
+    app.get("/count")
+        .await
+        .assert_status(200)
+        .assert_json(json!([2823]))
+        .assert_cache("hit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,10 +52,15 @@ async fn each_shape_has_its_form() {
         .collect();
     let app = App::start(&db, &endpoints).await;
     let both = json!([{ "id": 1, "name": "Ada" }, { "id": 2, "name": "Grace" }]);
-    app.get("/rows").await.assert_json(both).assert_header("content-type", "application/json");
+    app.get("/rows")
+        .await
+        .assert_json(both)
+        .assert_header("content-type", "application/json");
     let columns = json!({ "id": [1, 2], "name": ["Ada", "Grace"] });
     app.get("/columns").await.assert_json(columns);
-    app.get("/row").await.assert_json(json!({ "id": 1, "name": "Ada" }));
+    app.get("/row")
+        .await
+        .assert_json(json!({ "id": 1, "name": "Ada" }));
     app.get("/tuple").await.assert_json(json!([1, "Ada"]));
     app.get("/value").await.assert_json(json!("Ada"));
 }
@@ -65,7 +74,9 @@ async fn an_answer_says_how_old_it_is_and_how_long_it_may_be_kept() {
     )
     .await;
     let answer = app.get("/n").await;
-    answer.assert_header("age", "0").assert_header("x-content-type-options", "nosniff");
+    answer
+        .assert_header("age", "0")
+        .assert_header("x-content-type-options", "nosniff");
     answer.assert_header(
         "cache-control",
         "public, max-age=3599, stale-while-revalidate=60, stale-if-error=3600",
@@ -79,15 +90,26 @@ async fn an_answer_says_how_old_it_is_and_how_long_it_may_be_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_has_the_answer_is_not_sent_it_again() {
     let db = Postgres::with(PEOPLE).await;
-    let app = App::start(&db, "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT * FROM people\"").await;
+    let app = App::start(
+        &db,
+        "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT * FROM people\"",
+    )
+    .await;
     let whole = app.get("/n").await;
     let etag = whole.header("etag").unwrap().to_owned();
     assert!(etag.starts_with('"') && etag.ends_with('"'), "{etag}");
 
     let address = app.address();
-    for field in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
+    for field in [
+        etag.clone(),
+        format!("W/{etag}"),
+        format!("\"x\", {etag}"),
+        "*".to_owned(),
+    ] {
         let same = http::request(address, "GET", "/n", &[("If-None-Match", &field)]).await;
-        same.assert_status(304).assert_header("etag", &etag).assert_cache("hit");
+        same.assert_status(304)
+            .assert_header("etag", &etag)
+            .assert_cache("hit");
         assert!(same.body.is_empty());
         for name in ["cache-control", "age", "last-modified", "date"] {
             assert!(same.header(name).is_some(), "a 304 has {name}");
@@ -103,7 +125,11 @@ async fn a_client_that_has_the_answer_is_not_sent_it_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn head_has_the_headers_of_get_and_no_body() {
     let db = Postgres::with(PEOPLE).await;
-    let app = App::start(&db, "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT * FROM people\"").await;
+    let app = App::start(
+        &db,
+        "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT * FROM people\"",
+    )
+    .await;
     let mut connection = Connection::open(app.address()).await;
     let get = connection.get("/n").await;
     let head = connection.request("HEAD", "/n", &[]).await;
@@ -117,22 +143,44 @@ async fn head_has_the_headers_of_get_and_no_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_paths_and_methods_are_problems() {
     let db = Postgres::with(PEOPLE).await;
-    let app = App::start(&db, "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT * FROM people\"").await;
+    let app = App::start(
+        &db,
+        "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT * FROM people\"",
+    )
+    .await;
     let absent = app.get("/nowhere").await;
-    absent.assert_status(404).assert_header("content-type", "application/problem+json");
+    absent
+        .assert_status(404)
+        .assert_header("content-type", "application/problem+json");
     assert_eq!(absent.json()["code"], "LRD-101");
     for target in ["/", "/n/", "/N", "//n", "/metrics/x"] {
         app.get(target).await.assert_status(404);
     }
-    for (method, target) in [("POST", "/n"), ("DELETE", "/n"), ("BREW", "/n"), ("PUT", "/metrics")] {
+    for (method, target) in [
+        ("POST", "/n"),
+        ("DELETE", "/n"),
+        ("BREW", "/n"),
+        ("PUT", "/metrics"),
+    ] {
         let refused = http::request(app.address(), method, target, &[]).await;
-        refused.assert_status(405).assert_header("allow", "GET, HEAD, OPTIONS");
+        refused
+            .assert_status(405)
+            .assert_header("allow", "GET, HEAD, OPTIONS");
         assert_eq!(refused.json()["code"], "LRD-102");
     }
     let options = http::request(app.address(), "OPTIONS", "/n", &[]).await;
-    options.assert_status(204).assert_header("allow", "GET, HEAD, OPTIONS");
-    http::raw(app.address(), b"CONNECT db:5432 HTTP/1.1\r\nHost: db\r\n\r\n").await.assert_status(400);
-    http::raw(app.address(), b"OPTIONS * HTTP/1.1\r\nHost: db\r\n\r\n").await.assert_status(400);
+    options
+        .assert_status(204)
+        .assert_header("allow", "GET, HEAD, OPTIONS");
+    http::raw(
+        app.address(),
+        b"CONNECT db:5432 HTTP/1.1\r\nHost: db\r\n\r\n",
+    )
+    .await
+    .assert_status(400);
+    http::raw(app.address(), b"OPTIONS * HTTP/1.1\r\nHost: db\r\n\r\n")
+        .await
+        .assert_status(400);
     app.get("/n").await.assert_status(200);
 }
 
@@ -149,11 +197,16 @@ async fn where_one_row_is_due_none_is_a_404_and_two_are_an_error() {
         "#,
     )
     .await;
-    app.get("/people/1").await.assert_json(json!({ "id": 1, "name": "Ada" }));
+    app.get("/people/1")
+        .await
+        .assert_json(json!({ "id": 1, "name": "Ada" }));
     let none = app.get("/people/5").await;
     none.assert_status(404).assert_cache("miss");
     assert_eq!(none.json()["code"], "LRD-108");
-    app.get("/people/5").await.assert_status(404).assert_cache("hit");
+    app.get("/people/5")
+        .await
+        .assert_status(404)
+        .assert_cache("hit");
     let two = app.get("/people/9").await;
     two.assert_status(502);
     assert_eq!(two.json()["code"], "LRD-305");
@@ -177,7 +230,14 @@ async fn a_refresh_is_seen_and_the_etag_follows_the_content() {
     first.assert_json(json!(2));
     db.execute("INSERT INTO people VALUES (3, 'Edsger')").await;
     app.wait_for(1, |event| {
-        matches!(event, Event::RefreshFinished { trigger: Trigger::Schedule, outcome: RefreshOutcome::Changed, .. })
+        matches!(
+            event,
+            Event::RefreshFinished {
+                trigger: Trigger::Schedule,
+                outcome: RefreshOutcome::Changed,
+                ..
+            }
+        )
     })
     .await;
     let second = app.get("/n").await;
@@ -188,10 +248,17 @@ async fn a_refresh_is_seen_and_the_etag_follows_the_content() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_metrics_are_served_and_not_stored() {
     let db = Postgres::with(PEOPLE).await;
-    let app = App::start(&db, "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT * FROM people\"").await;
+    let app = App::start(
+        &db,
+        "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT * FROM people\"",
+    )
+    .await;
     app.get("/n").await.assert_cache("hit");
     for page in ["/healthz", "/readyz", "/metrics"] {
-        app.get(page).await.assert_status(200).assert_header("cache-control", "no-store");
+        app.get(page)
+            .await
+            .assert_status(200)
+            .assert_header("cache-control", "no-store");
     }
     let metrics = app.get("/metrics").await;
     metrics.assert_header("content-type", "text/plain; version=0.0.4; charset=utf-8");
@@ -203,6 +270,10 @@ async fn health_and_metrics_are_served_and_not_stored() {
         "larder_repository_up 1",
         "larder_cache_max_bytes 268435456",
     ] {
-        assert!(metrics.text().lines().any(|l| l == line), "{line} in\n{}", metrics.text());
+        assert!(
+            metrics.text().lines().any(|l| l == line),
+            "{line} in\n{}",
+            metrics.text()
+        );
     }
 }

@@ -49,12 +49,19 @@ impl App {
             heard.more.notify_waiters();
         });
         let plan = Arc::new(plan(url, repository, endpoints));
-        let listener = TcpListener::bind(plan.server().listen).await.expect("a port is free");
+        let listener = TcpListener::bind(plan.server().listen)
+            .await
+            .expect("a port is free");
         let address = listener.local_addr().expect("it has been bound");
         let larder = Larder::build(plan, vec![sink]).expect("the url can be used");
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(larder.run(listener, shutdown.clone()));
-        Self { address, events, shutdown, running }
+        Self {
+            address,
+            events,
+            shutdown,
+            running,
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -80,7 +87,12 @@ impl App {
     /// Waits until it is ready.
     pub(crate) async fn is_ready(&self) {
         self.wait_for(1, |event| {
-            matches!(event, Event::ReadinessChanged { readiness: Readiness::Ready })
+            matches!(
+                event,
+                Event::ReadinessChanged {
+                    readiness: Readiness::Ready
+                }
+            )
         })
         .await;
     }
@@ -101,7 +113,13 @@ impl App {
 
     /// How many events since the start were like that.
     pub(crate) fn count(&self, is_it: impl Fn(&Event) -> bool) -> usize {
-        self.events.seen.lock().unwrap().iter().filter(|event| is_it(event)).count()
+        self.events
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|event| is_it(event))
+            .count()
     }
 
     /// Queries that have ended since the start.

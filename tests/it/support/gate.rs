@@ -17,12 +17,18 @@ pub(crate) struct Gate(tokio_postgres::Client);
 impl Gate {
     pub(crate) async fn close(db: &Postgres) -> Self {
         let client = db.client().await;
-        client.batch_execute("SELECT pg_advisory_lock(hashtext('gate of ' || current_schema()))").await.unwrap();
+        client
+            .batch_execute("SELECT pg_advisory_lock(hashtext('gate of ' || current_schema()))")
+            .await
+            .unwrap();
         Self(client)
     }
 
     pub(crate) async fn open(self) {
-        self.0.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+        self.0
+            .batch_execute("SELECT pg_advisory_unlock_all()")
+            .await
+            .unwrap();
     }
 
     /// Waits until exactly so many queries stand before it.
@@ -30,7 +36,14 @@ impl Gate {
         let waiting = "SELECT count(*) FROM pg_locks l, pg_locks mine \
              WHERE l.locktype = 'advisory' AND NOT l.granted AND mine.pid = pg_backend_pid() \
              AND mine.locktype = 'advisory' AND l.objid = mine.objid";
-        while self.0.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) != count {
+        while self
+            .0
+            .query_one(waiting, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            != count
+        {
             tokio::task::yield_now().await;
         }
     }
