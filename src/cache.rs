@@ -118,13 +118,12 @@ impl Cache {
 /// Lets moka drop an entry once nothing may serve it any more.
 struct AtTheLimit;
 
+/// moka's own clock, of which nothing is asked here.
+#[expect(clippy::disallowed_types, reason = "the signature is moka's")]
+type Moment = std::time::Instant;
+
 impl Expiry<Key, Arc<Entry>> for AtTheLimit {
-    fn expire_after_create(
-        &self,
-        _: &Key,
-        entry: &Arc<Entry>,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
+    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, _: Moment) -> Option<Duration> {
         Some(entry.lifetime().limit())
     }
 
@@ -133,7 +132,7 @@ impl Expiry<Key, Arc<Entry>> for AtTheLimit {
         &self,
         _: &Key,
         entry: &Arc<Entry>,
-        _: std::time::Instant,
+        _: Moment,
         _: Option<Duration>,
     ) -> Option<Duration> {
         Some(entry.lifetime().limit())

@@ -63,10 +63,10 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         }
         Event::ReadinessChanged { readiness } => tracing::info!("now {}", readiness.as_str()),
         Event::HandlerPanicked => {
-            tracing::error!("a request handler panicked; its client got a 500")
+            tracing::error!("a request handler panicked; its client got a 500");
         }
         Event::ConnectionRefused => {
-            tracing::debug!("a client connection was refused: too many are open")
+            tracing::debug!("a client connection was refused: too many are open");
         }
         Event::RequestServed { .. }
         | Event::QueryFinished { .. }

@@ -150,7 +150,7 @@ impl Repository {
         {
             Ok(stream) => Ok((lease, stream)),
             Err(error) => {
-                let error = bind::refusal(error);
+                let error = bind::refusal(error, arguments);
                 if error.is_outdated() {
                     description.forget_on(&lease);
                 }

@@ -23,8 +23,11 @@ pub(super) fn segment(text: &str) -> Result<Cow<'_, str>, DecodeError> {
         .map_err(|_| DecodeError::NotUtf8)
 }
 
+/// A name and its value, decoded.
+pub(super) type Pair<'q> = (Cow<'q, str>, Cow<'q, str>);
+
 /// The name and value of each pair in a query string, in the form browsers send: `+` is a space.
-pub(super) fn query(text: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, DecodeError> {
+pub(super) fn query(text: &str) -> Result<Vec<Pair<'_>>, DecodeError> {
     text.split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {

@@ -25,13 +25,11 @@ pub(super) async fn metrics(site: Arc<Site>) -> Response {
 }
 
 /// `/healthz`: the process lives.
-#[expect(clippy::unused_async, reason = "a page is made by an async function")]
 pub(super) async fn healthz(_: Arc<Site>) -> Response {
     text(StatusCode::OK, "ok\n".to_owned())
 }
 
 /// `/readyz`: whether to send traffic here, and if not, what it waits for.
-#[expect(clippy::unused_async, reason = "a page is made by an async function")]
 pub(super) async fn readyz(site: Arc<Site>) -> Response {
     let readiness = *site.readiness.borrow();
     match readiness {

@@ -47,12 +47,14 @@ const INPUT_REFUSED: [&str; 8] = [
     "22003", "22007", "22008", "22021", "22023", "22P02", "23502", "23514",
 ];
 
-/// The error of a query that failed before its first row, where arguments are read.
-pub(super) fn refusal(error: tokio_postgres::Error) -> RepositoryError {
-    match RepositoryError::from(error) {
-        RepositoryError::Refused { refusal } if INPUT_REFUSED.contains(&refusal.code.as_str()) => {
+/// The error of a query that failed when its arguments were bound.
+pub(super) fn refusal(error: tokio_postgres::Error, arguments: &Arguments) -> RepositoryError {
+    RepositoryError::from(error).or_refused(|refusal| {
+        let is_input = INPUT_REFUSED.contains(&refusal.code.as_str());
+        if is_input && arguments.iter().len() > 0 {
             RepositoryError::ArgumentRefused { refusal }
+        } else {
+            RepositoryError::Refused { refusal }
         }
-        other => other,
-    }
+    })
 }

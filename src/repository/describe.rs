@@ -38,11 +38,9 @@ impl Description {
     /// The statement, prepared in this session.
     pub(super) async fn prepare_on(&self, lease: &Lease) -> Result<Statement, RepositoryError> {
         let prepared = lease.prepare_typed_cached(&self.query, &self.types).await;
-        prepared.map_err(|error| match RepositoryError::from(error) {
-            // It could be prepared when it was described.
-            RepositoryError::Refused { .. } => RepositoryError::Outdated,
-            other => other,
-        })
+        // It could be prepared when it was described.
+        prepared
+            .map_err(|error| RepositoryError::from(error).or_refused(|_| RepositoryError::Outdated))
     }
 
     /// Whether the result still is what was described.
@@ -245,6 +243,10 @@ impl Catalog {
     }
 
     /// How values of this type are read; `None` leaves it to Postgres.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever Postgres adds is left to it"
+    )]
     fn value_type(&self, type_: &Type) -> Option<ValueType> {
         if let Some(known) = ValueType::from_oid(type_.oid()) {
             return Some(known);
@@ -261,6 +263,10 @@ impl Catalog {
 }
 
 /// How a parameter's text can be checked before Postgres sees it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever Postgres adds is left to it"
+)]
 fn parameter_type(type_: &Type) -> ParameterType {
     match *type_ {
         Type::BOOL => ParameterType::Bool,

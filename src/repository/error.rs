@@ -106,6 +106,15 @@ impl RepositoryError {
         }
     }
 
+    /// Another error in the place of Postgres's own.
+    pub(super) fn or_refused(self, other: impl FnOnce(Refusal) -> Self) -> Self {
+        if let Self::Refused { refusal } = self {
+            other(refusal)
+        } else {
+            self
+        }
+    }
+
     /// Whether Postgres said that a statement it once prepared no longer fits the tables, or is not
     /// there.
     pub(super) fn is_outdated(&self) -> bool {

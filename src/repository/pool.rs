@@ -174,12 +174,9 @@ impl Way {
 /// An error while connecting. What Postgres refuses by name (a role, a password, a database) is a
 /// mistake in the url; everything else may pass.
 fn refused_entry(error: tokio_postgres::Error) -> RepositoryError {
-    match RepositoryError::from(error) {
-        RepositoryError::Refused { refusal } => RepositoryError::Settings {
-            reason: refusal.message,
-        },
-        other => other,
-    }
+    RepositoryError::from(error).or_refused(|refusal| RepositoryError::Settings {
+        reason: refusal.message,
+    })
 }
 
 /// Whether connecting is worth trying.

@@ -14,7 +14,7 @@ use tokio_postgres::RowStream;
 use tokio_postgres::types::{FromSql, Type};
 
 use super::tls::Connector;
-use super::{Column, Description, RepositoryError, bind};
+use super::{Column, Description, RepositoryError};
 use crate::observe::{Event, Observer, QueryOutcome};
 use crate::plan::EndpointId;
 
@@ -201,11 +201,7 @@ impl Rows {
     /// Postgres has ended the query, so the session is free again.
     fn refusal(&mut self, error: tokio_postgres::Error) -> RepositoryError {
         self.lease.finish();
-        let error = if self.read == 0 {
-            bind::refusal(error)
-        } else {
-            error.into()
-        };
+        let error = RepositoryError::from(error);
         match error {
             RepositoryError::TimedOut { .. } => self.timed_out(),
             RepositoryError::Refused { .. } if error.is_outdated() => {
