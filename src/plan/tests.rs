@@ -370,8 +370,12 @@ fn policies_agree_with_each_other() {
     );
     check("on_miss = 'refuse'\nrefresh.every = '1s'", &[]);
     check(
-        "sql = 'select :x'\nparams.x = {}\non_miss = 'refuse'\nrefresh.every = '1s'",
+        "sql = 'select :x'\nparams.x = {}\non_miss = 'refuse'",
         &["nothing would ever load this endpoint"],
+    );
+    check(
+        "sql = 'select :x'\nparams.x = {}\nrefresh.every = '1s'",
+        &["a schedule on an endpoint with parameters"],
     );
     check(
         "sql = 'select :x'\nparams.x = {}\nmax_bytes = '1GiB'",

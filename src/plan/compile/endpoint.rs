@@ -52,6 +52,17 @@ impl Parts {
             || path
                 .as_ref()
                 .is_some_and(|path| path.value.parameters().next().is_some());
+        if let (true, Some(span)) = (
+            has_parameters && refresh.is_scheduled(),
+            &section.refresh.span,
+        ) {
+            // One entry for each set of arguments: a schedule does not say which.
+            report.push(
+                Mistake::new("a schedule on an endpoint with parameters")
+                    .at(span, "which of its answers should this load?")
+                    .help("remove it; `max_age` and `stale_while_revalidate` keep the answers in use fresh"),
+            );
+        }
         let policy = Policy::read(&section.policy, report).settle(
             context.defaults,
             context.limits,
