@@ -90,7 +90,7 @@ fn refresh(endpoint: &Endpoint) -> Vec<String> {
         .refresh
         .cron
         .as_ref()
-        .map(|line| format!("cron {line}"));
+        .map(|line| format!("cron {line} ({})", line.timezone()));
     let mut lines: Vec<String> = every.into_iter().chain(cron).collect();
     if lines.is_empty() {
         lines.push("when asked for".to_owned());

@@ -109,7 +109,7 @@ pub(super) async fn describe(
     };
     let columns = names
         .iter()
-        .zip(catalog.names)
+        .zip(catalog.columns)
         .zip(value_types)
         .map(|((name, type_name), value_type)| Column {
             name: (*name).to_owned(),
@@ -117,10 +117,9 @@ pub(super) async fn describe(
             value_type: value_type.unwrap_or(ValueType::Json),
         })
         .collect();
-    let parameter_types = types.iter().map(|t| t.name().to_owned()).collect();
     Ok(Description {
         signature,
-        parameter_types,
+        parameter_types: catalog.parameters,
         columns,
         query,
         types,
@@ -205,22 +204,22 @@ fn wrap(sql: &str, value_types: &[Option<ValueType>]) -> String {
     format!("SELECT {outputs} FROM (\n{sql}\n) AS larder({names})")
 }
 
-/// What the system catalog knows of the columns' types.
+/// What the system catalog knows of the statement's types.
 struct Catalog {
-    /// As `format_type` writes each column's type.
-    names: Vec<String>,
+    /// Each column's type, in the words of `format_type`.
+    columns: Vec<String>,
+    /// Each parameter's.
+    parameters: Vec<String>,
     /// Types with a cast to `json` of their own, which `to_json` would use.
     with_json_cast: HashSet<u32>,
 }
 
 impl Catalog {
     async fn read(lease: &Lease, statement: &Statement) -> Result<Self, RepositoryError> {
-        let columns = statement.columns();
-        let oids: Vec<u32> = columns.iter().map(|c| c.type_().oid()).collect();
-        let modifiers: Vec<i32> = columns
-            .iter()
-            .map(tokio_postgres::Column::type_modifier)
-            .collect();
+        let columns = statement.columns().iter();
+        let columns = columns.map(|c| (c.type_().oid(), c.type_modifier()));
+        let parameters = statement.params().iter().map(|t| (t.oid(), NO_MODIFIER));
+        let (oids, modifiers): (Vec<u32>, Vec<i32>) = columns.chain(parameters).unzip();
         let rows = lease
             .query(
                 "SELECT format_type(oid, modifier) FROM \
@@ -228,7 +227,8 @@ impl Catalog {
                 &[&oids, &modifiers],
             )
             .await?;
-        let names = rows.iter().map(|row| row.get(0)).collect();
+        let mut columns: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let parameters = columns.split_off(statement.columns().len());
         let rows = lease
             .query(
                 "SELECT castsource FROM pg_cast WHERE casttarget = 'json'::regtype",
@@ -237,7 +237,8 @@ impl Catalog {
             .await?;
         let with_json_cast = rows.iter().map(|row| row.get(0)).collect();
         Ok(Self {
-            names,
+            columns,
+            parameters,
             with_json_cast,
         })
     }
@@ -261,6 +262,9 @@ impl Catalog {
         }
     }
 }
+
+/// `format_type`'s word for a type without a length or precision.
+const NO_MODIFIER: i32 = -1;
 
 /// How a parameter's text can be checked before Postgres sees it.
 #[expect(
