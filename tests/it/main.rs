@@ -11,6 +11,7 @@
 
 // The house.
 mod architecture; // the code keeps to the map in src/lib.rs
+mod documents; // the documents say what the code does
 mod harness; // what the tests stand on does what it says
 
 // Values.
