@@ -25,7 +25,7 @@ impl Look {
     pub(crate) fn at(server: &Server) -> anyhow::Result<Self> {
         let at = SystemTime::now();
         let cpu = server.cpu()?;
-        let mut wire = Wire::open(server.address)?;
+        let mut wire = Wire::open(server.address).context("larder does not answer any more")?;
         ensure!(wire.get("/metrics")? == 200, "there are no metrics");
         let mut statements = BTreeMap::new();
         for line in wire.text()?.lines() {

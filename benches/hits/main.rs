@@ -49,7 +49,7 @@ struct Options {
     #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
     /// The program to measure, rather than the one that was built along.
-    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_larder"))]
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
     larder: PathBuf,
     /// Given by `cargo bench`, and by nothing else that runs this.
     #[arg(long, hide = true)]

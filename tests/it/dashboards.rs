@@ -211,6 +211,12 @@ impl Exported {
         for label in named.filter(|label| !known.contains(label.as_str())) {
             complaints.push(format!("no metric has the label {label}"));
         }
+        // What samples are not grouped by is gone from them.
+        let is_lost =
+            |label: &&String| !query.grouping.is_empty() && !query.grouping.contains(label);
+        for label in expression.labels.iter().filter(is_lost) {
+            complaints.push(format!("the legend's {label} is not there any more"));
+        }
         complaints.into_iter()
     }
 }
