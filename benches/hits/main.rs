@@ -49,6 +49,9 @@ struct Options {
     #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
     /// The program to measure, rather than the one that was built along.
+    ///
+    /// That one has what the tests ask of its dependencies compiled in, as a clock that can be paused;
+    /// the one that `cargo build --release` makes has not.
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
     larder: PathBuf,
     /// Given by `cargo bench`, and by nothing else that runs this.

@@ -1,6 +1,8 @@
 //! The dashboards in `grafana/` and the metrics of a running Larder fit together: what they ask for is
 //! there, and what is there is on them. Whether Grafana can draw them is not known here.
 
+mod promql; // the names in an expression
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use serde_json::Value;
 
 use crate::support::app::App;
 use crate::support::postgres::Postgres;
+use promql::Query;
 
 /// What no panel shows, and why.
 const LEFT_OUT: [(&str, &str); 2] = [
@@ -22,19 +25,6 @@ const LEFT_OUT: [(&str, &str); 2] = [
 
 /// What Prometheus itself adds to every sample.
 const ADDED_BY_PROMETHEUS: [&str; 2] = ["instance", "job"];
-
-/// What is behind a name of one of these is a list of labels.
-const GROUPING: [&str; 6] = [
-    "by",
-    "without",
-    "on",
-    "ignoring",
-    "group_left",
-    "group_right",
-];
-
-/// Other names that are no metrics.
-const OPERATORS: [&str; 6] = ["and", "or", "unless", "atan2", "offset", "bool"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dashboard_asks_for_is_there() {
@@ -102,22 +92,6 @@ fn every_panel_says_what_it_shows() {
             }
         }
     }
-}
-
-#[test]
-fn promql_is_read_as_far_as_its_names_go() {
-    let query = Query::read(
-        r#"(time() - a:b{x="{y}\"", z!~"1|2"} offset 5m) * on (i, j) group_left (v) c
-           + histogram_quantile(0.99, sum by (le) (rate(d_bucket{w=~"$w"}[$__rate_interval]))) or vector(1e3)
-           and topk by (k) (3, e) unless sum(f) without (g)"#,
-    );
-    let metrics: Vec<&str> = query.selectors.iter().map(|it| &*it.metric).collect();
-    assert_eq!(metrics, ["a:b", "c", "d_bucket", "e", "f"]);
-    let labels = |index: usize| query.selectors[index].labels.clone();
-    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    assert_eq!(labels(0), [pair("x", "{y}\""), pair("z", "1|2")]);
-    assert_eq!(labels(2), [pair("w", "$w")]);
-    assert_eq!(query.grouping, ["i", "j", "v", "le", "k", "g"]);
 }
 
 /// What a Larder shows at `/metrics`.
@@ -319,118 +293,4 @@ fn label_values(text: &str) -> Option<Expression> {
         promql: promql.to_owned(),
         labels: vec![label.trim().to_owned()],
     })
-}
-
-/// The names in a PromQL expression.
-#[derive(Debug, Default)]
-struct Query {
-    selectors: Vec<Selector>,
-    /// Labels that samples are grouped or matched by.
-    grouping: Vec<String>,
-}
-
-/// A metric, with the labels that its samples shall have.
-#[derive(Debug)]
-struct Selector {
-    metric: String,
-    labels: Vec<(String, String)>,
-}
-
-impl Query {
-    fn read(promql: &str) -> Self {
-        let tokens = tokens(promql);
-        let mut rest = tokens.iter().peekable();
-        let mut query = Self::default();
-        while let Some(token) = rest.next() {
-            let Token::Name(name) = token else { continue };
-            if GROUPING.contains(&name.as_str()) {
-                let list = rest.by_ref().take_while(|token| !token.is(')'));
-                query.grouping.extend(list.filter_map(Token::name));
-            } else if !OPERATORS.contains(&name.as_str()) {
-                let is_metric = match rest.peek() {
-                    Some(Token::Mark('(')) => false,
-                    Some(Token::Name(next)) => !["by", "without"].contains(&next.as_str()),
-                    _ => true,
-                };
-                if is_metric {
-                    let mut labels = Vec::new();
-                    if rest.next_if(|token| token.is('{')).is_some() {
-                        let inside = rest.by_ref().take_while(|token| !token.is('}'));
-                        labels = pairs(inside);
-                    }
-                    query.selectors.push(Selector {
-                        metric: name.clone(),
-                        labels,
-                    });
-                }
-            }
-        }
-        query
-    }
-}
-
-/// Names, each with the text that follows it.
-fn pairs<'a>(tokens: impl Iterator<Item = &'a Token>) -> Vec<(String, String)> {
-    let mut pairs = Vec::new();
-    let mut label = None;
-    for token in tokens {
-        match token {
-            Token::Name(name) => label = Some(name.clone()),
-            Token::Text(text) => pairs.extend(label.take().map(|label| (label, text.clone()))),
-            Token::Mark(_) => {}
-        }
-    }
-    pairs
-}
-
-#[derive(Debug)]
-enum Token {
-    Name(String),
-    Text(String),
-    Mark(char),
-}
-
-impl Token {
-    fn is(&self, mark: char) -> bool {
-        matches!(self, Self::Mark(it) if *it == mark)
-    }
-
-    fn name(&self) -> Option<String> {
-        match self {
-            Self::Name(name) => Some(name.clone()),
-            Self::Text(_) | Self::Mark(_) => None,
-        }
-    }
-}
-
-/// Numbers, and durations in their brackets, are left out.
-fn tokens(promql: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let mut rest = promql.chars().peekable();
-    while let Some(first) = rest.next() {
-        match first {
-            '"' | '\'' => {
-                let mut text = String::new();
-                while let Some(next) = rest.next().filter(|next| *next != first) {
-                    let escaped = (next == '\\').then(|| rest.next()).flatten();
-                    text.push(escaped.unwrap_or(next));
-                }
-                tokens.push(Token::Text(text));
-            }
-            '[' => while rest.next().is_some_and(|next| next != ']') {},
-            _ if first.is_alphanumeric() || first == '_' => {
-                let mut word = first.to_string();
-                let is_more = |next: &char| next.is_alphanumeric() || "_:.".contains(*next);
-                while let Some(next) = rest.next_if(is_more) {
-                    word.push(next);
-                }
-                if !first.is_numeric() {
-                    tokens.push(Token::Name(word));
-                }
-            }
-            _ if first.is_whitespace() => {}
-            _ => tokens.push(Token::Mark(first)),
-        }
-    }
-    tokens
 }
