@@ -358,7 +358,7 @@ impl ServerMetrics {
         integer(
             registry,
             "larder_cache_max_bytes",
-            "The bound on larder_cache_bytes.",
+            "The bound on the part of larder_cache_bytes that belongs to endpoints with parameters.",
         )
         .set(gauge(plan.cache().max_size));
         Self {

@@ -1,0 +1,103 @@
+//! What reached Postgres while hits were served, as the server's own metrics count it, beside what was
+//! due: see [`due`].
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, ensure};
+use larder::plan::{Endpoint, Plan};
+
+use crate::load::Wire;
+use crate::server::Server;
+
+/// Runs of a cron line are spread over so much at most.
+const CRON_SPREAD: Duration = Duration::from_secs(10);
+
+/// What the server had done at a moment.
+pub(crate) struct Look {
+    at: SystemTime,
+    pub(crate) cpu: Option<Duration>,
+    /// Statements sent to Postgres, by endpoint.
+    statements: BTreeMap<String, u64>,
+}
+
+impl Look {
+    pub(crate) fn at(server: &Server) -> anyhow::Result<Self> {
+        let at = SystemTime::now();
+        let cpu = server.cpu()?;
+        let mut wire = Wire::open(server.address).context("larder does not answer any more")?;
+        ensure!(wire.get("/metrics")? == 200, "there are no metrics");
+        let mut statements = BTreeMap::new();
+        for line in wire.text()?.lines() {
+            let Some(sample) = line.strip_prefix("larder_repository_queries_total{") else {
+                continue;
+            };
+            let endpoint = sample
+                .split('"')
+                .nth(1)
+                .context("its first label is `endpoint`")?;
+            let (_, count) = sample.rsplit_once(' ').context("a sample has a value")?;
+            *statements.entry(endpoint.to_owned()).or_default() += count.parse::<u64>()?;
+        }
+        Ok(Self {
+            at,
+            cpu,
+            statements,
+        })
+    }
+}
+
+/// Statements of an endpoint, beside what its declaration accounts for.
+pub(crate) struct Account {
+    endpoint: String,
+    pub(crate) statements: u64,
+    pub(crate) at_most: u64,
+}
+
+impl Account {
+    pub(crate) fn complaint(&self) -> Option<String> {
+        let Self {
+            endpoint,
+            statements,
+            at_most,
+        } = self;
+        (statements > at_most).then(|| {
+            format!("{endpoint} sent {statements} statements to Postgres, where at most {at_most} were due")
+        })
+    }
+}
+
+pub(crate) fn accounts(plan: &Plan, target: &str, before: &Look, after: &Look) -> Vec<Account> {
+    let asked = plan.route(target).map(|routed| routed.endpoint);
+    let count = |look: &Look, endpoint: &str| look.statements.get(endpoint).copied().unwrap_or(0);
+    let account = |endpoint: &Endpoint| {
+        let name = endpoint.path.as_str();
+        Account {
+            endpoint: name.to_owned(),
+            statements: count(after, name).saturating_sub(count(before, name)),
+            at_most: due(endpoint, asked == Some(endpoint.id), before.at, after.at),
+        }
+    };
+    plan.endpoints().iter().map(account).collect()
+}
+
+/// The most loads that an endpoint's declaration allows between two moments: those of its schedule,
+/// and, where one key of it is asked for all the time, one each time that its entry has become stale.
+fn due(endpoint: &Endpoint, is_asked: bool, from: SystemTime, to: SystemTime) -> u64 {
+    let span = to.duration_since(from).unwrap_or_default();
+    // One more at each end: for the load that is due at once, and for the one that was running.
+    let rhythm = |every: Duration| (span.as_nanos() / every.as_nanos().max(1)) as u64 + 2;
+    let every = endpoint.refresh.every.map_or(0, rhythm);
+    let stale = endpoint
+        .freshness
+        .max_age
+        .filter(|_| is_asked)
+        .map_or(0, rhythm);
+    let cron = endpoint.refresh.cron.as_ref().map_or(0, |line| {
+        let times = std::iter::successors(line.next_after(from - CRON_SPREAD), |time| {
+            line.next_after(*time)
+        });
+        times.take_while(|time| *time <= to).count() as u64 + 1
+    });
+    every + stale + cron
+}

@@ -1,0 +1,296 @@
+//! The dashboards in `grafana/` and the metrics of a running Larder fit together: what they ask for is
+//! there, and what is there is on them. Whether Grafana can draw them is not known here.
+
+mod promql; // the names in an expression
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use larder::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
+use serde_json::Value;
+
+use crate::support::app::App;
+use crate::support::postgres::Postgres;
+use promql::Query;
+
+/// What no panel shows, and why.
+const LEFT_OUT: [(&str, &str); 2] = [
+    (
+        "process_virtual_memory_bytes",
+        "addresses cost nothing; resident memory does",
+    ),
+    ("process_threads", "as many as cores, and a few more"),
+];
+
+/// What Prometheus itself adds to every sample.
+const ADDED_BY_PROMETHEUS: [&str; 2] = ["instance", "job"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dashboard_asks_for_is_there() {
+    let exported = Exported::by_a_larder_in_use().await;
+    let mut complaints = Vec::new();
+    for (file, dashboard) in dashboards() {
+        let expressions = expressions(&dashboard);
+        assert!(!expressions.is_empty(), "{file} asks for nothing");
+        for expression in expressions {
+            let found = exported.complaints_about(&expression);
+            complaints.extend(found.map(|what| format!("{file}: {what} in {}", expression.promql)));
+        }
+    }
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_measured_is_on_a_dashboard_or_left_out_for_a_reason() {
+    let exported = Exported::by_a_larder_in_use().await;
+    let shown: BTreeSet<String> = dashboards()
+        .iter()
+        .flat_map(|(_, dashboard)| panels(dashboard))
+        .flat_map(expressions)
+        .flat_map(|expression| Query::read(&expression.promql).selectors)
+        .map(|selector| exported.family(&selector.metric).to_owned())
+        .collect();
+    let left_out = LEFT_OUT.map(|(metric, _)| metric.to_owned());
+    for family in &exported.families {
+        assert_ne!(
+            shown.contains(family),
+            left_out.contains(family),
+            "{family} belongs either on a panel or among those that are left out"
+        );
+    }
+}
+
+#[test]
+fn every_panel_says_what_it_shows() {
+    let readme = fs::read_to_string(folder().join("README.md")).expect("it is UTF-8");
+    for (file, dashboard) in dashboards() {
+        let mut ids = BTreeSet::new();
+        for panel in panels(&dashboard) {
+            let title = panel["title"].as_str().unwrap_or_default();
+            assert!(!title.is_empty(), "{file}: a panel without a title");
+            assert!(readme.contains(title), "README.md does not explain {title}");
+            let id = panel["id"].as_u64();
+            assert!(
+                id.is_some_and(|id| ids.insert(id)),
+                "{file}: {title} has the id of another"
+            );
+            if panel["type"] == "row" {
+                continue; // a heading
+            }
+            let unit = panel["fieldConfig"]["defaults"]["unit"].as_str();
+            for (what, text) in [
+                ("unit", unit),
+                ("description", panel["description"].as_str()),
+            ] {
+                let is_there = text.is_some_and(|text| !text.is_empty());
+                assert!(is_there, "{file}: {title} has no {what}");
+            }
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                let source = &target["datasource"]["uid"];
+                assert_eq!(source, "${datasource}", "{file}: {title}");
+            }
+        }
+    }
+}
+
+/// What a Larder shows at `/metrics`.
+#[derive(Debug)]
+struct Exported {
+    families: BTreeSet<String>,
+    /// The labels of each sample.
+    samples: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Exported {
+    /// After requests of several kinds, so that every family has a sample.
+    async fn by_a_larder_in_use() -> Self {
+        let db = Postgres::with("CREATE TABLE n AS SELECT 1 AS v").await;
+        let endpoints = r#"
+            [[endpoint]]
+            path = "/n"
+            sql = "SELECT v FROM n"
+            refresh = { every = "1h" }
+            [[endpoint]]
+            path = "/n/{v}"
+            sql = "SELECT v FROM n WHERE v = :v"
+        "#;
+        let app = App::start(&db, endpoints).await;
+        app.get("/n").await.assert_cache("hit");
+        app.get("/n/1").await.assert_cache("miss");
+        app.get("/nowhere").await.assert_status(404);
+        Self::read(app.get("/metrics").await.text())
+    }
+
+    fn read(text: &str) -> Self {
+        let mut exported = Self {
+            families: BTreeSet::new(),
+            samples: BTreeMap::new(),
+        };
+        for line in text.lines() {
+            if let Some(declared) = line.strip_prefix("# TYPE ") {
+                let (family, _) = declared.split_once(' ').expect("a family has a type");
+                exported.families.insert(family.to_owned());
+            } else if !line.starts_with('#') {
+                let (sample, _) = line.rsplit_once(' ').expect("a sample has a value");
+                for selector in Query::read(sample).selectors {
+                    let labels = selector.labels.into_iter().map(|(name, _)| name);
+                    exported
+                        .samples
+                        .entry(selector.metric)
+                        .or_default()
+                        .extend(labels);
+                }
+            }
+        }
+        exported
+    }
+
+    /// The family that a sample is part of: a histogram's have names of their own.
+    fn family<'a>(&self, metric: &'a str) -> &'a str {
+        ["_bucket", "_sum", "_count"]
+            .iter()
+            .filter_map(|end| metric.strip_suffix(end))
+            .find(|family| self.families.contains(*family))
+            .unwrap_or(metric)
+    }
+
+    fn complaints_about(&self, expression: &Expression) -> impl Iterator<Item = String> {
+        let query = Query::read(&expression.promql);
+        let mut complaints = Vec::new();
+        let mut known: BTreeSet<&str> = ADDED_BY_PROMETHEUS.into();
+        if query.selectors.is_empty() {
+            complaints.push("no metric".to_owned());
+        }
+        for selector in &query.selectors {
+            let metric = &selector.metric;
+            let Some(labels) = self.samples.get(metric) else {
+                // Only Linux tells a process what it takes.
+                if cfg!(target_os = "linux") || !metric.starts_with("process_") {
+                    complaints.push(format!("there is no metric {metric}"));
+                }
+                continue;
+            };
+            known.extend(labels.iter().map(String::as_str));
+            for (label, value) in &selector.labels {
+                let is_there =
+                    labels.contains(label) || ADDED_BY_PROMETHEUS.contains(&label.as_str());
+                if !is_there {
+                    complaints.push(format!("{metric} has no label {label}"));
+                }
+                complaints.extend(unknown_words(label, value));
+            }
+        }
+        let named = query.grouping.iter().chain(&expression.labels);
+        for label in named.filter(|label| !known.contains(label.as_str())) {
+            complaints.push(format!("no metric has the label {label}"));
+        }
+        // What samples are not grouped by is gone from them.
+        let is_lost =
+            |label: &&String| !query.grouping.is_empty() && !query.grouping.contains(label);
+        for label in expression.labels.iter().filter(is_lost) {
+            complaints.push(format!("the legend's {label} is not there any more"));
+        }
+        complaints.into_iter()
+    }
+}
+
+/// What is no value of this label, where all its values are known.
+fn unknown_words(label: &str, value: &str) -> Vec<String> {
+    let words: Vec<&str> = match label {
+        "cache" => CacheStatus::ALL.map(CacheStatus::as_str).to_vec(),
+        "trigger" => Trigger::ALL.map(Trigger::as_str).to_vec(),
+        "outcome" => {
+            let mut words = QueryOutcome::ALL.map(QueryOutcome::as_str).to_vec();
+            words.extend(RefreshOutcome::ALL.map(RefreshOutcome::as_str));
+            words
+        }
+        "state" => vec!["idle", "active"],
+        _ => return Vec::new(),
+    };
+    value
+        .split('|')
+        .filter(|word| !words.contains(word))
+        .map(|word| format!("{label} is never {word:?}"))
+        .collect()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana")
+}
+
+/// Every dashboard, with its file's name.
+fn dashboards() -> Vec<(String, Value)> {
+    let mut dashboards = Vec::new();
+    let mut folders = vec![folder()];
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir().expect("it can be read").flatten() {
+            let path = entry.path();
+            let name = path.display().to_string();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                _ if path.is_dir() => folders.push(path),
+                Some("json") => {
+                    let text = fs::read_to_string(&path).expect("it is UTF-8");
+                    let dashboard = serde_json::from_str(&text);
+                    dashboards.push((name, dashboard.expect("a dashboard is JSON")));
+                }
+                Some("md") => {}
+                _ => panic!("{name}: nobody has taught this test to read such a file"),
+            }
+        }
+    }
+    assert!(!dashboards.is_empty());
+    dashboards
+}
+
+/// Every panel, those inside rows included.
+fn panels(dashboard: &Value) -> Vec<&Value> {
+    let own = dashboard["panels"].as_array().into_iter().flatten();
+    own.flat_map(|panel| [vec![panel], panels(panel)].concat())
+        .collect()
+}
+
+/// What a dashboard asks Prometheus.
+#[derive(Debug)]
+struct Expression {
+    promql: String,
+    /// The labels that it wants to show.
+    labels: Vec<String>,
+}
+
+/// Every expression in a part of a dashboard: what panels show, what variables choose from.
+fn expressions(part: &Value) -> Vec<Expression> {
+    match part {
+        Value::Object(members) => {
+            let own = members.get("expr").and_then(Value::as_str);
+            let legend = members.get("legendFormat").and_then(Value::as_str);
+            let own = own.map(|promql| Expression {
+                promql: promql.to_owned(),
+                labels: labels_of_legend(legend.unwrap_or_default()),
+            });
+            let below = members.values().flat_map(expressions);
+            own.into_iter().chain(below).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(expressions).collect(),
+        Value::String(text) => label_values(text).into_iter().collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
+}
+
+/// `{{endpoint}} {{code}}`
+fn labels_of_legend(legend: &str) -> Vec<String> {
+    let parts = legend.split("{{").skip(1);
+    parts
+        .filter_map(|part| Some(part.split_once("}}")?.0.trim().to_owned()))
+        .collect()
+}
+
+/// `label_values(metric{label="value"}, label)`, which is Grafana's own and no PromQL.
+fn label_values(text: &str) -> Option<Expression> {
+    let inside = text.strip_prefix("label_values(")?.strip_suffix(')')?;
+    let (promql, label) = inside.rsplit_once(',')?;
+    Some(Expression {
+        promql: promql.to_owned(),
+        labels: vec![label.trim().to_owned()],
+    })
+}
