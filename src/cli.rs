@@ -176,7 +176,7 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
             | RepositoryError::TimedOut { .. }
             | RepositoryError::TooManyRows { .. }
             | RepositoryError::ArgumentRefused { .. }
-            | RepositoryError::Outdated => other = Some(error),
+            | RepositoryError::Outdated => other = other.or(Some(error)),
         }
     }
     match other {

@@ -25,5 +25,6 @@ mod serving; // what a client gets
 
 // The surroundings.
 mod command; // the program as an operator runs it: arguments, streams, signals, exit codes
+mod tls; // the ways to a Postgres: certificates, sockets, other spellings
 
 mod support; // what the tests stand on: a Postgres, an HTTP client

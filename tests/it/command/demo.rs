@@ -16,11 +16,9 @@ use crate::support::program::Program;
 
 /// A temporary folder for the demo, which whoever runs its Postgres may enter.
 fn room() -> TempDir {
-    let open = Permissions::from_mode(0o755);
-    tempfile::Builder::new()
-        .permissions(open)
-        .tempdir()
-        .unwrap()
+    let room = tempfile::tempdir().unwrap();
+    fs::set_permissions(room.path(), Permissions::from_mode(0o755)).unwrap();
+    room
 }
 
 /// The folders of Postgres servers in there.
