@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::Misfit;
-use crate::config::{Config, Report};
+use crate::config::{Config, Mistake, Report};
 use crate::log;
 use crate::plan::Plan;
 use crate::repository::RepositoryError;
@@ -42,6 +42,7 @@ enum Command {
     /// Listens at once and is ready (see /readyz) when every statement is described by Postgres and
     /// every endpoint without parameters is loaded. While Postgres is away it keeps trying. SIGTERM
     /// or Ctrl-C ends it: it stops accepting, finishes what runs, then leaves.
+    #[command(after_help = AFTER_HELP)]
     Serve {
         #[command(flatten)]
         config: ConfigFile,
@@ -50,6 +51,7 @@ enum Command {
     ///
     /// Has Postgres prepare every statement as well, and prints a table of the endpoints with their
     /// parameters, columns, schedules, and the most queries they can cause.
+    #[command(after_help = AFTER_HELP)]
     Check {
         #[command(flatten)]
         config: ConfigFile,
@@ -61,6 +63,7 @@ enum Command {
     ///
     /// Needs the PostgreSQL server's programs on this machine. Its data lives in a temporary folder
     /// and is gone when the demo ends.
+    #[command(after_help = AFTER_HELP)]
     Demo {
         /// Serve this configuration instead of the shipped one; ${DATABASE_URL} in it is the demo's.
         #[arg(short, long, value_name = "FILE")]
@@ -154,6 +157,7 @@ fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
 /// What Postgres found, at its place in the configuration.
 fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
     let mut report = Report::new();
+    let mut other = None;
     for Misfit { endpoint, error } in misfits {
         match error {
             RepositoryError::Refused { refusal } => {
@@ -166,16 +170,25 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
                     report.append(plan.statement_mistake(endpoint, &mistake, None, None));
                 }
             }
-            // About the repository as a whole: once is enough.
+            // About the repository as a whole: once is enough, and what Postgres did find comes first.
             RepositoryError::Settings { .. }
             | RepositoryError::Unavailable { .. }
             | RepositoryError::TimedOut { .. }
             | RepositoryError::TooManyRows { .. }
             | RepositoryError::ArgumentRefused { .. }
-            | RepositoryError::Outdated => return Failure::Other(error.into()),
+            | RepositoryError::Outdated => other = other.or(Some(error)),
         }
     }
-    Failure::Mistakes(report)
+    match other {
+        Some(error) if report.is_empty() => Failure::Other(error.into()),
+        Some(error) => {
+            report.push(Mistake::new(format!(
+                "not everything could be checked: {error}"
+            )));
+            Failure::Mistakes(report)
+        }
+        None => Failure::Mistakes(report),
+    }
 }
 
 /// A token that is cancelled by SIGTERM or Ctrl-C.

@@ -11,19 +11,28 @@ use crate::repository::Description;
 
 pub(super) fn offline(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
+    let endpoints = match plan.endpoints().len() {
+        1 => "1 endpoint".to_owned(),
+        many => format!("{many} endpoints"),
+    };
     say(&format!(
-        "{}: no mistake in {} endpoints; not checked against Postgres\n",
+        "{}: no mistake in {endpoints}; not checked against Postgres\n",
         config.display(),
-        plan.endpoints().len()
     ));
     Ok(())
 }
 
 pub(super) async fn online(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
-    let described = app::describe_all(&plan)
-        .await
-        .map_err(|found| misfits(&plan, found))?;
+    let described =
+        app::describe_all(&plan)
+            .await
+            .map_err(|found| match misfits(&plan, found) {
+                Failure::Other(error) => Failure::Other(error.context(
+                    "the statements can not be checked (--offline looks at the file alone)",
+                )),
+                mistakes @ Failure::Mistakes(_) => mistakes,
+            })?;
     say(&report(&plan, &described));
     Ok(())
 }

@@ -13,18 +13,23 @@ use crate::repository::throwaway::Throwaway;
 /// The shipped configuration, as it was when this program was built.
 const SHIPPED: &str = include_str!("../../config.toml");
 
+/// Stands for the Postgres that is not there yet.
+const NOT_YET: &str = "postgresql://localhost/larder";
+
 /// A sale is added this often, so that the numbers move.
 const SALE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn demo(config: Option<&Path>, listen: Option<SocketAddr>) -> Result<(), Failure> {
     let shutdown = shutdown_signal()?;
+    // What is wrong with the configuration or the address is said before a Postgres is made for it.
+    let listen = listen.unwrap_or(plan(config, NOT_YET)?.server().listen);
+    let listener = serve::bind(listen, "--listen").await?;
     // The Postgres ends with its handle, also when that is still being made.
     let Some(postgres) = shutdown.run_until_cancelled(postgres()).await else {
         return Ok(());
     };
     let postgres = Arc::new(postgres?);
     let plan = Arc::new(plan(config, postgres.url())?);
-    let listener = serve::bind(listen.unwrap_or(plan.server().listen)).await?;
 
     say(&welcome(
         &plan,

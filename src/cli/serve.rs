@@ -1,10 +1,10 @@
 //! `larder serve`.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -17,14 +17,20 @@ pub(super) async fn serve(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let shutdown = shutdown_signal()?;
     let listen = plan.server().listen;
-    let listener = bind(listen).await?;
+    let listener = bind(listen, "`listen` under [server]").await?;
     run(plan, listener, shutdown).await
 }
 
-/// Listens.
-pub(super) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("can not listen on {address}; choose another `listen` under [server], or stop what listens there")
+/// Listens; `instead` is how to choose another address.
+pub(super) async fn bind(address: SocketAddr, instead: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        // Every other reason is of the machine's own making, and it has words for it.
+        let way_out = if error.kind() == ErrorKind::AddrInUse {
+            format!("; stop what listens there, or choose another address with {instead}")
+        } else {
+            format!("; choose another address with {instead}")
+        };
+        anyhow::anyhow!("can not listen on {address}: {error}{way_out}")
     })
 }
 

@@ -28,6 +28,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(super) struct Pool {
     pool: deadpool_postgres::Pool,
     connect_timeout: Duration,
+    /// Where it connects to, for the operator.
+    place: String,
     tls: Connector,
     way: Arc<Way>,
 }
@@ -39,6 +41,7 @@ impl Pool {
     ) -> Result<Self, RepositoryError> {
         let target = Target::parse(settings.url.expose())?;
         let tls = tls::connector(&target.trust)?;
+        let place = target.place();
         let way = Arc::new(Way {
             gate: Mutex::default(),
             observer,
@@ -60,6 +63,7 @@ impl Pool {
         Ok(Self {
             pool,
             connect_timeout: target.connect_timeout,
+            place,
             tls,
             way,
         })
@@ -86,6 +90,7 @@ impl Pool {
     }
 
     fn failed(&self, error: PoolError, waited: Duration) -> RepositoryError {
+        let place = &self.place;
         let error = match error {
             PoolError::Timeout(TimeoutType::Wait) => {
                 return RepositoryError::TimedOut { after: waited };
@@ -93,10 +98,10 @@ impl Pool {
             PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
                 let limit = self.connect_timeout;
                 RepositoryError::Unavailable {
-                    cause: format!("connecting took longer than {limit:?}"),
+                    cause: format!("connecting to {place} took longer than {limit:?}"),
                 }
             }
-            PoolError::Backend(error) => refused_entry(error),
+            PoolError::Backend(error) => refused_entry(error, place),
             PoolError::Closed => RepositoryError::Unavailable {
                 cause: "the pool is closed".to_owned(),
             },
@@ -157,7 +162,11 @@ impl Way {
     }
 
     fn lost(&self, error: &RepositoryError) {
-        let cause = error.to_string();
+        let cause = if let RepositoryError::Unavailable { cause } = error {
+            cause.clone()
+        } else {
+            error.to_string()
+        };
         let news = self.gate().close(&cause, Instant::now());
         if news {
             self.observer.emit(&Event::RepositoryLost { cause });
@@ -173,10 +182,17 @@ impl Way {
 
 /// An error while connecting. What Postgres refuses by name (a role, a password, a database) is a
 /// mistake in the url; everything else may pass.
-fn refused_entry(error: tokio_postgres::Error) -> RepositoryError {
-    RepositoryError::from(error).or_refused(|refusal| RepositoryError::Settings {
+fn refused_entry(error: tokio_postgres::Error, place: &str) -> RepositoryError {
+    let error = RepositoryError::from(error).or_refused(|refusal| RepositoryError::Settings {
         reason: refusal.message,
-    })
+    });
+    if let RepositoryError::Unavailable { cause } = error {
+        RepositoryError::Unavailable {
+            cause: format!("{place}: {cause}"),
+        }
+    } else {
+        error
+    }
 }
 
 /// Whether connecting is worth trying.

@@ -16,6 +16,9 @@ use super::tls::{Roots, Trust};
 /// and authentication together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Where Postgres listens unless told otherwise.
+const DEFAULT_PORT: u16 = 5432;
+
 /// A silent peer is probed after this long, this often, this many times: a dead one is noticed
 /// within a minute rather than within the two hours of the system's default.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
@@ -49,7 +52,17 @@ impl Target {
                 "it names no host; write one, or a socket's folder as in postgres:///name?host=/run/postgresql",
             ));
         }
-        let (mode, trust) = tls.resolve(is_local(&config))?;
+        let (mut mode, mut trust) = tls.resolve(is_local(&config))?;
+        if is_socket(&config) {
+            // Postgres speaks no TLS there, so that libpq as well ignores what is said of it.
+            (mode, trust) = (SslMode::Disable, Trust::Anyone);
+        }
+        if config.get_hosts().is_empty() {
+            // An address without a name is its own, to TLS.
+            for address in config.get_hostaddrs().to_vec() {
+                config.host(address.to_string());
+            }
+        }
         let connect_timeout = config
             .get_connect_timeout()
             .copied()
@@ -76,6 +89,22 @@ impl Target {
             connect_timeout,
         })
     }
+
+    /// The addresses that are tried, for the operator.
+    pub(super) fn place(&self) -> String {
+        let ports = self.config.get_ports();
+        let hosts = self.config.get_hosts().iter().enumerate();
+        let places = hosts.map(|(index, host)| {
+            let port = ports.get(index).or(ports.first()).unwrap_or(&DEFAULT_PORT);
+            match host {
+                Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
+                Host::Tcp(name) => format!("{name}:{port}"),
+                #[cfg(unix)]
+                Host::Unix(folder) => format!("{}/.s.PGSQL.{port}", folder.display()),
+            }
+        });
+        places.collect::<Vec<_>>().join(", ")
+    }
 }
 
 fn settings(reason: &str) -> RepositoryError {
@@ -97,6 +126,16 @@ fn is_local(config: &Config) -> bool {
         #[cfg(unix)]
         Host::Unix(_) => true,
     })
+}
+
+/// Whether it is reached through a socket's file alone.
+fn is_socket(config: &Config) -> bool {
+    let is_file = |host: &Host| match host {
+        Host::Tcp(_) => false,
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    };
+    config.get_hostaddrs().is_empty() && config.get_hosts().iter().all(is_file)
 }
 
 /// The settings taken out for ourselves.
@@ -284,8 +323,8 @@ mod tests {
         check("postgres://localhost/d", SslMode::Prefer, "Anyone");
         check("postgres://127.0.0.1/d", SslMode::Prefer, "Anyone");
         check(
-            "postgres:///d?host=/run/postgresql",
-            SslMode::Prefer,
+            "postgres:///d?host=/run/postgresql&sslmode=verify-full",
+            SslMode::Disable,
             "Anyone",
         );
         check("postgres://db.example/d", SslMode::Require, "Anyone");
@@ -304,6 +343,21 @@ mod tests {
             Target::parse("postgres://u@h/d?application_name=mine&connect_timeout=2").unwrap();
         assert_eq!(target.config.get_application_name(), Some("mine"));
         assert_eq!(target.connect_timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_operator_is_told_where_it_connects_to() {
+        let place = |text| Target::parse(text).unwrap().place();
+        assert_eq!(place("postgres://u:hunter2@h/d"), "h:5432");
+        assert_eq!(
+            place("postgres://u@a,b:2,[::1]:3/d"),
+            "a:5432, b:2, [::1]:3"
+        );
+        assert_eq!(
+            place("postgres:///d?host=/run/x&port=7"),
+            "/run/x/.s.PGSQL.7"
+        );
+        assert_eq!(place("hostaddr=10.0.0.1 dbname=d"), "10.0.0.1:5432");
     }
 
     #[test]

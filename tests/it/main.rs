@@ -25,4 +25,8 @@ mod loading; // what reaches Postgres, and what does not
 mod outage; // Postgres goes away and comes back
 mod serving; // what a client gets
 
+// The surroundings.
+mod command; // the program as an operator runs it: arguments, streams, signals, exit codes
+mod tls; // the ways to a Postgres: certificates, sockets, other spellings
+
 mod support; // what the tests stand on: a Postgres, an HTTP client

@@ -148,7 +148,8 @@ impl Drop for App {
     }
 }
 
-fn plan(url: &str, repository: &str, endpoints: &str) -> Plan {
+/// What Larder makes of such a configuration.
+pub(crate) fn plan(url: &str, repository: &str, endpoints: &str) -> Plan {
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n\
          [repository]\nurl = \"${{DATABASE_URL}}\"\n{repository}\n{endpoints}"

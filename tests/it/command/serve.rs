@@ -1,0 +1,135 @@
+//! `larder serve`: comes up, answers, drains.
+
+use std::net::SocketAddr;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{config, folder, nowhere};
+use crate::support::gate::{GATED, Gate};
+use crate::support::http::{self, Connection};
+use crate::support::postgres::Postgres;
+use crate::support::program::{Program, Running};
+
+/// Where it says that it listens.
+async fn address(serving: &mut Running) -> SocketAddr {
+    serving
+        .on_stderr(|text| {
+            let (_, rest) = text.split_once("on http://")?;
+            rest.split_whitespace().next()?.parse().ok()
+        })
+        .await
+}
+
+async fn has_said(serving: &mut Running, words: &str) {
+    serving
+        .on_stderr(|text| text.contains(words).then_some(()))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_serves_until_it_is_told_to_stop_and_lets_running_requests_end() {
+    let db = Postgres::with("").await;
+    let endpoint = "[[endpoint]]\npath = \"/count\"\nsql = \"SELECT 2823\"\nshape = \"tuple\"";
+    let folder = folder(&[("config.toml", &config(&format!("{endpoint}\n{GATED}")))]);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut serving = Program::larder(&["serve"])
+            .within(folder.path())
+            .on(db.url())
+            .start();
+        let address = address(&mut serving).await;
+        has_said(&mut serving, "now ready").await;
+        http::get(address, "/readyz").await.assert_status(200);
+        http::get(address, "/count")
+            .await
+            .assert_json(json!([2823]))
+            .assert_cache("hit");
+
+        let gate = Gate::close(&db).await;
+        let mut running = Connection::open(address).await;
+        running
+            .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
+            .await;
+        gate.is_waited_for(1).await;
+        serving.signal(signal);
+        has_said(&mut serving, "now draining").await;
+        gate.open().await;
+        running.answer("GET").await.assert_status(200);
+        serving.ended().await.assert_code(0).assert_stdout("");
+        assert!(TcpStream::connect(address).await.is_err(), "it has gone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_does_not_end_in_time_is_admitted_in_the_exit_code() {
+    let db = Postgres::with("").await;
+    let text = config(GATED).replace("[server]", "[server]\nshutdown_timeout = \"50ms\"");
+    let folder = folder(&[("config.toml", &text)]);
+    let mut serving = Program::larder(&["serve", "--config", "config.toml"])
+        .within(folder.path())
+        .on(db.url())
+        .start();
+    let address = address(&mut serving).await;
+    has_said(&mut serving, "now ready").await;
+    let gate = Gate::close(&db).await;
+    let mut running = Connection::open(address).await;
+    running
+        .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
+        .await;
+    gate.is_waited_for(1).await;
+    serving.signal(Signal::SIGTERM);
+    serving
+        .ended()
+        .await
+        .assert_code(1)
+        .assert_stderr_has("error: not every request could end within shutdown_timeout (50ms)");
+    assert!(running.is_closed().await);
+    gate.open().await;
+}
+
+#[tokio::test]
+async fn without_postgres_it_stays_and_ends_when_it_is_told_to() {
+    let (_port, url) = nowhere();
+    let folder = folder(&[(
+        "config.toml",
+        &config("[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\""),
+    )]);
+    let mut serving = Program::larder(&["serve"])
+        .within(folder.path())
+        .on(&url)
+        .start();
+    let address = address(&mut serving).await;
+    has_said(&mut serving, "the repository is lost").await;
+    http::get(address, "/healthz").await.assert_status(200);
+    http::get(address, "/readyz").await.assert_status(503);
+    serving.signal(Signal::SIGTERM);
+    serving.ended().await.assert_code(0);
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named_with_the_way_out() {
+    let (_port, url) = nowhere();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    let text = config("[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"");
+    let folder = folder(&[("config.toml", &text.replace("127.0.0.1:0", &taken))]);
+    Program::larder(&["serve"])
+        .within(folder.path())
+        .on(&url)
+        .run()
+        .await
+        .assert_code(1)
+        .assert_stdout("")
+        .assert_stderr_has(&format!("error: can not listen on {taken}: "))
+        .assert_stderr_has("stop what listens there")
+        .assert_stderr_has("`listen` under [server]");
+    Program::larder(&["demo", "--listen", &taken])
+        .within(folder.path())
+        .run()
+        .await
+        .assert_code(1)
+        .assert_stdout("")
+        .assert_stderr_has(&format!("error: can not listen on {taken}: "))
+        .assert_stderr_has("--listen");
+}
