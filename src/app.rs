@@ -88,6 +88,7 @@ impl App {
             read_through: self.read_through.clone(),
             metrics: Arc::clone(&self.metrics),
             observer: self.observer.clone(),
+            scrapes: tokio::sync::Semaphore::new(1),
             readiness: ready,
         };
         // Ends the background when this function ends, however it does.

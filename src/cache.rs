@@ -9,7 +9,6 @@ pub mod freshness;
 pub mod key;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -35,15 +34,13 @@ const OVERHEAD: usize = 300;
 pub struct Cache {
     resident: Box<[ArcSwapOption<Entry>]>,
     keyed: moka::sync::Cache<Key, Arc<Entry>>,
-    evictions: Arc<AtomicU64>,
     observer: Observer,
 }
 
 impl Cache {
     /// An empty store for the plan's endpoints.
     pub fn new(plan: &Plan, observer: Observer) -> Self {
-        let evictions = Arc::new(AtomicU64::new(0));
-        let evicted = Arc::clone(&evictions);
+        let told = observer.clone();
         let keyed = moka::sync::Cache::builder()
             .max_capacity(plan.cache().max_size)
             .weigher(|key: &Key, entry: &Arc<Entry>| {
@@ -52,7 +49,7 @@ impl Cache {
             .expire_after(AtTheLimit)
             .eviction_listener(move |_, _, cause| {
                 if cause == RemovalCause::Size {
-                    evicted.fetch_add(1, Ordering::Relaxed);
+                    told.emit(&Event::EntryEvicted);
                 }
             })
             .build();
@@ -63,7 +60,6 @@ impl Cache {
                 .map(|_| ArcSwapOption::empty())
                 .collect(),
             keyed,
-            evictions,
             observer,
         }
     }
@@ -106,12 +102,7 @@ impl Cache {
             entries += 1;
             bytes += (entry.size() + OVERHEAD) as u64;
         }
-        let evictions = self.evictions.load(Ordering::Relaxed);
-        self.observer.emit(&Event::CacheMeasured {
-            entries,
-            bytes,
-            evictions,
-        });
+        self.observer.emit(&Event::CacheMeasured { entries, bytes });
     }
 }
 

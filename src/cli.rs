@@ -176,7 +176,8 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
             | RepositoryError::TimedOut { .. }
             | RepositoryError::TooManyRows { .. }
             | RepositoryError::ArgumentRefused { .. }
-            | RepositoryError::Outdated => other = other.or(Some(error)),
+            | RepositoryError::Busy { .. }
+            | RepositoryError::Outdated { .. } => other = other.or(Some(error)),
         }
     }
     match other {

@@ -4,7 +4,7 @@
 //! | part          | does                                                     |
 //! |---------------|----------------------------------------------------------|
 //! | `server`      | connections: accept, limits, drain                       |
-//! | `lingering`   | a refusal reaches a client that is still sending          |
+//! | `patient`     | slow clients: a refusal reaches them, a stall ends them   |
 //! | `head`        | what an answer may depend on of a request                |
 //! | `routes`      | every route, as Warp filters                             |
 //! | `endpoint`    | a declared endpoint's answer                             |
@@ -22,8 +22,8 @@ mod decode;
 mod endpoint;
 mod freshness;
 mod head;
-mod lingering;
 mod pages;
+mod patient;
 mod routes;
 
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// Who hears of served requests.
     pub observer: Observer,
+    /// Lets one scrape at a time be rendered.
+    pub scrapes: tokio::sync::Semaphore,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
 }

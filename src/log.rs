@@ -74,6 +74,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         | Event::ConnectionOpened
         | Event::ConnectionClosed
         | Event::CacheMeasured { .. }
+        | Event::EntryEvicted
         | Event::ConnectionsMeasured { .. } => {}
     }
 }

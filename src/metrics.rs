@@ -106,18 +106,11 @@ impl Metrics {
             Event::RepositoryLost { .. } => self.server.repository_up.set(0),
             Event::ConnectionOpened => self.server.http_connections.inc(),
             Event::ConnectionClosed => self.server.http_connections.dec(),
-            Event::CacheMeasured {
-                entries,
-                bytes,
-                evictions,
-            } => {
+            Event::CacheMeasured { entries, bytes } => {
                 self.server.cache_entries.set(gauge(*entries));
                 self.server.cache_bytes.set(gauge(*bytes));
-                let counted = self.server.cache_evictions.get();
-                self.server
-                    .cache_evictions
-                    .inc_by(evictions.saturating_sub(counted));
             }
+            Event::EntryEvicted => self.server.cache_evictions.inc(),
             Event::ConnectionsMeasured { idle, active } => {
                 self.server.connections_idle.set(gauge(*idle));
                 self.server.connections_active.set(gauge(*active));

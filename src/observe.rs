@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::plan::EndpointId;
 
-/// Something that happened. Plain data; carries no SQL, no argument, no secret.
+/// Something that happened. Plain data: no secret, and no value of a client's or from a table.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A request was answered.
@@ -89,9 +89,9 @@ pub enum Event {
         entries: u64,
         /// Bytes they take: bodies, keys and overhead.
         bytes: u64,
-        /// Entries moka put out since the start, to make room.
-        evictions: u64,
     },
+    /// An entry was put out of the cache to make room.
+    EntryEvicted,
     /// The connections to Postgres were counted.
     ConnectionsMeasured {
         /// Waiting for work.
@@ -204,16 +204,19 @@ pub enum QueryOutcome {
     TooLarge,
     /// The connection failed.
     Unavailable,
+    /// Its rows could not be used, and it was cancelled.
+    Abandoned,
 }
 
 impl QueryOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Ok,
         Self::Refused,
         Self::Timeout,
         Self::TooLarge,
         Self::Unavailable,
+        Self::Abandoned,
     ];
 
     /// The label's value.
@@ -224,6 +227,7 @@ impl QueryOutcome {
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
             Self::Unavailable => "unavailable",
+            Self::Abandoned => "abandoned",
         }
     }
 }

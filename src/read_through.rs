@@ -1,24 +1,27 @@
 //! The one room where the story is told: a request finds its entry, or causes one load of it; a
 //! refresh loads it again. No SQL, HTTP, JSON or Prometheus in here.
 //!
-//! | part     | does                                                    |
-//! |----------|---------------------------------------------------------|
-//! | `load`   | description, query, encoding: one entry, or one error    |
-//! | `flight` | one load per key at a time, and everyone who waits for it |
-//! | `health` | whether an endpoint's loads fail, and when to try again  |
-//! | `budget` | how many loads a second clients may cause                |
+//! | part       | does                                                      |
+//! |------------|-----------------------------------------------------------|
+//! | `flight`   | one load per key at a time, and everyone who waits for it |
+//! | `budget`   | how many loads a second clients may cause                 |
+//! | `turns`    | how many load at once, and who comes next                 |
+//! | `load`     | description, query, encoding: one entry, or one error     |
+//! | `failures` | what failed, per key, and when it is tried again          |
+//! | `health`   | whether a failure is news                                 |
 
 pub mod flight;
 pub mod load;
 
 mod budget;
+mod failures;
 mod health;
+mod turns;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use load::LoadError;
@@ -28,8 +31,10 @@ use crate::observe::{CacheStatus, Event, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
 use crate::repository::{Description, Repository, RepositoryError};
 use budget::Budget;
+use failures::Failures;
 use flight::{Flight, Flights, Landing};
 use health::Health;
+use turns::Turns;
 
 /// Answers from the cache, filled from the repository. A cheap handle: clones share everything.
 #[derive(Debug, Clone)]
@@ -46,11 +51,8 @@ struct Shared {
     endpoints: Box<[EndpointState]>,
     flights: Flights,
     budget: Budget,
-    /// As many loads at once as there are connections. A load waits here and not in the pool, so
-    /// that waiting does not count as age or against its query's timeout.
-    loads: Semaphore,
-    /// One less, so that a burst of refreshes leaves a connection to clients.
-    refreshes: Semaphore,
+    turns: Turns,
+    failures: Failures,
 }
 
 #[derive(Debug, Default)]
@@ -73,9 +75,14 @@ pub struct Served {
 /// Why there is nothing to serve.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
-    /// The load failed.
-    #[error(transparent)]
-    Load(Arc<LoadError>),
+    /// The load failed, now or a moment ago.
+    #[error("{error}")]
+    Load {
+        /// Why.
+        error: Arc<LoadError>,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
     /// The load went on for longer than the endpoint's `timeout`.
     #[error("the load took longer than {0:?}")]
     TooSlow(Duration),
@@ -87,7 +94,10 @@ pub enum ReadError {
     },
     /// `on_miss = "refuse"`, and nothing is loaded.
     #[error("nothing is loaded")]
-    NotLoaded,
+    NotLoaded {
+        /// When it is loaded next, as far as that is known.
+        retry_in: Duration,
+    },
 }
 
 /// Who wants a load.
@@ -112,7 +122,6 @@ enum Start {
 impl ReadThrough {
     /// Reads `repository` through `cache`.
     pub fn new(plan: Arc<Plan>, repository: Repository, cache: Cache, observer: Observer) -> Self {
-        let connections = plan.repository().max_connections;
         let shared = Shared {
             endpoints: plan
                 .endpoints()
@@ -121,8 +130,8 @@ impl ReadThrough {
                 .collect(),
             flights: Flights::default(),
             budget: Budget::new(plan.repository().max_loads_per_second),
-            loads: Semaphore::new(connections),
-            refreshes: Semaphore::new(connections.saturating_sub(1).max(1)),
+            turns: Turns::new(plan.repository().max_connections),
+            failures: Failures::default(),
             plan,
             repository,
             cache,
@@ -138,7 +147,8 @@ impl ReadThrough {
         self.state(endpoint).description.load_full()
     }
 
-    /// Has Postgres describe the endpoint's statement, for the first time or again.
+    /// Has Postgres describe the endpoint's statement, for the first time or again. A failure counts
+    /// as one of the endpoint's loads.
     ///
     /// # Errors
     /// As [`Repository::describe`].
@@ -146,24 +156,25 @@ impl ReadThrough {
         &self,
         endpoint: EndpointId,
     ) -> Result<Arc<Description>, RepositoryError> {
-        let description = Arc::new(
-            self.shared
-                .repository
-                .describe(self.endpoint(endpoint))
-                .await?,
-        );
-        self.state(endpoint)
-            .description
-            .store(Some(Arc::clone(&description)));
+        let described = self.describe_now(self.endpoint(endpoint)).await;
+        if let Err(error) = &described {
+            self.failed(&whole(endpoint), &Arc::new(error.clone().into()));
+        }
+        described
+    }
+
+    async fn describe_now(&self, endpoint: &Endpoint) -> Result<Arc<Description>, RepositoryError> {
+        let description = Arc::new(self.shared.repository.describe(endpoint).await?);
+        let state = self.state(endpoint.id);
+        state.description.store(Some(Arc::clone(&description)));
         Ok(description)
     }
 
     /// Endpoints that can not answer yet: not described, or resident and not loaded.
     pub fn cold(&self) -> impl Iterator<Item = &Endpoint> {
         self.shared.plan.endpoints().iter().filter(|endpoint| {
-            let resident = Key::new(endpoint.id, Arguments::default());
             self.state(endpoint.id).description.load().is_none()
-                || endpoint.is_resident() && self.shared.cache.get(&resident).is_none()
+                || endpoint.is_resident() && self.shared.cache.get(&whole(endpoint.id)).is_none()
         })
     }
 
@@ -194,7 +205,7 @@ impl ReadThrough {
                 })
             }
             // While loads are known to fail, nobody waits to hear it again.
-            Freshness::StaleIfError if self.is_failing(endpoint) => {
+            Freshness::StaleIfError if self.is_failing(&key) => {
                 self.reload(&key);
                 Ok(Served {
                     entry,
@@ -212,19 +223,32 @@ impl ReadThrough {
         }
     }
 
-    /// Loads a resident entry again, unless a load of it is running.
-    pub async fn refresh(&self, endpoint: EndpointId, trigger: Trigger) -> RefreshOutcome {
-        let key = Key::new(endpoint, Arguments::default());
-        let before = self.shared.cache.get(&key);
-        match self.start(&key, Cause::Background(trigger)) {
-            Ok(Start::Began(flight)) => match flight.landed().await {
-                Ok(entry) => outcome(before.as_deref(), &entry),
-                Err(_) => RefreshOutcome::Failed,
-            },
-            Ok(Start::Joined(_) | Start::Loaded(_)) | Err(_) => {
-                let outcome = RefreshOutcome::Skipped;
-                self.emit_refresh(endpoint, trigger, outcome, Duration::ZERO);
-                outcome
+    /// Loads a resident entry again, unless a load of it is running. Where it must have begun after
+    /// some moment, an older one is waited for and followed by another.
+    pub async fn refresh(
+        &self,
+        endpoint: EndpointId,
+        trigger: Trigger,
+        after: Option<Instant>,
+    ) -> RefreshOutcome {
+        let key = whole(endpoint);
+        loop {
+            let before = self.shared.cache.get(&key);
+            match self.start(&key, Cause::Background(trigger)) {
+                Ok(Start::Began(flight)) => {
+                    return match flight.landed().await {
+                        Ok(entry) => outcome(before.as_deref(), &entry),
+                        Err(_) => RefreshOutcome::Failed,
+                    };
+                }
+                Ok(Start::Joined(flight)) if after.is_some_and(|after| flight.began() < after) => {
+                    drop(flight.landed().await);
+                }
+                Ok(Start::Joined(_) | Start::Loaded(_)) | Err(_) => {
+                    let outcome = RefreshOutcome::Skipped;
+                    self.emit_refresh(endpoint, trigger, outcome, Duration::ZERO);
+                    return outcome;
+                }
             }
         }
     }
@@ -237,14 +261,13 @@ impl ReadThrough {
 
     /// How long a failing endpoint should be left alone; zero when it does not fail.
     pub fn retry_in(&self, endpoint: EndpointId) -> Duration {
-        let now = Instant::now();
-        let own = self
-            .state(endpoint)
-            .health
-            .lock()
-            .expect(UNPOISONED)
-            .retry_in(now);
-        own.max(self.shared.repository.retry_in())
+        self.key_retry_in(&whole(endpoint))
+    }
+
+    fn key_retry_in(&self, key: &Key) -> Duration {
+        let own = self.shared.failures.backing_off(key, Instant::now());
+        own.map_or(Duration::ZERO, |(_, wait)| wait)
+            .max(self.shared.repository.retry_in())
     }
 
     /// Keeps the cache within its bounds while nobody uses it.
@@ -261,7 +284,12 @@ impl ReadThrough {
     async fn wait_for_load(&self, key: &Key) -> Result<Served, ReadError> {
         let endpoint = self.endpoint(key.endpoint());
         if endpoint.on_miss == OnMiss::Refuse {
-            return Err(ReadError::NotLoaded);
+            let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
+            let retry_in = due.map_or(Duration::ZERO, |due| due - Instant::now());
+            return Err(ReadError::NotLoaded { retry_in });
+        }
+        if let Some((error, retry_in)) = self.shared.failures.backing_off(key, Instant::now()) {
+            return Err(ReadError::Load { error, retry_in });
         }
         let (flight, status) = match self.start(key, Cause::Client)? {
             Start::Began(flight) => (flight, CacheStatus::Miss),
@@ -275,26 +303,25 @@ impl ReadThrough {
         };
         match tokio::time::timeout(endpoint.timeout, flight.landed()).await {
             Ok(Ok(entry)) => Ok(Served { entry, status }),
-            Ok(Err(error)) => Err(ReadError::Load(error)),
+            Ok(Err(error)) => Err(ReadError::Load {
+                error,
+                retry_in: self.key_retry_in(key),
+            }),
             Err(_) => Err(ReadError::TooSlow(endpoint.timeout)),
         }
     }
 
     /// Loads a stale entry again in the background, if that is worth a try now.
     fn reload(&self, key: &Key) {
-        if self.retry_in(key.endpoint()).is_zero() {
+        if self.key_retry_in(key).is_zero() {
             // Running already, or over the budget: the entry at hand is served meanwhile.
             let _ = self.start(key, Cause::Background(Trigger::Stale));
         }
     }
 
-    fn is_failing(&self, endpoint: EndpointId) -> bool {
-        self.state(endpoint)
-            .health
-            .lock()
-            .expect(UNPOISONED)
-            .is_failing()
-            || !self.shared.repository.retry_in().is_zero()
+    /// Whether loading the key is known to fail.
+    fn is_failing(&self, key: &Key) -> bool {
+        self.shared.failures.contains(key) || !self.shared.repository.retry_in().is_zero()
     }
 
     /// Begins a load of the key in a task of its own, unless one is running.
@@ -323,54 +350,49 @@ impl ReadThrough {
     async fn run(self, key: Key, cause: Cause, landing: Landing) {
         let began = Instant::now();
         let previous = self.shared.cache.get(&key);
-        let loaded = self.load(&key, cause, previous.as_deref()).await;
+        let loaded = self.load(&key, cause, previous.as_deref(), &landing).await;
+        let loaded = loaded.map_err(Arc::new);
         let outcome = match &loaded {
             Ok(entry) => {
                 self.shared.cache.put(&key, Arc::clone(entry));
-                self.succeeded(key.endpoint());
+                self.succeeded(&key);
                 outcome(previous.as_deref(), entry)
             }
             Err(error) => {
-                self.failed(key.endpoint(), error);
+                self.failed(&key, error);
                 RefreshOutcome::Failed
             }
         };
         if let Cause::Background(trigger) = cause {
             self.emit_refresh(key.endpoint(), trigger, outcome, began.elapsed());
         }
-        landing.land(loaded.map_err(Arc::new));
+        landing.land(loaded);
     }
 
-    fn succeeded(&self, endpoint: EndpointId) {
-        let news = self
-            .state(endpoint)
-            .health
-            .lock()
-            .expect(UNPOISONED)
-            .succeeded();
+    fn succeeded(&self, key: &Key) {
+        self.shared.failures.succeeded(key);
+        let endpoint = key.endpoint();
+        let health = &self.state(endpoint).health;
+        let news = health.lock().expect(UNPOISONED).succeeded();
         if news {
-            self.shared
-                .observer
-                .emit(&Event::LoadsRecovered { endpoint });
+            let event = Event::LoadsRecovered { endpoint };
+            self.shared.observer.emit(&event);
         }
     }
 
-    fn failed(&self, endpoint: EndpointId, error: &LoadError) {
-        let fault = error.fault();
+    fn failed(&self, key: &Key, error: &Arc<LoadError>) {
         let now = Instant::now();
-        let news = self
-            .state(endpoint)
-            .health
-            .lock()
-            .expect(UNPOISONED)
-            .failed(error, now);
+        self.shared.failures.failed(key, error, now);
+        let endpoint = key.endpoint();
+        let health = &self.state(endpoint).health;
+        let news = health.lock().expect(UNPOISONED).failed(error, now);
         if news {
-            let cause = error.to_string();
-            self.shared.observer.emit(&Event::LoadsFailing {
+            let event = Event::LoadsFailing {
                 endpoint,
-                fault,
-                cause,
-            });
+                fault: error.fault(),
+                cause: error.to_string(),
+            };
+            self.shared.observer.emit(&event);
         }
     }
 
@@ -403,6 +425,11 @@ impl ReadThrough {
 
 /// Why these locks are never poisoned.
 const UNPOISONED: &str = "nothing panics while it holds the lock";
+
+/// The one key of an endpoint without parameters; of any other, the key that stands for its statement.
+fn whole(endpoint: EndpointId) -> Key {
+    Key::new(endpoint, Arguments::default())
+}
 
 fn outcome(previous: Option<&Entry>, loaded: &Entry) -> RefreshOutcome {
     match previous {

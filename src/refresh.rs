@@ -54,7 +54,7 @@ impl Refresher {
 
     /// Refreshes what is due until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let (retry, mut retries) = mpsc::unbounded_channel();
+        let (ended, mut endings) = mpsc::unbounded_channel();
         loop {
             // Without a moment of its own, the heartbeat is soon enough.
             let next = self
@@ -65,11 +65,22 @@ impl Refresher {
                 () = shutdown.cancelled() => return,
                 () = self.heartbeat.beat() => {}
                 () = tokio::time::sleep_until(next) => {}
-                Some((endpoint, at)) = retries.recv() => self.timetable.retry(endpoint, at),
+                Some(Ending { endpoint, retry_at }) = endings.recv() => {
+                    self.timetable.retry(endpoint, retry_at);
+                }
             }
-            for endpoint in self.timetable.take_due(Instant::now(), SystemTime::now()) {
-                self.announce(endpoint);
-                tokio::spawn(refresh(self.read_through.clone(), endpoint, retry.clone()));
+            let now = Instant::now();
+            for due in self.timetable.take_due(now, SystemTime::now()) {
+                self.announce(due.endpoint);
+                // Who wants the data as of some moment is not served by what was read before it; who
+                // wants it now and then is.
+                let after = due.by_the_clock.then_some(now);
+                tokio::spawn(refresh(
+                    self.read_through.clone(),
+                    due.endpoint,
+                    after,
+                    ended.clone(),
+                ));
             }
         }
     }
@@ -91,15 +102,29 @@ const HEARTBEAT_AT_MOST: Duration = Duration::from_secs(5);
 /// At least this long between an endpoint's attempts, whatever failed.
 const RETRY_AT_LEAST: Duration = Duration::from_millis(100);
 
+/// How a refresh ended: with what is to be tried again, or with nothing.
+struct Ending {
+    endpoint: EndpointId,
+    retry_at: Option<Instant>,
+}
+
 async fn refresh(
     read_through: ReadThrough,
     endpoint: EndpointId,
-    retry: mpsc::UnboundedSender<(EndpointId, Instant)>,
+    after: Option<Instant>,
+    ended: mpsc::UnboundedSender<Ending>,
 ) {
-    let outcome = read_through.refresh(endpoint, Trigger::Schedule).await;
-    if outcome == RefreshOutcome::Failed {
-        let wait = read_through.retry_in(endpoint).max(RETRY_AT_LEAST);
-        // The receiver is gone only when the server shuts down.
-        let _ = retry.send((endpoint, Instant::now() + wait));
-    }
+    let outcome = read_through
+        .refresh(endpoint, Trigger::Schedule, after)
+        .await;
+    let retry_at = match outcome {
+        RefreshOutcome::Changed | RefreshOutcome::Unchanged => None,
+        RefreshOutcome::Failed => {
+            let wait = read_through.retry_in(endpoint).max(RETRY_AT_LEAST);
+            Some(Instant::now() + wait)
+        }
+        RefreshOutcome::Skipped => return,
+    };
+    // The receiver is gone only when the server shuts down.
+    let _ = ended.send(Ending { endpoint, retry_at });
 }

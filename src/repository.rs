@@ -60,21 +60,20 @@ impl Repository {
     /// [`RepositoryError::Refused`] in Postgres's words, [`RepositoryError::Unusable`] when the
     /// statement is fine and the declaration around it is not, or that Postgres is not there.
     pub async fn describe(&self, endpoint: &Endpoint) -> Result<Description, RepositoryError> {
-        let deadline = Instant::now() + endpoint.timeout;
-        let mut lease = Lease::new(self.pool.get(deadline).await?, self.pool.tls());
-        let described = tokio::time::timeout_at(deadline, describe::describe(&lease, endpoint))
-            .await
-            .unwrap_or(Err(RepositoryError::TimedOut {
+        let mut lease = self.lease(endpoint.timeout).await?;
+        let describing = describe::describe(&lease, endpoint);
+        let Ok(described) = tokio::time::timeout(endpoint.timeout, describing).await else {
+            return Err(RepositoryError::TimedOut {
                 after: endpoint.timeout,
-            }));
-        if !matches!(described, Err(RepositoryError::TimedOut { .. })) {
-            lease.finish();
-        }
-        described
+            });
+        };
+        lease.finish();
+        described.map_err(|error| error.after(endpoint.timeout))
     }
 
     /// Runs the described statement and answers with its rows, which must be read to their end: a
-    /// query abandoned earlier is cancelled on the server.
+    /// query abandoned earlier is cancelled on the server. The endpoint's timeout counts from the
+    /// moment there is a connection.
     ///
     /// # Errors
     /// As [`RepositoryError`] says; [`RepositoryError::Outdated`] when the statement no longer is
@@ -85,83 +84,55 @@ impl Repository {
         description: &Arc<Description>,
         arguments: &Arguments,
     ) -> Result<Rows, RepositoryError> {
-        let began = Instant::now();
-        let deadline = began + endpoint.timeout;
-        let started =
-            tokio::time::timeout_at(deadline, self.start(description, arguments, deadline))
-                .await
-                .unwrap_or(Err(RepositoryError::TimedOut {
-                    after: endpoint.timeout,
-                }));
-        let (lease, stream) = started.inspect_err(|error| {
-            self.emit_query(endpoint, error, began.elapsed());
-        })?;
-        Ok(Rows::new(
-            lease,
-            stream,
-            Arc::clone(description),
-            rows::Limits {
-                deadline,
-                timeout: endpoint.timeout,
-                max_rows: endpoint.max_rows,
-            },
-            rows::Tally::new(endpoint.id, self.pool.observer().clone(), began),
-        ))
-    }
-
-    async fn start(
-        &self,
-        description: &Description,
-        arguments: &Arguments,
-        deadline: Instant,
-    ) -> Result<(Lease, tokio_postgres::RowStream), RepositoryError> {
         // A pooled connection may have died unnoticed. Reading twice is harmless, so a second one
         // is tried before anyone hears of it.
-        match self.start_once(description, arguments, deadline).await {
+        match self.fetch_once(endpoint, description, arguments).await {
             Err(RepositoryError::Unavailable { .. }) => {
-                self.start_once(description, arguments, deadline).await
+                self.fetch_once(endpoint, description, arguments).await
             }
             other => other,
         }
     }
 
-    async fn start_once(
+    async fn fetch_once(
         &self,
-        description: &Description,
+        endpoint: &Endpoint,
+        description: &Arc<Description>,
         arguments: &Arguments,
-        deadline: Instant,
-    ) -> Result<(Lease, tokio_postgres::RowStream), RepositoryError> {
-        let mut lease = Lease::new(self.pool.get(deadline).await?, self.pool.tls());
-        let statement = match description.prepare_on(&lease).await {
-            Ok(statement) => statement,
-            Err(error) => {
-                lease.finish();
-                return Err(error);
-            }
-        };
-        if !description.still_holds(&statement) {
-            description.forget_on(&lease);
-            lease.finish();
-            return Err(RepositoryError::Outdated);
-        }
-        match lease
-            .query_raw(&statement, bind::parameters(arguments))
-            .await
-        {
-            Ok(stream) => Ok((lease, stream)),
-            Err(error) => {
-                let error = bind::refusal(error, arguments);
-                if error.is_outdated() {
-                    description.forget_on(&lease);
+    ) -> Result<Rows, RepositoryError> {
+        let mut lease = self.lease(endpoint.timeout).await?;
+        let began = Instant::now();
+        let deadline = began + endpoint.timeout;
+        let mut tally = rows::Tally::new(endpoint.id, self.pool.observer().clone(), began);
+        let starting = start(&mut lease, description, arguments);
+        let started = match tokio::time::timeout_at(deadline, starting).await {
+            Ok(started) => {
+                if started.is_err() {
+                    lease.finish();
                 }
-                lease.finish();
-                Err(if error.is_outdated() {
-                    RepositoryError::Outdated
-                } else {
-                    error
-                })
+                started.map_err(|error| error.after(endpoint.timeout))
             }
-        }
+            Err(_) => Err(RepositoryError::TimedOut {
+                after: endpoint.timeout,
+            }),
+        };
+        let stream = started.inspect_err(|error| tally.tell(error.query_outcome()))?;
+        let limits = rows::Limits {
+            deadline,
+            timeout: endpoint.timeout,
+            max_rows: endpoint.max_rows,
+        };
+        Ok(Rows::new(
+            lease,
+            stream,
+            Arc::clone(description),
+            limits,
+            tally,
+        ))
+    }
+
+    async fn lease(&self, wait: Duration) -> Result<Lease, RepositoryError> {
+        Ok(Lease::new(self.pool.get(wait).await?, self.pool.tls()))
     }
 
     /// How long until the next attempt to connect is allowed; zero while nothing failed.
@@ -176,14 +147,40 @@ impl Repository {
             .observer()
             .emit(&Event::ConnectionsMeasured { idle, active });
     }
+}
 
-    fn emit_query(&self, endpoint: &Endpoint, error: &RepositoryError, elapsed: Duration) {
-        if let Some(outcome) = error.query_outcome() {
-            self.pool.observer().emit(&Event::QueryFinished {
-                endpoint: endpoint.id,
-                outcome,
-                elapsed,
-            });
+/// Sends the query. What the session remembers of the statement may be older than the tables, so it
+/// is prepared anew once before the description is called outdated.
+async fn start(
+    lease: &mut Lease,
+    description: &Description,
+    arguments: &Arguments,
+) -> Result<tokio_postgres::RowStream, RepositoryError> {
+    let mut is_new = false;
+    loop {
+        let statement = description.prepare_on(lease).await?;
+        let noticed = if description.still_holds(&statement) {
+            match lease
+                .query_raw(&statement, bind::parameters(arguments))
+                .await
+            {
+                Ok(stream) => return Ok(stream),
+                Err(error) => {
+                    let error = bind::refusal(error, arguments);
+                    if !error.is_outdated() {
+                        return Err(error.without_values());
+                    }
+                    Some(error)
+                }
+            }
+        } else {
+            None
+        };
+        description.forget_on(lease);
+        if is_new {
+            // It was just prepared, so what Postgres says is about the query and not its age.
+            return Err(noticed.unwrap_or(RepositoryError::Outdated { refusal: None }));
         }
+        is_new = true;
     }
 }

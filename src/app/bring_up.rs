@@ -44,17 +44,11 @@ pub(super) async fn bring_up(
 
 async fn describe_until_done(plan: &Plan, read_through: &ReadThrough) -> Result<(), RunError> {
     loop {
-        let missing: Vec<EndpointId> = plan
-            .endpoints()
-            .iter()
-            .map(|endpoint| endpoint.id)
-            .filter(|id| read_through.description(*id).is_none())
-            .collect();
-        let Some(first) = missing.first().copied() else {
-            return Ok(());
-        };
+        let due = missing(plan, read_through)
+            .into_iter()
+            .filter(|id| read_through.retry_in(*id).is_zero());
         let describe = |id| async move { read_through.describe(id).await.err().map(|e| (id, e)) };
-        let misfits = stream::iter(missing)
+        let misfits = stream::iter(due)
             .map(describe)
             .buffered(plan.repository().max_connections)
             .filter_map(|failed| async {
@@ -66,10 +60,19 @@ async fn describe_until_done(plan: &Plan, read_through: &ReadThrough) -> Result<
         if !misfits.is_empty() {
             return Err(RunError::Misfits(misfits));
         }
-        if read_through.description(first).is_none() {
-            tokio::time::sleep(read_through.retry_in(first).max(RETRY_AT_LEAST)).await;
-        }
+        let still = missing(plan, read_through).into_iter();
+        let Some(soonest) = still.map(|id| read_through.retry_in(id)).min() else {
+            return Ok(());
+        };
+        tokio::time::sleep(soonest.max(RETRY_AT_LEAST)).await;
     }
+}
+
+/// The endpoints that are not described yet.
+fn missing(plan: &Plan, read_through: &ReadThrough) -> Vec<EndpointId> {
+    let all = plan.endpoints().iter().map(|endpoint| endpoint.id);
+    all.filter(|id| read_through.description(*id).is_none())
+        .collect()
 }
 
 async fn warm_until_done(read_through: &ReadThrough) {
@@ -82,7 +85,7 @@ async fn warm_until_done(read_through: &ReadThrough) {
                 .into_iter()
                 .filter(|id| read_through.retry_in(*id).is_zero());
             stream::iter(now)
-                .map(|id| read_through.refresh(id, Trigger::Warm))
+                .map(|id| read_through.refresh(id, Trigger::Warm, None))
                 .buffer_unordered(WARMED_AT_ONCE)
                 .for_each(|_| std::future::ready(()))
                 .await;

@@ -13,10 +13,14 @@ pub(super) fn matches(fields: &[HeaderValue], etag: &str) -> bool {
         })
 }
 
-/// Walks `W/"a", "b"`: a tag may hold commas, so it is read to its closing quote.
+/// Walks `W/"a", "b"`: a tag may hold commas, so it is read to its closing quote. Elements of a list
+/// may be empty (RFC 9110, 5.6.1).
 fn list_contains(mut list: &[u8], etag: &[u8]) -> bool {
     loop {
         list = list.trim_ascii_start();
+        while let Some(rest) = list.strip_prefix(b",") {
+            list = rest.trim_ascii_start();
+        }
         let tag = list.strip_prefix(b"W/").unwrap_or(list);
         let Some(opaque) = tag.strip_prefix(b"\"") else {
             return false;
@@ -27,9 +31,9 @@ fn list_contains(mut list: &[u8], etag: &[u8]) -> bool {
         if &tag[..end + 2] == etag {
             return true;
         }
-        match opaque[end + 1..].trim_ascii_start().strip_prefix(b",") {
-            Some(rest) => list = rest,
-            None => return false,
+        list = opaque[end + 1..].trim_ascii_start();
+        if !list.starts_with(b",") {
+            return false;
         }
     }
 }
@@ -52,6 +56,7 @@ mod tests {
         check(r#"W/"a""#, true);
         check(r#""b", W/"a""#, true);
         check(r#""b,c" , "a""#, true);
+        check(r#","b",, "a","#, true);
         check("*", true);
         check(r#""b""#, false);
         check(r#""aa""#, false);

@@ -44,10 +44,11 @@ pub(super) async fn answer(site: &Site, head: &Head, routed: Routed<'_>) -> Repl
     };
     match site.read_through.get(id, arguments).await {
         Ok(served) => reply(head, endpoint, &served),
-        Err(error) => {
-            let retry_in = site.read_through.retry_in(id);
-            Reply::plain(Problem::from_read(&error, retry_in), Some(id))
-        }
+        // It went past the cache: the hit ratio counts it whatever came of it.
+        Err(error) => Reply {
+            cache: CacheStatus::Miss,
+            ..Reply::plain(Problem::from_read(&error), Some(id))
+        },
     }
 }
 
@@ -122,7 +123,8 @@ fn reply(head: &Head, endpoint: &Endpoint, served: &Served) -> Reply {
     }
 }
 
-fn options() -> Response {
+/// What a path allows.
+pub(super) fn options() -> Response {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, ALLOWED);

@@ -33,7 +33,7 @@ pub(super) fn cache_status(status: CacheStatus, age: Duration, lifetime: &Lifeti
         }
         CacheStatus::Miss => "larder; fwd=miss; stored".to_owned(),
         CacheStatus::Coalesced => "larder; fwd=miss; collapsed".to_owned(),
-        CacheStatus::None => "larder; fwd=bypass".to_owned(),
+        CacheStatus::None => "larder".to_owned(),
     }
 }
 

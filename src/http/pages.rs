@@ -15,9 +15,11 @@ const NAMED_MAX: usize = 10;
 
 /// `/metrics`: what Prometheus scrapes.
 pub(super) async fn metrics(site: Arc<Site>) -> Response {
+    // A render of many endpoints takes megabytes: one at a time is enough for Prometheus.
+    let _turn = site.scrapes.acquire().await;
     site.read_through.measure();
     let metrics = Arc::clone(&site.metrics);
-    // A scrape of many endpoints is megabytes of text: not on a thread that serves hits.
+    // And not on a thread that serves hits.
     match tokio::task::spawn_blocking(move || metrics.render()).await {
         Ok(text) => page(StatusCode::OK, metrics::CONTENT_TYPE, text.into()),
         Err(_) => super::problem::Problem::Internal.into(),

@@ -42,7 +42,7 @@ pub enum Problem {
     ArgumentRefused,
     /// The request has no path.
     NoPath,
-    /// Postgres can not be reached.
+    /// Postgres can not be reached, or is short of something.
     Unavailable(Duration),
     /// The query takes longer than the endpoint allows.
     TooSlow,
@@ -126,7 +126,7 @@ impl Problem {
             Self::NoRow => "There is no such row.",
             Self::ArgumentRefused => "An argument is not a value of its parameter's type.",
             Self::NoPath => "The request's target has no path.",
-            Self::Unavailable(_) => "The database can not be reached at the moment.",
+            Self::Unavailable(_) => "The database can not answer at the moment.",
             Self::TooSlow => "The database did not answer in time.",
             Self::Refused => "The database refused the query of this endpoint.",
             Self::TooLarge => "The answer is larger than this endpoint allows.",
@@ -162,29 +162,30 @@ impl Problem {
         }
     }
 
-    /// Of a read that found nothing to serve; `retry_in` is when loading is tried again.
-    pub fn from_read(error: &ReadError, retry_in: Duration) -> Self {
+    /// Of a read that found nothing to serve.
+    pub fn from_read(error: &ReadError) -> Self {
         match error {
-            ReadError::Load(error) => Self::from_load(error, retry_in),
+            ReadError::Load { error, retry_in } => Self::from_load(error, *retry_in),
             ReadError::TooSlow(_) => Self::TooSlow,
             ReadError::TooManyLoads { retry_after } => Self::TooManyLoads(*retry_after),
-            ReadError::NotLoaded => Self::NotLoaded(retry_in),
+            ReadError::NotLoaded { retry_in } => Self::NotLoaded(*retry_in),
         }
     }
 
     fn from_load(error: &LoadError, retry_in: Duration) -> Self {
         match error {
             LoadError::Repository(error) => match error {
-                RepositoryError::Unavailable { .. } | RepositoryError::Settings { .. } => {
-                    Self::Unavailable(retry_in)
-                }
+                RepositoryError::Unavailable { .. }
+                | RepositoryError::Busy { .. }
+                | RepositoryError::Settings { .. } => Self::Unavailable(retry_in),
                 RepositoryError::TimedOut { .. } => Self::TooSlow,
                 RepositoryError::TooManyRows { .. } => Self::TooLarge,
                 RepositoryError::ArgumentRefused { .. } => Self::ArgumentRefused,
                 RepositoryError::Refused { .. }
                 | RepositoryError::Unusable { .. }
-                | RepositoryError::Outdated => Self::Refused,
+                | RepositoryError::Outdated { .. } => Self::Refused,
             },
+            LoadError::Overloaded => Self::TooManyLoads(retry_in),
             LoadError::Encode(error) => match error {
                 EncodeError::TooLarge { .. } => Self::TooLarge,
                 EncodeError::MoreThanOneRow => Self::MoreThanOneRow,

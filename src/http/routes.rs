@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use warp::http::Method;
 use warp::{Filter, Rejection};
 
 use super::head::Head;
@@ -59,6 +60,8 @@ where
             async move {
                 let response = if head.is_read() {
                     make(Arc::clone(&site)).await
+                } else if head.method == Method::OPTIONS {
+                    endpoint::options()
                 } else {
                     Problem::MethodNotAllowed.into()
                 };
@@ -71,20 +74,15 @@ where
 fn unknown(
     site: Arc<Site>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    optional_head().map(move |head: Option<Arc<Head>>| match head {
-        Some(head) => observed(&site, &head, Reply::plain(Problem::NotFound, None)),
-        None => Problem::Internal.into(),
+    warp::ext::optional::<Arc<Head>>().map(move |head: Option<Arc<Head>>| {
+        let head = head.expect("the server puts the head into every request");
+        observed(&site, &head, Reply::plain(Problem::NotFound, None))
     })
 }
 
 /// The head of the request, which the server has put there.
 fn head() -> impl Filter<Extract = (Arc<Head>,), Error = Rejection> + Copy + Send + Sync + 'static {
     warp::ext::get::<Arc<Head>>()
-}
-
-fn optional_head()
--> impl Filter<Extract = (Option<Arc<Head>>,), Error = Infallible> + Copy + Send + Sync + 'static {
-    warp::ext::optional::<Arc<Head>>()
 }
 
 fn observed(site: &Site, head: &Head, reply: Reply) -> Response {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Reply as _;
 
 use super::head::Head;
-use super::lingering::Lingering;
+use super::patient::Patient;
 use super::problem::Problem;
 use super::routes::routes;
 use super::{Response, Site};
@@ -29,8 +29,9 @@ use crate::observe::{Event, Observer};
 use crate::plan::ServerSettings;
 
 /// A request's head must be there this long after the last answer: it bounds both slow senders and
-/// idle connections. nginx allows 60 s for the one and 75 s for the other.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// idle connections. nginx allows 60 s for the one and 75 s for the other; with the longer, neither
+/// pollers of one minute nor load balancers with their usual 60 s find a connection just closed.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The bytes of a request's head. Apache and nginx allow 8 KiB per line; this leaves room for long
 /// arguments and cookies.
@@ -92,7 +93,7 @@ pub async fn serve(
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEAD_FIELDS_MAX)
             .serve_connection(
-                TokioIo::new(Lingering::new(stream)),
+                TokioIo::new(Patient::new(stream)),
                 service_fn(move |request| service.answer(request)),
             );
         let watched = draining.watch(connection);

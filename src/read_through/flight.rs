@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{LoadError, ReadError, Start, UNPOISONED};
 use crate::cache::{Entry, Key};
@@ -35,7 +36,10 @@ impl Flights {
             return Ok(Start::Loaded(entry));
         }
         let (sender, receiver) = watch::channel(None);
-        let flight = Flight { receiver };
+        let flight = Flight {
+            began: Instant::now(),
+            receiver,
+        };
         running.insert(key.clone(), flight.clone());
         drop(running);
         begin(Landing {
@@ -50,10 +54,16 @@ impl Flights {
 /// A running load, seen by those who wait.
 #[derive(Debug, Clone)]
 pub(super) struct Flight {
+    began: Instant,
     receiver: watch::Receiver<Option<Landed>>,
 }
 
 impl Flight {
+    /// When it was asked for; its query begins later.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Waits for its end.
     pub(super) async fn landed(mut self) -> Landed {
         match self.receiver.wait_for(Option::is_some).await {
@@ -76,6 +86,11 @@ impl Landing {
     pub(super) fn land(self, landed: Landed) {
         self.take_out();
         self.sender.send_replace(Some(landed));
+    }
+
+    /// Whether anyone waits for it, beside the map of what is running.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.sender.receiver_count() > 1
     }
 
     fn take_out(&self) {

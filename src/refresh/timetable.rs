@@ -2,7 +2,7 @@
 //! on the monotonic clock, cron lines on the wall clock.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -16,6 +16,15 @@ const CRON_SPREAD_MAX: Duration = Duration::from_secs(10);
 /// The wall clock was set back if it is this far behind what it showed before.
 const SET_BACK: Duration = Duration::from_secs(2);
 
+/// An endpoint whose time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// Which.
+    pub endpoint: EndpointId,
+    /// Whether by a cron line, which names a moment, rather than by an interval or a retry.
+    pub by_the_clock: bool,
+}
+
 /// Every schedule, with its next moment.
 #[derive(Debug)]
 pub struct Timetable {
@@ -23,6 +32,8 @@ pub struct Timetable {
     crons: Vec<Cron>,
     /// Where each endpoint stands in the two lists above.
     schedules: Vec<Schedules>,
+    /// When each endpoint that failed is tried again. Its schedule rests until then.
+    retries: Vec<Option<Instant>>,
     /// Next moments on the monotonic clock.
     monotonic: BinaryHeap<Reverse<(Instant, Item)>>,
     /// What the wall clock showed last.
@@ -40,7 +51,7 @@ struct Schedules {
 enum Item {
     /// The interval at this index is over.
     Interval(usize),
-    /// A failed refresh is tried again.
+    /// A failed refresh is tried again, unless that has been put off or called off meanwhile.
     Retry(EndpointId),
 }
 
@@ -69,6 +80,7 @@ impl Timetable {
             intervals: Vec::new(),
             crons: Vec::new(),
             schedules: vec![Schedules::default(); endpoints.len()],
+            retries: vec![None; endpoints.len()],
             monotonic: BinaryHeap::new(),
             seen: wall,
         };
@@ -106,18 +118,23 @@ impl Timetable {
     }
 
     /// Takes the endpoints that are due, each once however often it was missed.
-    pub fn take_due(&mut self, now: Instant, wall: SystemTime) -> Vec<EndpointId> {
-        let mut due = BTreeSet::new();
+    pub fn take_due(&mut self, now: Instant, wall: SystemTime) -> Vec<Due> {
+        let mut due = BTreeMap::new();
         while let Some(Reverse((at, item))) = self.monotonic.peek().copied()
             && at <= now
         {
             self.monotonic.pop();
             match item {
-                Item::Retry(endpoint) => drop(due.insert(endpoint)),
+                Item::Retry(endpoint) => {
+                    if self.retries[endpoint.index()] == Some(at) {
+                        self.retries[endpoint.index()] = None;
+                        due.insert(endpoint, false);
+                    }
+                }
                 Item::Interval(index) => {
                     let interval = &mut self.intervals[index];
                     interval.advance(now);
-                    due.insert(interval.endpoint);
+                    due.entry(interval.endpoint).or_insert(false);
                     let next = interval.next;
                     self.push(next, item);
                 }
@@ -132,15 +149,24 @@ impl Timetable {
             }
             if cron.next.is_some_and(|(_, at)| at <= wall) {
                 cron.advance(wall);
-                due.insert(cron.endpoint);
+                due.insert(cron.endpoint, true);
             }
         }
-        due.into_iter().collect()
+        due.into_iter()
+            .filter(|(endpoint, _)| self.retries[endpoint.index()].is_none())
+            .map(|(endpoint, by_the_clock)| Due {
+                endpoint,
+                by_the_clock,
+            })
+            .collect()
     }
 
-    /// Has a failed endpoint taken again at `at`, beside its schedule.
-    pub fn retry(&mut self, endpoint: EndpointId, at: Instant) {
-        self.push(at, Item::Retry(endpoint));
+    /// Has a failed endpoint taken again at `at`, and not before; `None` when it has not failed.
+    pub fn retry(&mut self, endpoint: EndpointId, at: Option<Instant>) {
+        self.retries[endpoint.index()] = at;
+        if let Some(at) = at {
+            self.push(at, Item::Retry(endpoint));
+        }
     }
 
     /// When the endpoint's schedule has it next.
@@ -240,7 +266,10 @@ mod tests {
         seconds: u32,
     ) -> Vec<Vec<EndpointId>> {
         (1..=seconds)
-            .map(|n| timetable.take_due(start.0 + SECOND * n, start.1 + SECOND * n))
+            .map(|n| {
+                let due = timetable.take_due(start.0 + SECOND * n, start.1 + SECOND * n);
+                due.into_iter().map(|due| due.endpoint).collect()
+            })
             .collect()
     }
 
@@ -327,15 +356,32 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_stands_beside_the_schedule() {
+    fn a_failed_endpoint_rests_until_its_retry_which_is_one_however_often_it_failed() {
+        let plan = plan(&[r#"{ every = "1s" }"#.to_owned()]);
+        let (now, wall) = (Instant::now(), new_year());
+        let mut timetable = Timetable::new(plan.endpoints(), now, wall);
+        let id = plan.endpoints()[0].id;
+        for seconds in [3, 7, 5] {
+            timetable.retry(id, Some(now + SECOND * seconds));
+        }
+        let due = run(&mut timetable, (now, wall), 10);
+        let times: Vec<usize> = (0..10)
+            .filter(|n| !due[*n].is_empty())
+            .map(|n| n + 1)
+            .collect();
+        assert_eq!(times, [5, 6, 7, 8, 9, 10]);
+    }
+
+    #[test]
+    fn a_success_calls_the_retry_off() {
         let plan = plan(&[r#"{ every = "1h" }"#.to_owned()]);
         let (now, wall) = (Instant::now(), new_year());
         let mut timetable = Timetable::new(plan.endpoints(), now, wall);
         let id = plan.endpoints()[0].id;
         let due = timetable.due(id, now, wall);
-        timetable.retry(id, now + SECOND);
-        assert_eq!(timetable.next(), Some(now + SECOND));
-        assert_eq!(timetable.take_due(now + SECOND, wall + SECOND), [id]);
+        timetable.retry(id, Some(now + SECOND));
+        timetable.retry(id, None);
+        assert_eq!(timetable.take_due(now + SECOND, wall + SECOND), []);
         assert_eq!(
             timetable.due(id, now, wall),
             due,

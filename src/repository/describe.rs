@@ -39,8 +39,16 @@ impl Description {
     pub(super) async fn prepare_on(&self, lease: &Lease) -> Result<Statement, RepositoryError> {
         let prepared = lease.prepare_typed_cached(&self.query, &self.types).await;
         // It could be prepared when it was described.
-        prepared
-            .map_err(|error| RepositoryError::from(error).or_refused(|_| RepositoryError::Outdated))
+        prepared.map_err(|error| {
+            RepositoryError::from(error).or_refused(|refusal| RepositoryError::Outdated {
+                refusal: Some(refusal),
+            })
+        })
+    }
+
+    /// Whether describing the same statement again found nothing new.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.query == other.query && self.types == other.types && self.result == other.result
     }
 
     /// Whether the result still is what was described.
@@ -288,7 +296,6 @@ fn parameter_type(type_: &Type) -> ParameterType {
         Type::TIMESTAMPTZ => ParameterType::TimestampTz,
         Type::JSON | Type::JSONB => ParameterType::Json,
         _ => match type_.kind() {
-            Kind::Enum(labels) => ParameterType::Enum(labels.as_slice().into()),
             Kind::Domain(base) => parameter_type(base),
             _ => ParameterType::Other(type_.name().to_owned()),
         },

@@ -9,7 +9,7 @@ use crate::observe::{Fault, QueryOutcome};
 /// Why there are no rows.
 ///
 /// Texts are for the operator: they may name tables and hosts, and never reach a client. None holds
-/// a password or an argument's value.
+/// a password; those of a query hold no value.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RepositoryError {
     /// The URL, or a file it names, can not be used.
@@ -23,6 +23,13 @@ pub enum RepositoryError {
     Unavailable {
         /// What happened.
         cause: String,
+    },
+    /// Postgres is there, and says to come later: it is short of something, or two sessions are in
+    /// each other's way.
+    #[error("postgres can not answer at the moment: {} ({})", refusal.message, refusal.code)]
+    Busy {
+        /// Its words.
+        refusal: Refusal,
     },
     /// The query took longer than the endpoint's `timeout` or the session's `statement_timeout`.
     #[error("the query was cancelled after {after:?}")]
@@ -54,9 +61,12 @@ pub enum RepositoryError {
         /// What is wrong, and the way out; at least one.
         mistakes: Vec<String>,
     },
-    /// The statement's result has other columns than when it was described.
-    #[error("the statement's columns changed since it was described")]
-    Outdated,
+    /// The statement no longer is what was described.
+    #[error("the statement no longer is what was described{}", refusal.as_ref().map(|r| format!(": {}", r.message)).unwrap_or_default())]
+    Outdated {
+        /// Postgres's words, if it was Postgres that noticed.
+        refusal: Option<Refusal>,
+    },
 }
 
 /// An error of Postgres's own.
@@ -80,30 +90,55 @@ impl RepositoryError {
             | Self::TooManyRows { .. }
             | Self::Refused { .. }
             | Self::Unusable { .. } => Fault::Configuration,
-            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Outdated => Fault::Repository,
+            Self::Unavailable { .. }
+            | Self::Busy { .. }
+            | Self::TimedOut { .. }
+            | Self::Outdated { .. } => Fault::Repository,
             Self::ArgumentRefused { .. } => Fault::Client,
         }
     }
 
     /// Whether it may go away by itself, so that trying again later makes sense at start.
     pub fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Outdated
-        )
+        self.fault() == Fault::Repository
     }
 
-    /// How the query ended, if one was sent.
-    pub fn query_outcome(&self) -> Option<QueryOutcome> {
+    /// How a query that was sent ended.
+    pub(super) fn query_outcome(&self) -> QueryOutcome {
         match self {
-            Self::Settings { .. } | Self::Unusable { .. } => None,
-            Self::Unavailable { .. } => Some(QueryOutcome::Unavailable),
-            Self::TimedOut { .. } => Some(QueryOutcome::Timeout),
-            Self::TooManyRows { .. } => Some(QueryOutcome::TooLarge),
-            Self::Refused { .. } | Self::ArgumentRefused { .. } | Self::Outdated => {
-                Some(QueryOutcome::Refused)
-            }
+            Self::Unavailable { .. } => QueryOutcome::Unavailable,
+            Self::TimedOut { .. } => QueryOutcome::Timeout,
+            Self::TooManyRows { .. } => QueryOutcome::TooLarge,
+            Self::Settings { .. }
+            | Self::Unusable { .. }
+            | Self::Busy { .. }
+            | Self::Refused { .. }
+            | Self::ArgumentRefused { .. }
+            | Self::Outdated { .. } => QueryOutcome::Refused,
         }
+    }
+
+    /// The limit that was passed, where the error came without it: Postgres does not say.
+    pub(super) fn after(self, timeout: Duration) -> Self {
+        if matches!(self, Self::TimedOut { .. }) {
+            Self::TimedOut { after: timeout }
+        } else {
+            self
+        }
+    }
+
+    /// Without the values that Postgres quotes when it can not convert one (class 22): they may be a
+    /// client's, or a customer's.
+    pub(super) fn without_values(self) -> Self {
+        self.or_refused(|mut refusal| {
+            if refusal.code.starts_with("22")
+                && let Some((before, _)) = refusal.message.split_once('"')
+            {
+                refusal.message = format!("{before}\"...\"");
+                refusal.detail = None;
+            }
+            Self::Refused { refusal }
+        })
     }
 
     /// Another error in the place of Postgres's own.
@@ -122,13 +157,11 @@ impl RepositoryError {
             return false;
         };
         // "cached plan must not change result type" has no SQLSTATE of its own: plancache.c raises
-        // it as feature_not_supported. 42 is what analysing a statement anew may find, but for
-        // privileges, which describing does not mend.
+        // it as feature_not_supported. 42 is what analysing a statement anew may find.
         refusal.code == SqlState::INVALID_SQL_STATEMENT_NAME.code()
             || refusal.code == SqlState::FEATURE_NOT_SUPPORTED.code()
                 && refusal.message.contains("cached plan")
             || refusal.code.starts_with("42")
-                && refusal.code != SqlState::INSUFFICIENT_PRIVILEGE.code()
     }
 }
 
@@ -152,28 +185,37 @@ fn from_postgres(error: &DbError) -> RepositoryError {
             after: Duration::ZERO,
         };
     }
-    // 08 connection exception, 53 insufficient resources, 57P01…57P05 shutting down or starting,
-    // 58 system error, XX internal error; 25006 and 40001 come from a standby and pass as well.
-    let passing = matches!(class, "08" | "53" | "58" | "57")
-        || *code == SqlState::T_R_SERIALIZATION_FAILURE
-        || *code == SqlState::T_R_DEADLOCK_DETECTED;
-    if passing {
-        return RepositoryError::Unavailable {
-            cause: format!("{} ({})", error.message(), code.code()),
-        };
+    let refusal = refusal(error);
+    // 08 connection exception; 57P01 to 57P05 are shutting down, crashed, starting.
+    if class == "08" || class == "57" {
+        let cause = format!("{} ({})", refusal.message, refusal.code);
+        return RepositoryError::Unavailable { cause };
     }
-    RepositoryError::Refused {
-        refusal: Refusal {
-            code: code.code().to_owned(),
-            message: error.message().to_owned(),
-            detail: match (error.detail(), error.hint()) {
-                (Some(detail), Some(hint)) => Some(format!("{detail}; {hint}")),
-                (one, other) => one.or(other).map(str::to_owned),
-            },
-            position: match error.position() {
-                Some(ErrorPosition::Original(position)) => Some(*position),
-                Some(ErrorPosition::Internal { .. }) | None => None,
-            },
+    // 53 insufficient resources, of which 53400 is a limit that was set on purpose; 58 system error;
+    // XX internal error; a standby's and another session's conflicts, and `lock_timeout`.
+    let limit = *code == SqlState::CONFIGURATION_LIMIT_EXCEEDED;
+    let passing = matches!(class, "53" | "58" | "XX") && !limit
+        || *code == SqlState::T_R_SERIALIZATION_FAILURE
+        || *code == SqlState::T_R_DEADLOCK_DETECTED
+        || *code == SqlState::LOCK_NOT_AVAILABLE;
+    if passing {
+        RepositoryError::Busy { refusal }
+    } else {
+        RepositoryError::Refused { refusal }
+    }
+}
+
+fn refusal(error: &DbError) -> Refusal {
+    Refusal {
+        code: error.code().code().to_owned(),
+        message: error.message().to_owned(),
+        detail: match (error.detail(), error.hint()) {
+            (Some(detail), Some(hint)) => Some(format!("{detail}; {hint}")),
+            (one, other) => one.or(other).map(str::to_owned),
+        },
+        position: match error.position() {
+            Some(ErrorPosition::Original(position)) => Some(*position),
+            Some(ErrorPosition::Internal { .. }) | None => None,
         },
     }
 }

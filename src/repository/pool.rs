@@ -24,12 +24,17 @@ use crate::plan::RepositorySettings;
 /// of Postgres takes; longer waits would only keep answers old.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How often sessions are looked at that may come free while none can be opened.
+const SESSION_POLL: Duration = Duration::from_millis(20);
+
 /// At most `max_connections` sessions.
 pub(super) struct Pool {
     pool: deadpool_postgres::Pool,
     connect_timeout: Duration,
     /// Where it connects to, for the operator.
     place: String,
+    /// Whether TLS is demanded without the url saying so.
+    tls_is_default: bool,
     tls: Connector,
     way: Arc<Way>,
 }
@@ -64,29 +69,42 @@ impl Pool {
             pool,
             connect_timeout: target.connect_timeout,
             place,
+            tls_is_default: target.tls_is_default,
             tls,
             way,
         })
     }
 
-    /// A session for one query. Fails at once while the last attempts to connect have failed and the
-    /// next is not yet due: that is what keeps a dead Postgres from being hammered.
-    pub(super) async fn get(&self, deadline: Instant) -> Result<Object, RepositoryError> {
-        let status = self.pool.status();
-        let would_connect = status.available == 0 && status.size < status.max_size;
-        if would_connect && let Some(cause) = self.way.gate().closed(Instant::now()) {
-            return Err(RepositoryError::Unavailable { cause });
+    /// A session for one query, waited for no longer than `wait` while all are in use.
+    ///
+    /// While attempts to connect have failed and the next is not yet due, none is made: that is what
+    /// keeps a dead Postgres from being hammered. It fails at once then, unless there are sessions
+    /// that can be waited for.
+    pub(super) async fn get(&self, wait: Duration) -> Result<Object, RepositoryError> {
+        let deadline = Instant::now() + wait;
+        while let Some((cause, next)) = self.must_not_connect() {
+            let until = deadline.min(next).min(Instant::now() + SESSION_POLL);
+            if self.pool.status().size == 0 || Instant::now() >= deadline {
+                return Err(RepositoryError::Unavailable { cause });
+            }
+            tokio::time::sleep_until(until).await;
         }
-        let left = deadline.saturating_duration_since(Instant::now());
         let limits = Timeouts {
-            wait: Some(left),
+            wait: Some(deadline.saturating_duration_since(Instant::now())),
             create: Some(self.connect_timeout),
             recycle: Some(self.connect_timeout),
         };
-        self.pool
-            .timeout_get(&limits)
-            .await
-            .map_err(|error| self.failed(error, left))
+        let session = self.pool.timeout_get(&limits).await;
+        session.map_err(|error| self.failed(error, wait))
+    }
+
+    /// Why a new session may not be opened now, and when one may, if one would have to be.
+    fn must_not_connect(&self) -> Option<(String, Instant)> {
+        let status = self.pool.status();
+        if status.available > 0 || status.size == status.max_size {
+            return None;
+        }
+        self.way.gate().closed(Instant::now())
     }
 
     fn failed(&self, error: PoolError, waited: Duration) -> RepositoryError {
@@ -101,7 +119,7 @@ impl Pool {
                     cause: format!("connecting to {place} took longer than {limit:?}"),
                 }
             }
-            PoolError::Backend(error) => refused_entry(error, place),
+            PoolError::Backend(error) => refused_entry(error, place, self.tls_is_default),
             PoolError::Closed => RepositoryError::Unavailable {
                 cause: "the pool is closed".to_owned(),
             },
@@ -111,12 +129,15 @@ impl Pool {
                 }
             }
         };
-        self.way.lost(&error);
+        self.way.lost(&error, self.pool.status().size == 0);
         error
     }
 
-    /// How long until the next attempt to connect is allowed.
+    /// How long until the next attempt to connect is allowed; zero while there are sessions.
     pub(super) fn retry_in(&self) -> Duration {
+        if self.pool.status().size > 0 {
+            return Duration::ZERO;
+        }
         let next = self.way.gate().next;
         next.map_or(Duration::ZERO, |next| {
             next.saturating_duration_since(Instant::now())
@@ -161,13 +182,17 @@ impl Way {
         }
     }
 
-    fn lost(&self, error: &RepositoryError) {
+    /// Notes a failed attempt. While there are other sessions, Postgres is not lost by it.
+    fn lost(&self, error: &RepositoryError, is_last: bool) {
         let cause = if let RepositoryError::Unavailable { cause } = error {
             cause.clone()
         } else {
             error.to_string()
         };
-        let news = self.gate().close(&cause, Instant::now());
+        let mut gate = self.gate();
+        gate.close(&cause, Instant::now());
+        let news = is_last && gate.reached.replace(false) != Some(false);
+        drop(gate);
         if news {
             self.observer.emit(&Event::RepositoryLost { cause });
         }
@@ -182,7 +207,23 @@ impl Way {
 
 /// An error while connecting. What Postgres refuses by name (a role, a password, a database) is a
 /// mistake in the url; everything else may pass.
-fn refused_entry(error: tokio_postgres::Error, place: &str) -> RepositoryError {
+fn refused_entry(
+    error: tokio_postgres::Error,
+    place: &str,
+    tls_is_default: bool,
+) -> RepositoryError {
+    let text = super::error::chain(&error);
+    // tokio-postgres's words: what they are about is private to it.
+    if text.starts_with("invalid configuration") {
+        return RepositoryError::Settings { reason: text };
+    }
+    if tls_is_default && text.contains("server does not support TLS") {
+        let reason = format!(
+            "the server at {place} does not speak TLS, which is asked of every server on another \
+             machine unless the url says otherwise; sslmode=disable talks in the clear"
+        );
+        return RepositoryError::Settings { reason };
+    }
     let error = RepositoryError::from(error).or_refused(|refusal| RepositoryError::Settings {
         reason: refusal.message,
     });
@@ -206,10 +247,9 @@ struct Gate {
 }
 
 impl Gate {
-    fn closed(&self, now: Instant) -> Option<String> {
-        self.next
-            .filter(|next| now < *next)
-            .map(|_| self.cause.clone())
+    fn closed(&self, now: Instant) -> Option<(String, Instant)> {
+        let next = self.next.filter(|next| now < *next)?;
+        Some((self.cause.clone(), next))
     }
 
     /// Whether that is news.
@@ -219,15 +259,13 @@ impl Gate {
         self.reached.replace(true) != Some(true)
     }
 
-    /// Whether that is news.
-    fn close(&mut self, cause: &str, now: Instant) -> bool {
+    fn close(&mut self, cause: &str, now: Instant) {
         // Attempts that were under way together count as one.
         if self.next.is_none_or(|next| next <= now) {
             self.next = Some(now + backoff(self.failures));
             self.failures = self.failures.saturating_add(1);
         }
         cause.clone_into(&mut self.cause);
-        self.reached.replace(false) != Some(false)
     }
 }
 
@@ -275,6 +313,10 @@ fn session(statement_timeout: Duration) -> String {
     let statement_timeout = statement_timeout.as_millis();
     // No transaction is left open by Larder; if one ever is, it must not hold back vacuum.
     let idle_in_transaction = 10_000;
+    // Since version 14 Postgres can look after the socket of a query that runs, and end the query
+    // when Larder is gone.
+    let check_connection = "SELECT set_config(name, '2s', false) FROM pg_settings \
+         WHERE name = 'client_connection_check_interval'";
     format!(
         "SET default_transaction_read_only = on; \
          SET statement_timeout = {statement_timeout}; \
@@ -284,7 +326,8 @@ fn session(statement_timeout: Duration) -> String {
          SET IntervalStyle = 'postgres'; \
          SET extra_float_digits = 1; \
          SET bytea_output = 'hex'; \
-         SET standard_conforming_strings = on"
+         SET standard_conforming_strings = on; \
+         {check_connection}"
     )
 }
 
@@ -296,16 +339,15 @@ mod tests {
     async fn attempts_to_connect_are_spaced_and_the_wait_is_capped() {
         let mut gate = Gate::default();
         assert_eq!(gate.closed(Instant::now()), None);
-        let mut news = 0;
         for _ in 0..20 {
-            news += usize::from(gate.close("refused", Instant::now()));
-            assert_eq!(gate.closed(Instant::now()).as_deref(), Some("refused"));
-            let wait = gate.next.unwrap() - Instant::now();
+            gate.close("refused", Instant::now());
+            let (cause, next) = gate.closed(Instant::now()).unwrap();
+            assert_eq!(cause, "refused");
+            let wait = next - Instant::now();
             assert!(wait >= BACKOFF.0 / 2 && wait <= BACKOFF.1, "{wait:?}");
             tokio::time::advance(wait).await;
             assert_eq!(gate.closed(Instant::now()), None, "an attempt is due");
         }
-        assert_eq!(news, 1, "it is lost once");
         assert!(gate.open() && !gate.open(), "it is reached once");
         assert_eq!(gate.failures, 0);
     }

@@ -65,7 +65,8 @@ impl Drop for Lease {
         if client.is_closed() {
             return;
         }
-        // Without a runtime the process is ending, and the server notices the closed socket.
+        // Without a runtime the process is ending; where Postgres can, it looks after the socket of a
+        // running query itself: see the session's `client_connection_check_interval`.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (cancel, tls) = (client.cancel_token(), self.tls.clone());
             runtime.spawn(async move {
@@ -104,7 +105,7 @@ impl Tally {
         }
     }
 
-    fn tell(&mut self, outcome: QueryOutcome) {
+    pub(super) fn tell(&mut self, outcome: QueryOutcome) {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
@@ -117,9 +118,8 @@ impl Tally {
 }
 
 impl Drop for Tally {
-    /// A reader stops early for one reason: what it makes of the rows has passed its limit.
     fn drop(&mut self) {
-        self.tell(QueryOutcome::TooLarge);
+        self.tell(QueryOutcome::Abandoned);
     }
 }
 
@@ -179,9 +179,7 @@ impl Rows {
                 Ok(Some(row))
             }
             Some(Err(error)) => {
-                if let Some(outcome) = error.query_outcome() {
-                    self.tally.tell(outcome);
-                }
+                self.tally.tell(error.query_outcome());
                 Err(error)
             }
             None => {
@@ -201,21 +199,13 @@ impl Rows {
     /// Postgres has ended the query, so the session is free again.
     fn refusal(&mut self, error: tokio_postgres::Error) -> RepositoryError {
         self.lease.finish();
-        let error = RepositoryError::from(error);
-        match error {
-            RepositoryError::TimedOut { .. } => self.timed_out(),
-            RepositoryError::Refused { .. } if error.is_outdated() => {
-                self.description.forget_on(&self.lease);
-                RepositoryError::Outdated
-            }
-            RepositoryError::Settings { .. }
-            | RepositoryError::Unavailable { .. }
-            | RepositoryError::TooManyRows { .. }
-            | RepositoryError::Refused { .. }
-            | RepositoryError::ArgumentRefused { .. }
-            | RepositoryError::Unusable { .. }
-            | RepositoryError::Outdated => error,
-        }
+        let error = RepositoryError::from(error).after(self.limits.timeout);
+        error.without_values()
+    }
+
+    /// Stops reading because what was made of the rows has passed its limit.
+    pub fn abandon_as_too_large(mut self) {
+        self.tally.tell(QueryOutcome::TooLarge);
     }
 }
 

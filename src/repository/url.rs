@@ -33,6 +33,8 @@ pub(super) struct Target {
     pub config: Config,
     /// How much of the server's certificate is believed.
     pub trust: Trust,
+    /// Whether TLS is demanded without the text saying so.
+    pub tls_is_default: bool,
     /// The limit on establishing a connection.
     pub connect_timeout: Duration,
 }
@@ -52,6 +54,7 @@ impl Target {
                 "it names no host; write one, or a socket's folder as in postgres:///name?host=/run/postgresql",
             ));
         }
+        let is_default = tls.sslmode.is_none();
         let (mut mode, mut trust) = tls.resolve(is_local(&config))?;
         if is_socket(&config) {
             // Postgres speaks no TLS there, so that libpq as well ignores what is said of it.
@@ -86,6 +89,7 @@ impl Target {
         Ok(Self {
             config,
             trust,
+            tls_is_default: is_default && mode == SslMode::Require,
             connect_timeout,
         })
     }

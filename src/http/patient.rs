@@ -1,6 +1,9 @@
-//! A connection that is closed kindly. A client that is refused in the middle of a request is still
-//! sending it; closing then would make the kernel answer with a reset, and the refusal would be lost
-//! on its way (RFC 9112, 9.6). So what it still sends is read and dropped for a while.
+//! A connection that is patient, and no more than that.
+//!
+//! A client that is refused in the middle of a request is still sending it; closing then would make
+//! the kernel answer with a reset, and the refusal would be lost on its way (RFC 9112, 9.6). So what it
+//! still sends is read and dropped for a while. And a client that takes nothing of its answer for too
+//! long is given up, because it holds a slot and the answer's bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -14,9 +17,14 @@ use tokio::time::Sleep;
 /// How long, and how much, a refused client may go on sending.
 const LIMIT: (Duration, usize) = (Duration::from_secs(2), 16 * 1024 * 1024);
 
-/// A stream whose shutdown waits for its peer to stop sending, if it is sending.
-pub(super) struct Lingering {
+/// How long a client may take nothing of its answer.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// A stream whose shutdown waits for its peer to stop sending, if it is sending, and whose writes fail
+/// when the peer does not read.
+pub(super) struct Patient {
     stream: TcpStream,
+    stalled: Option<Pin<Box<Sleep>>>,
     closing: Closing,
 }
 
@@ -32,12 +40,30 @@ enum Closing {
     },
 }
 
-impl Lingering {
+impl Patient {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
+            stalled: None,
             closing: Closing::No,
         }
+    }
+
+    /// A write as it went, or an error once none has gone on for too long.
+    fn patient(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_MAX)));
+        let over = stalled.as_mut().poll(cx);
+        over.map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Reads and drops; how much, or zero at the end.
@@ -49,7 +75,7 @@ impl Lingering {
     }
 }
 
-impl AsyncRead for Lingering {
+impl AsyncRead for Patient {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -59,13 +85,14 @@ impl AsyncRead for Lingering {
     }
 }
 
-impl AsyncWrite for Lingering {
+impl AsyncWrite for Patient {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.patient(cx, written)
     }
 
     fn poll_write_vectored(
@@ -73,7 +100,8 @@ impl AsyncWrite for Lingering {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.patient(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
