@@ -192,18 +192,19 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
     }
 }
 
-/// A token that is cancelled by SIGTERM or Ctrl-C.
-fn shutdown_signal() -> anyhow::Result<CancellationToken> {
+/// What asks a server to end: SIGTERM, or Ctrl-C.
+const STOP: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
+
+/// A token that is cancelled by any of these signals.
+fn cancelled_by(signals: &[SignalKind]) -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
-    let cancelled = token.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupted.recv() => {}
-            _ = terminated.recv() => {}
-        }
-        cancelled.cancel();
-    });
+    for kind in signals {
+        let mut signals = signal(*kind)?;
+        let cancelled = token.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            cancelled.cancel();
+        });
+    }
     Ok(token)
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, sample, say, serve, shutdown_signal};
+use tokio::signal::unix::SignalKind;
+
+use super::{Failure, STOP, cancelled_by, sample, say, serve};
 use crate::config::Config;
 use crate::plan::Plan;
 use crate::repository::throwaway::Throwaway;
@@ -20,7 +22,11 @@ const NOT_YET: &str = "postgresql://localhost/larder";
 const SALE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn demo(config: Option<&Path>, listen: Option<SocketAddr>) -> Result<(), Failure> {
-    let shutdown = shutdown_signal()?;
+    // A terminal that closes must not leave a Postgres behind, nor must Ctrl-\\. A script's background
+    // job inherits that SIGQUIT is ignored, and so would a young Postgres that is told to end by it,
+    // were it not caught here.
+    let shutdown =
+        cancelled_by(&[&STOP[..], &[SignalKind::hangup(), SignalKind::quit()]].concat())?;
     // What is wrong with the configuration or the address is said before a Postgres is made for it.
     let listen = listen.unwrap_or(plan(config, NOT_YET)?.server().listen);
     let listener = serve::bind(listen, "--listen").await?;

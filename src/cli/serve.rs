@@ -8,14 +8,14 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, load, misfits, shutdown_signal};
+use super::{Failure, STOP, cancelled_by, load, misfits};
 use crate::app::{App, RunError};
 use crate::log;
 use crate::plan::Plan;
 
 pub(super) async fn serve(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
-    let shutdown = shutdown_signal()?;
+    let shutdown = cancelled_by(&STOP)?;
     let listen = plan.server().listen;
     let listener = bind(listen, "`listen` under [server]").await?;
     run(plan, listener, shutdown).await

@@ -19,7 +19,7 @@ mod server;
 use std::ffi::OsString;
 use std::fmt;
 use std::pin::pin;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -235,7 +235,9 @@ impl Throwaway {
     async fn launch(&self, database: &str) -> Result<Server, ThrowawayError> {
         let command = self.command();
         let folder = Arc::clone(&self.folder);
-        let mut server = blocking(move || Server::spawn(command, &folder)).await?;
+        // The folder comes back with the server: given up in between, the server ends first.
+        let spawn = move || Ok((Server::spawn(command, &folder)?, folder));
+        let (mut server, _) = blocking(spawn).await?;
         let deadline = Instant::now() + START_LIMIT;
         loop {
             if let Ok(client) = self.connect(database).await {
@@ -325,23 +327,30 @@ async fn initdb(
             "--wal-segsize=1",
         ])
         .args(["--no-sync", "--no-instructions"]);
-    let output = tokio::process::Command::from(command)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|source| ThrowawayError::Run {
-            program: binaries.initdb.clone(),
-            source,
-        })?;
+    // Its helpers outlive it for a moment when it is killed; they hold the log, for which the folder
+    // waits before it goes.
+    command.stdout(Stdio::piped()).stderr(folder.open_log()?);
+    let output = run_to_its_end(command).await;
+    let output = output.map_err(|source| ThrowawayError::Run {
+        program: binaries.initdb.clone(),
+        source,
+    })?;
     folder::remove_file(&password_file)?;
     if output.status.success() {
         return Ok(());
     }
     let mut words = String::from_utf8_lossy(&output.stdout).into_owned();
-    words.push_str(&String::from_utf8_lossy(&output.stderr));
+    words.push_str(&folder.log_tail());
     Err(ThrowawayError::Initdb {
         output: words.trim().to_owned(),
     })
+}
+
+/// Runs a command, which is killed when nobody waits for it any more, and captures its stdout.
+async fn run_to_its_end(command: Command) -> std::io::Result<Output> {
+    let mut command = tokio::process::Command::from(command);
+    let running = command.kill_on_drop(true).spawn()?;
+    running.wait_with_output().await
 }
 
 /// A program of Postgres's as the account, in a folder the account can enter, deaf to the terminal's

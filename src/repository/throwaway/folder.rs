@@ -3,7 +3,7 @@
 //! | entry    | is                                                                             |
 //! |----------|--------------------------------------------------------------------------------|
 //! | `owner`  | locked by the process that made the folder, for as long as that process lives  |
-//! | `log`    | the server's output, locked by the server for as long as any part of it lives  |
+//! | `log`    | what `initdb` and the server say, locked as long as any part of them lives     |
 //! | `server` | the server's process number                                                    |
 //! | `data`   | the cluster, the only thing here that belongs to the server's account          |
 //!
@@ -128,6 +128,10 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        // Whoever still writes here has been told to end.
+        if let Ok(log) = File::open(self.path.join("log")) {
+            drop(log.lock());
+        }
         // There is nobody left to tell; what stays behind is taken away at the next start.
         drop(fs::remove_dir_all(&self.path));
     }

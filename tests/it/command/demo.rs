@@ -110,17 +110,47 @@ async fn it_sells_before_your_eyes_and_leaves_nothing_behind() {
     assert!(servers(room.path()).is_empty(), "and its data");
 }
 
+/// What appears in the server's folder while it is being made, in this order.
+const STAGES: [&str; 5] = [
+    "owner",
+    "data/PG_VERSION",
+    "data/global/pg_control",
+    "server",
+    "data/postmaster.pid",
+];
+
 #[tokio::test]
 async fn it_can_be_stopped_while_its_postgres_is_being_made() {
+    for stage in STAGES {
+        let room = room();
+        let demo = Program::larder_in_the_background(&["demo", "--listen", "127.0.0.1:0"])
+            .env("TMPDIR", room.path())
+            .start();
+        while !servers(room.path())
+            .iter()
+            .any(|folder| folder.join(stage).exists())
+        {
+            tokio::task::yield_now().await;
+        }
+        demo.signal(Signal::SIGTERM);
+        demo.ended().await.assert_code(0);
+        assert!(servers(room.path()).is_empty(), "stopped at {stage}");
+    }
+}
+
+#[tokio::test]
+async fn it_ends_with_its_terminal() {
     let room = room();
-    let mut demo = Program::larder(&["demo", "--listen", "127.0.0.1:0"])
-        .env("TMPDIR", room.path())
-        .start();
-    demo.on_stdout(|text| text.contains("Starting a Postgres").then_some(()))
-        .await;
-    demo.signal(Signal::SIGTERM);
-    demo.ended().await.assert_code(0).assert_stderr("");
-    assert!(servers(room.path()).is_empty());
+    for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
+        let mut demo = Program::larder(&["demo", "--listen", "127.0.0.1:0"])
+            .env("TMPDIR", room.path())
+            .start();
+        demo.on_stdout(|text| text.contains("Starting a Postgres").then_some(()))
+            .await;
+        demo.signal(signal);
+        demo.ended().await.assert_code(0).assert_stderr("");
+        assert!(servers(room.path()).is_empty());
+    }
 }
 
 #[tokio::test]

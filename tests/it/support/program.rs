@@ -20,7 +20,21 @@ pub(crate) struct Program {
 impl Program {
     /// `larder` with these arguments, without the settings of whoever runs the tests.
     pub(crate) fn larder(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+        Self::new(Command::new(env!("CARGO_BIN_EXE_larder")), arguments)
+    }
+
+    /// [`Program::larder`] as a script runs it in the background: deaf to the terminal's signals.
+    pub(crate) fn larder_in_the_background(arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "trap '' INT QUIT; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_larder"),
+        ]);
+        Self::new(shell, arguments)
+    }
+
+    fn new(mut command: Command, arguments: &[&str]) -> Self {
         command
             .args(arguments)
             .env_remove("DATABASE_URL")
