@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use super::table::Table;
 use super::{Failure, load, misfits, say};
@@ -59,17 +60,17 @@ fn report(plan: &Plan, described: &[(EndpointId, Description)]) -> String {
             vec![most_queries(endpoint)],
         ]);
     }
-    let scheduled: f64 = plan.endpoints().iter().map(scheduled_per_minute).sum();
+    let scheduled: u64 = plan.endpoints().iter().map(scheduled_per_minute).sum();
     let by_clients = u64::from(plan.repository().max_loads_per_second) * 60;
     let mut text = table.to_string();
     // Writing to a String does not fail.
     let _ = write!(
         text,
-        "\nAt most {} queries a minute, {} at a time: {} by schedules, and up to {by_clients} \
-         that clients cause (max_loads_per_second = {}), however many clients there are.\n",
-        number(scheduled + by_clients as f64),
+        "\nAt most {} queries a minute, {} at a time: {scheduled} by schedules, and up to \
+         {by_clients} that clients cause (max_loads_per_second = {}), however many clients there \
+         are. What fails is tried again sooner than its schedule says, at growing distances.\n",
+        scheduled + by_clients,
         plan.repository().max_connections,
-        number(scheduled),
         plan.repository().max_loads_per_second,
     );
     text
@@ -108,34 +109,23 @@ fn refresh(endpoint: &Endpoint) -> Vec<String> {
 }
 
 fn most_queries(endpoint: &Endpoint) -> String {
-    if scheduled_per_minute(endpoint) > 0.0 {
-        number(scheduled_per_minute(endpoint))
-    } else if let (true, Some(max_age)) = (endpoint.is_resident(), endpoint.freshness.max_age) {
-        number(60.0 / max_age.as_secs_f64())
-    } else {
-        "as clients cause".to_owned()
+    if !endpoint.is_resident() {
+        return "as clients cause".to_owned();
     }
+    // One that goes stale between two runs is loaded again when it is asked for.
+    let by_clients = endpoint.freshness.max_age.map_or(0, per_minute);
+    (scheduled_per_minute(endpoint) + by_clients).to_string()
 }
 
 /// How often its schedule loads an endpoint in any minute, at most.
-fn scheduled_per_minute(endpoint: &Endpoint) -> f64 {
-    let every = endpoint
-        .refresh
-        .every
-        .map_or(0.0, |every| 60.0 / every.as_secs_f64());
-    let cron = endpoint
-        .refresh
-        .cron
-        .as_ref()
-        .map_or(0, |line| line.most_per_minute());
-    every + f64::from(cron)
+fn scheduled_per_minute(endpoint: &Endpoint) -> u64 {
+    let every = endpoint.refresh.every.map_or(0, per_minute);
+    let cron = endpoint.refresh.cron.as_ref();
+    every + cron.map_or(0, |line| u64::from(line.most_per_minute()))
 }
 
-/// Without a fraction where there is none.
-fn number(value: f64) -> String {
-    if value.fract() == 0.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.1}")
-    }
+/// How often something that happens at this distance can fall into one minute.
+fn per_minute(distance: Duration) -> u64 {
+    let distance = distance.as_millis().max(1);
+    u64::try_from(60_000_u128.div_ceil(distance)).unwrap_or(u64::MAX)
 }

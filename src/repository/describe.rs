@@ -108,12 +108,21 @@ pub(super) async fn describe(
         .map(|c| catalog.value_type(c.type_()))
         .collect();
     let types = statement.params().to_vec();
+    // In brackets Postgres takes nothing but a query, so that what would write is refused here and
+    // not by the read-only session when it runs.
+    let wrapped = wrap(endpoint.statement.text(), &value_types);
+    let in_brackets = lease.prepare_typed(&wrapped, &types).await;
+    let in_brackets = in_brackets.map_err(|error| {
+        RepositoryError::from(error).or_refused(|mut refusal| {
+            // It counts in a text that nobody wrote.
+            refusal.position = None;
+            RepositoryError::Refused { refusal }
+        })
+    })?;
     let (query, result) = if value_types.iter().all(Option::is_some) {
         (endpoint.statement.text().to_owned(), result(&statement))
     } else {
-        let query = wrap(endpoint.statement.text(), &value_types);
-        let wrapped = lease.prepare_typed(&query, &types).await?;
-        (query, result(&wrapped))
+        (wrapped, result(&in_brackets))
     };
     let columns = names
         .iter()

@@ -110,17 +110,18 @@ async fn check_prints_what_postgres_says_and_the_most_queries_a_minute() {
         .assert_stderr("")
         .assert_stdout(
             "\
-endpoint          parameters            columns                         refresh              queries a minute, at most
-----------------  --------------------  ------------------------------  -------------------  -------------------------
-/count                                  count: bigint                   every 5s             12
-/sales/{country}  country: text         sales: numeric(12,2)            when asked for       as clients cause
-                  year: int4, optional  sold: timestamp with time zone
-                  limit: int8 = 50
-/revenue                                revenue: numeric                cron */20 * * * * *  3
-/now                                    now: timestamp with time zone   when asked for       6
+endpoint          parameters               columns                         refresh                    queries a minute, at most
+----------------  -----------------------  ------------------------------  -------------------------  -------------------------
+/count                                     count: bigint                   every 5s                   12
+/sales/{country}  country: text            sales: numeric(12,2)            when asked for             as clients cause
+                  year: integer, optional  sold: timestamp with time zone
+                  limit: bigint = 50
+/revenue                                   revenue: numeric                cron */20 * * * * * (UTC)  3
+/now                                       now: timestamp with time zone   when asked for             6
 
 At most 6015 queries a minute, 4 at a time: 15 by schedules, and up to 6000 that clients cause \
-(max_loads_per_second = 100), however many clients there are.
+(max_loads_per_second = 100), however many clients there are. What fails is tried again sooner than \
+its schedule says, at growing distances.
 ",
         );
 }
