@@ -11,8 +11,8 @@
 
 // The house.
 mod architecture; // the code keeps to the map in src/lib.rs
-mod documents; // the documents say what the code does
 mod dashboards; // what they ask for is measured, and what is measured is on them
+mod documents; // the documents say what the code does
 mod harness; // what the tests stand on does what it says
 
 // Values.
