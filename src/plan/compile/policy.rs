@@ -316,12 +316,16 @@ fn check_refuse(refuse: &Span, surroundings: &Surroundings<'_>, report: &mut Rep
         Field::Wrong => true,
         Field::Given(ahead) => ahead.value,
     };
+    let is_repeated = is_ahead || is_told;
     let (message, help) = if surroundings.has_parameters && !is_warm {
-        (
-            "nothing would ever load this endpoint",
-            "name its keys with `warm` or `warm_sql`, or let requests load them: on_miss = \"load\"",
-        )
-    } else if surroundings.has_parameters && !is_ahead && !is_told {
+        let help = if is_repeated {
+            "name its keys with `warm` or `warm_sql`, or let requests load them: on_miss = \"load\""
+        } else {
+            "name its keys with `warm` or `warm_sql` and add refresh = { ahead = true }, or let \
+             requests load them: on_miss = \"load\""
+        };
+        ("nothing would ever load this endpoint", help)
+    } else if surroundings.has_parameters && !is_repeated {
         (
             "nothing would load this endpoint's keys again once they have expired",
             "add refresh = { ahead = true }, or on_miss = \"load\"",

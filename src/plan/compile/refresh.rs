@@ -26,7 +26,9 @@ pub(super) struct Probes {
 impl Probes {
     fn add(&mut self, sql: &At<String>, statement: Statement, every: Duration) -> ProbeId {
         let text = statement.text().to_owned();
-        *self.known.entry((text.clone(), every)).or_insert_with(|| {
+        // It ends with its last token, and so begins with its first here too.
+        let asked = text.trim_start().to_owned();
+        *self.known.entry((asked, every)).or_insert_with(|| {
             let id = ProbeId::new(self.probes.len());
             self.probes.push(Probe {
                 id,
