@@ -12,16 +12,20 @@ pub mod schedule;
 pub mod settings;
 pub mod sql;
 
+use std::collections::BTreeSet;
+
 pub use argument::{ArgumentError, Arguments, ParameterType, Signature};
-pub use endpoint::{Endpoint, EndpointId, Shape, UnknownParameters};
+pub use endpoint::{
+    Endpoint, EndpointId, PathArguments, QueryArguments, Shape, UnknownParameters, Warm,
+};
 pub use freshness::{FreshnessPolicy, Lifetime, OnMiss};
 pub use parameter::{Parameter, Place, Presence};
 pub use route::{PathPattern, Routed};
-pub use schedule::{CronLine, Refresh};
+pub use schedule::{CronLine, Probe, ProbeId, Refresh};
 pub use settings::{CacheSettings, RepositorySettings, ServerSettings};
 pub use sql::Statement;
 
-use crate::config::{At, Config, Mistake, Report};
+use crate::config::{At, Config, Mistake, Report, Span};
 use route::RouteTable;
 
 /// Everything a configuration means.
@@ -31,9 +35,28 @@ pub struct Plan {
     repository: RepositorySettings,
     cache: CacheSettings,
     endpoints: Vec<Endpoint>,
+    probes: Vec<Probe>,
     routes: RouteTable,
-    /// Each endpoint's SQL as written, and where.
-    written: Vec<At<String>>,
+    /// One for each endpoint.
+    written: Vec<Written>,
+    /// One for each probe.
+    written_probes: Vec<WrittenProbe>,
+}
+
+/// What was written of an endpoint that only Postgres can find wrong, and where.
+#[derive(Debug)]
+struct Written {
+    sql: At<String>,
+    /// The keys of `warm`.
+    warm: Vec<Span>,
+    warm_sql: Option<At<String>>,
+}
+
+/// A probe where it is written first.
+#[derive(Debug)]
+struct WrittenProbe {
+    sql: At<String>,
+    statement: Statement,
 }
 
 impl Plan {
@@ -70,6 +93,21 @@ impl Plan {
         &self.endpoints[id.index()]
     }
 
+    /// Every probe, in the order of the file. Endpoints whose probes have the same SQL, but for its
+    /// surroundings, and the same `every` share one.
+    pub fn probes(&self) -> &[Probe] {
+        &self.probes
+    }
+
+    /// The channels that endpoints listen to, each once, in alphabetical order.
+    pub fn channels(&self) -> Vec<&str> {
+        let channels = self
+            .endpoints
+            .iter()
+            .filter_map(|e| e.refresh.notify.as_deref());
+        channels.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The endpoint that answers `path`, as it stands in a request line: still percent-encoded and
     /// without its query. A literal segment is preferred to a parameter.
     pub fn route<'p>(&'p self, path: &'p str) -> Option<Routed<'p>> {
@@ -88,18 +126,84 @@ impl Plan {
     ) -> Report {
         let written = &self.written[endpoint.index()];
         let endpoint = self.endpoint(endpoint);
-        let place = position.and_then(|at| endpoint.statement.written_at(&written.value, at));
-        let mistake = match place {
-            Some(range) => Mistake::new(message).at(&written.span.within(range), ""),
-            None => Mistake::new(message).at(
-                &written.span,
-                format!("in the SQL of {}", endpoint.path.as_str()),
-            ),
+        let label = format!("in the SQL of {}", endpoint.path.as_str());
+        let mistake = placed(message, &written.sql, &endpoint.statement, &label, position);
+        noted(mistake, detail)
+    }
+
+    /// What Postgres said about a probe, as a mistake at the first endpoint that has it; otherwise
+    /// as [`Plan::statement_mistake`], the characters being those of [`Probe::sql`].
+    pub fn probe_mistake(
+        &self,
+        probe: ProbeId,
+        message: &str,
+        detail: Option<&str>,
+        position: Option<u32>,
+    ) -> Report {
+        let written = &self.written_probes[probe.index()];
+        let label = "in the SQL of this probe";
+        let mistake = placed(message, &written.sql, &written.statement, label, position);
+        noted(mistake, detail)
+    }
+
+    /// What is wrong with an endpoint's `warm_sql`; otherwise as [`Plan::statement_mistake`], the
+    /// characters being those of its [`Warm::statement`].
+    pub fn warm_mistake(
+        &self,
+        endpoint: EndpointId,
+        message: &str,
+        detail: Option<&str>,
+        position: Option<u32>,
+    ) -> Report {
+        let written = &self.written[endpoint.index()];
+        let endpoint = self.endpoint(endpoint);
+        let path = endpoint.path.as_str();
+        let mistake = match (&written.warm_sql, &endpoint.warm.statement) {
+            (Some(sql), Some(statement)) => {
+                let label = format!("in the `warm_sql` of {path}");
+                placed(message, sql, statement, &label, position)
+            }
+            // An endpoint that has none is not wrong about it, but what is said is not lost.
+            _ => Mistake::new(message).at(&written.sql.span, format!("an endpoint {path}")),
         };
-        match detail {
-            Some(detail) => mistake.note(detail).into(),
-            None => mistake.into(),
-        }
+        noted(mistake, detail)
+    }
+
+    /// What is wrong with the key at `index` in [`Warm::arguments`], as a mistake where it is written.
+    pub fn warm_argument_mistake(
+        &self,
+        endpoint: EndpointId,
+        index: usize,
+        message: &str,
+    ) -> Report {
+        let written = &self.written[endpoint.index()];
+        let path = self.endpoint(endpoint).path.as_str();
+        let place = written.warm.get(index).unwrap_or(&written.sql.span);
+        Mistake::new(message)
+            .at(place, format!("a key of {path} to load at start"))
+            .into()
+    }
+}
+
+/// A mistake at the character `position` of `statement`, written as `sql`.
+fn placed(
+    message: &str,
+    sql: &At<String>,
+    statement: &Statement,
+    label: &str,
+    position: Option<u32>,
+) -> Mistake {
+    let place = position.and_then(|at| statement.written_at(&sql.value, at));
+    match place {
+        Some(range) => Mistake::new(message).at(&sql.span.within(range), ""),
+        None => Mistake::new(message).at(&sql.span, label),
+    }
+}
+
+fn noted(mistake: Mistake, detail: Option<&str>) -> Report {
+    match detail {
+        Some(detail) => mistake.note(detail).into(),
+        None => mistake.into(),
     }
 }
 

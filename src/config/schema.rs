@@ -91,6 +91,8 @@ pub struct PolicySection {
     pub max_rows: Field<u64>,
     /// `max_bytes`
     pub max_bytes: Field<String>,
+    /// `max_keys`
+    pub max_keys: Field<u64>,
     /// `on_miss`
     pub on_miss: Field<String>,
     /// `unknown_params`
@@ -114,11 +116,18 @@ pub struct EndpointSection {
     pub sql_file_span: Option<Span>,
     /// `refresh`
     pub refresh: RefreshSection,
+    /// `warm`
+    pub warm: Field<Vec<At<NamedTexts>>>,
+    /// `warm_sql`, exactly as the string says.
+    pub warm_sql: Field<String>,
     /// The keys that `[defaults]` may set.
     pub policy: PolicySection,
     /// `params`
     pub params: Vec<ParamSection>,
 }
+
+/// One table of `warm`: names, and the texts of scalars.
+pub type NamedTexts = Vec<(At<String>, At<String>)>;
 
 /// `refresh = { … }`
 #[derive(Debug, Default)]
@@ -131,6 +140,21 @@ pub struct RefreshSection {
     pub cron: Field<String>,
     /// `timezone`
     pub timezone: Field<String>,
+    /// `probe`
+    pub probe: Field<ProbeSection>,
+    /// `notify`
+    pub notify: Field<String>,
+    /// `ahead`
+    pub ahead: Field<bool>,
+}
+
+/// `probe = { … }`
+#[derive(Debug, Clone)]
+pub struct ProbeSection {
+    /// `sql`, exactly as the string says.
+    pub sql: Field<String>,
+    /// `every`
+    pub every: Field<String>,
 }
 
 /// `params.NAME = { … }`
@@ -200,6 +224,7 @@ impl PolicySection {
             timeout: section.duration("timeout"),
             max_rows: section.count("max_rows"),
             max_bytes: section.size("max_bytes"),
+            max_keys: section.count("max_keys"),
             on_miss: section.string("on_miss"),
             unknown_params: section.string("unknown_params"),
         }
@@ -215,6 +240,8 @@ impl EndpointSection {
         let refresh = section
             .table("refresh", RefreshSection::read)
             .unwrap_or_default();
+        let warm = section.named_scalars("warm");
+        let warm_sql = section.verbatim("warm_sql");
         let policy = PolicySection::read(section);
         let params = section.named_tables("params", ParamSection::read);
         let span = section.span().clone();
@@ -226,6 +253,8 @@ impl EndpointSection {
             sql_file,
             sql_file_span,
             refresh,
+            warm,
+            warm_sql,
             policy,
             params,
         }
@@ -239,6 +268,18 @@ impl RefreshSection {
             every: section.duration("every"),
             cron: section.string("cron"),
             timezone: section.string("timezone"),
+            probe: section.table_at("probe", ProbeSection::read),
+            notify: section.string("notify"),
+            ahead: section.boolean("ahead"),
+        }
+    }
+}
+
+impl ProbeSection {
+    fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        Self {
+            sql: section.verbatim("sql"),
+            every: section.duration("every"),
         }
     }
 }

@@ -67,7 +67,16 @@ fn sql_values(document: &DeTable<'_>, found: &mut Vec<Range<usize>>) {
         .get("endpoint")
         .and_then(|e| e.get_ref().as_array());
     for endpoint in endpoints.into_iter().flat_map(|array| array.iter()) {
-        found.extend(endpoint.get_ref().get("sql").map(|sql| sql.span()));
+        let endpoint = endpoint.get_ref();
+        let probe = endpoint
+            .get("refresh")
+            .and_then(|r| r.get_ref().get("probe"));
+        let written = [
+            endpoint.get("sql"),
+            endpoint.get("warm_sql"),
+            probe.and_then(|probe| probe.get_ref().get("sql")),
+        ];
+        found.extend(written.into_iter().flatten().map(|sql| sql.span()));
     }
 }
 
@@ -191,6 +200,8 @@ mod tests {
         for text in [
             "[repository]\nurl = \"${DATABASE_URL}\"",
             "[[endpoint]]\nsql = \"select 'postgres://a:b@c'\"",
+            "[[endpoint]]\nwarm_sql = \"select 'postgres://a:b@c'\"",
+            "[[endpoint]]\nrefresh.probe.sql = \"select 'postgres://a:b@c'\"",
             "[[endpoint]]\nparams.url = { default = \"https://example.org\" }",
             "[[endpoint]]\nparams.password = { optional = true }",
         ] {

@@ -56,6 +56,50 @@ fn scalars_keep_their_text() {
 }
 
 #[test]
+fn named_keys_keep_their_order_and_their_texts() {
+    let config = parse(
+        "[[endpoint]]\nwarm = [{ b = 'x', a = 0x1F }, { c = 1.50, d = true, e = 2003-01-06 }, {}]",
+    );
+    let endpoints = config.endpoints.expect("an array of tables");
+    let warm = endpoints[0].warm.given().expect("given");
+    let texts: Vec<Vec<_>> = warm
+        .value
+        .iter()
+        .map(|key| {
+            key.value
+                .iter()
+                .map(|(name, text)| (name.value.as_str(), text.value.as_str()))
+                .collect()
+        })
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            vec![("b", "x"), ("a", "31")],
+            vec![("c", "1.50"), ("d", "true"), ("e", "2003-01-06")],
+            vec![],
+        ]
+    );
+    assert_eq!(
+        mistakes(
+            "[[endpoint]]\nwarm = { a = 1 }\n[[endpoint]]\nwarm = [1, { a = [] }]\n\
+             [[endpoint]]\nwarm = [{ a = 1, a = 2 }]\nrefresh.probe = 'x'\n\
+             [[endpoint]]\nrefresh.probe = { sql = 1, evry = '1s' }\nwarm_sql = 1"
+        ),
+        [
+            "6: duplicate key",
+            "2: `warm` must be an array of tables",
+            "4: `warm` must be an array of tables",
+            "4: `a` must be a string, a number, a boolean, a date or a time",
+            "7: `probe` must be a table",
+            "9: `sql` must be a string",
+            "9: unknown key `evry` in `probe`",
+            "10: `warm_sql` must be a string",
+        ]
+    );
+}
+
+#[test]
 fn variables_are_replaced_in_values_and_never_in_sql() {
     let env = |name: &str| (name == "WHO").then(|| "me".to_owned());
     let text = "[repository]\nurl = 'postgres://${WHO}@db'\n[[endpoint]]\nsql = \"select '${WHO}'\"\nsummary = '$${WHO}'";
@@ -140,8 +184,7 @@ fn text_that_is_too_large_is_not_read() {
 
 /// What reading one of each section asks for.
 fn accepted_keys() -> BTreeSet<(String, &'static str)> {
-    let text =
-        "[server]\n[repository]\n[cache]\n[defaults]\n[[endpoint]]\nrefresh = {}\nparams.x = {}";
+    let text = "[server]\n[repository]\n[cache]\n[defaults]\n[[endpoint]]\nrefresh.probe = {}\nparams.x = {}";
     let (document, _) = DeTable::parse_recoverable(text);
     let mut desk = Desk {
         source: Arc::new(Source::new("x", text.to_owned(), Language::Toml)),
@@ -176,12 +219,19 @@ fn the_shipped_configuration_shows_every_key() {
     let any = |mut tables: Box<dyn Iterator<Item = &DeTable<'_>> + '_>, key: &str| {
         tables.any(|table| table.contains_key(key))
     };
+    fn inner<'t, 'd>(table: &'t DeTable<'d>, key: &str) -> Option<&'t DeTable<'d>> {
+        table.get(key)?.get_ref().as_table()
+    }
     for (section, key) in accepted_keys() {
         let shown = match section.trim_matches(['[', ']', '`']) {
             "" => document.contains_key(key),
             "endpoint" => any(Box::new(endpoints()), key),
             "refresh" => any(
-                Box::new(endpoints().filter_map(|e| e.get("refresh")?.get_ref().as_table())),
+                Box::new(endpoints().filter_map(|e| inner(e, "refresh"))),
+                key,
+            ),
+            "probe" => any(
+                Box::new(endpoints().filter_map(|e| inner(inner(e, "refresh")?, "probe"))),
                 key,
             ),
             "params.x" => any(

@@ -5,7 +5,10 @@ mod endpoint;
 mod field;
 mod parameters;
 mod policy;
+mod refresh;
+mod statement;
 mod type_name;
+mod warm;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +18,7 @@ use super::{CacheSettings, Endpoint, EndpointId, Plan, RepositorySettings, Serve
 use crate::config::schema::{RepositorySection, ServerSection};
 use crate::config::{At, Config, Field, Mistake, Report, Secret, Span};
 use policy::{Limits, Policy};
+use refresh::Probes;
 
 pub(super) fn compile(config: Config) -> Result<Plan, Report> {
     let Config {
@@ -44,17 +48,18 @@ pub(super) fn compile(config: Config) -> Result<Plan, Report> {
     let mut compiled = Vec::new();
     let mut written = Vec::new();
     let mut routes = Routes::default();
+    let mut probes = Probes::default();
     for section in endpoints.unwrap_or_default() {
         let context = endpoint::Context {
             defaults: &defaults,
             limits: &limits,
         };
         let id = EndpointId::new(routes.spans.len());
-        let parts = endpoint::Parts::read(&section, id, &context, &mut report);
+        let parts = endpoint::Parts::read(&section, id, &context, &mut probes, &mut report);
         routes.add(&parts, id, &mut report);
-        if let Some((endpoint, sql)) = parts.assemble() {
+        if let Some((endpoint, places)) = parts.assemble() {
             compiled.push(endpoint);
-            written.push(sql);
+            written.push(places);
         }
     }
     check_room(max_size.as_ref(), &compiled, &mut report);
@@ -71,8 +76,10 @@ pub(super) fn compile(config: Config) -> Result<Plan, Report> {
         repository,
         cache,
         endpoints: compiled,
+        probes: probes.probes,
         routes: routes.table,
         written,
+        written_probes: probes.written,
     })
 }
 

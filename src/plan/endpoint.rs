@@ -1,8 +1,9 @@
 //! One declared path with its SQL, parameters, shape and policy.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use super::{FreshnessPolicy, OnMiss, Parameter, PathPattern, Refresh, Statement};
+use super::{FreshnessPolicy, OnMiss, Parameter, PathPattern, Place, Refresh, Statement};
 
 /// An endpoint's place in the plan: small, `Copy`, and an index into per-endpoint tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,6 +40,10 @@ pub struct Endpoint {
     pub freshness: FreshnessPolicy,
     /// When to load again without being asked.
     pub refresh: Refresh,
+    /// The keys that are loaded at start.
+    pub warm: Warm,
+    /// The most keys whose entries are resident at a time; at least 1, and as many as `warm` names.
+    pub max_keys: u64,
     /// What a request finds when nothing is loaded.
     pub on_miss: OnMiss,
     /// The longest a client waits for a load, and a query may run.
@@ -55,6 +60,48 @@ impl Endpoint {
     /// Whether one entry answers every request: such an entry is loaded at start and stays resident.
     pub fn is_resident(&self) -> bool {
         self.parameters.is_empty()
+    }
+
+    /// Names and texts as [`super::Signature::arguments`] takes them: those of the path, and all
+    /// others, as if they came from the query string.
+    pub fn split_arguments<'a>(
+        &self,
+        arguments: &'a [(String, String)],
+    ) -> (PathArguments<'a>, QueryArguments<'a>) {
+        let mut path = Vec::new();
+        let mut query = Vec::new();
+        for (name, text) in arguments {
+            let is_in_path = |p: &Parameter| p.place == Place::Path && p.name == *name;
+            if self.parameters.iter().any(is_in_path) {
+                path.push((name.as_str(), Cow::Borrowed(text.as_str())));
+            } else {
+                query.push((Cow::Borrowed(name.as_str()), Cow::Borrowed(text.as_str())));
+            }
+        }
+        (path, query)
+    }
+}
+
+/// Names and texts of path parameters.
+pub type PathArguments<'a> = Vec<(&'a str, Cow<'a, str>)>;
+/// Names and texts of parameters in the query string.
+pub type QueryArguments<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// Keys of an endpoint with parameters that are loaded at start.
+#[derive(Debug, Clone, Default)]
+pub struct Warm {
+    /// Names and texts as a request would send them, in the order of the file. Every required
+    /// parameter is there, once; whether the texts suit their types is not known yet.
+    pub arguments: Vec<Vec<(String, String)>>,
+    /// A statement without parameters, one key a row: its columns are named like the endpoint's
+    /// parameters, and NULL is a parameter that is not given.
+    pub statement: Option<Statement>,
+}
+
+impl Warm {
+    /// Whether no key is named.
+    pub fn is_empty(&self) -> bool {
+        self.arguments.is_empty() && self.statement.is_none()
     }
 }
 

@@ -6,6 +6,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreshnessPolicy {
     /// How long an entry is fresh. `None` where a schedule decides: see [`FreshnessPolicy::lifetime`].
+    ///
+    /// An endpoint with a probe or a notification always has one, counted from the last probe that
+    /// found nothing new where that is later than the load. A probe asks more often than this: where
+    /// no `max_age` is written and it asks every 10 s or less often, this is twice its `every` plus the
+    /// `timeout` of a load, so that an answer stays fresh though a probe is missed or slow.
     pub max_age: Option<Duration>,
     /// How long after that it is served while a load runs in the background.
     pub stale_while_revalidate: Duration,

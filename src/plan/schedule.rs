@@ -10,13 +10,21 @@ use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use thiserror::Error;
 
-/// `refresh = { … }`: any of these, together.
+/// `refresh = { … }`: any of these, together, save that `every` excludes `probe`.
 #[derive(Debug, Clone, Default)]
 pub struct Refresh {
     /// The time between loads.
     pub every: Option<Duration>,
     /// The wall-clock times of loads.
     pub cron: Option<CronLine>,
+    /// What is asked whether there is anything new; its own `every` is shorter than the endpoint's
+    /// `max_age`.
+    pub probe: Option<ProbeId>,
+    /// The channel on which Postgres says that there is something new, exactly as `pg_notify` names
+    /// it: 1 to 63 bytes, upper and lower case kept apart.
+    pub notify: Option<String>,
+    /// Whether keys in use are loaded again before they go stale. Only with parameters.
+    pub ahead: bool,
 }
 
 impl Refresh {
@@ -24,6 +32,40 @@ impl Refresh {
     pub fn is_scheduled(&self) -> bool {
         self.every.is_some() || self.cron.is_some()
     }
+
+    /// Whether anything says when there is something new: data then change between the runs of a
+    /// schedule.
+    pub fn is_told(&self) -> bool {
+        self.probe.is_some() || self.notify.is_some()
+    }
+}
+
+/// A probe's place in the plan: small, `Copy`, and an index into per-probe tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProbeId(u32);
+
+impl ProbeId {
+    /// The probe at `index` in [`super::Plan::probes`].
+    pub fn new(index: usize) -> Self {
+        Self(u32::try_from(index).expect("a plan holds fewer than 2^32 probes"))
+    }
+
+    /// The index into tables that hold one element per probe.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A question whose answer changes when an endpoint's does. Endpoints that ask the same as often
+/// share one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Its place in the plan.
+    pub id: ProbeId,
+    /// One statement without parameters, `;` or trailing comment.
+    pub sql: String,
+    /// The time between two askings; at least 100 ms.
+    pub every: Duration,
 }
 
 /// A cron line in its time zone.

@@ -48,7 +48,7 @@ pub enum StatementError {
         at: Range<usize>,
     },
     /// It begins with another word than a query does.
-    #[error("an endpoint's statement must be a query")]
+    #[error("only a query can stand here")]
     NotAQuery {
         /// Its first word.
         at: Range<usize>,

@@ -8,7 +8,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Span;
 
+mod loads;
+
 const HEAD: &str = "repository.url = 'postgres://db'\n[[endpoint]]\npath = '/a'\n";
+
+/// A probe, as a key of `refresh`.
+const PROBE: &str = "probe = { sql = 'select 1', every = '2s' }";
 
 fn try_compile(text: &str) -> Result<Plan, Report> {
     Plan::compile(Config::parse(
@@ -35,7 +40,7 @@ fn mistakes(text: &str) -> Vec<String> {
 
 /// The messages of the mistakes in an endpoint that is right but for `lines`.
 fn check(lines: &str, expected: &[&str]) {
-    let sql = if lines.contains("sql") {
+    let sql = if lines.lines().any(|line| line.starts_with("sql")) {
         ""
     } else {
         "sql = 'select 1'\n"
@@ -85,7 +90,7 @@ fn the_shipped_values_are_the_defaults() {
     let settings = |plan: &Plan| {
         let endpoint = &plan.endpoints()[0];
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {} {} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {} {} {} {:?} {:?}",
             plan.server(),
             plan.repository(),
             plan.cache(),
@@ -94,6 +99,7 @@ fn the_shipped_values_are_the_defaults() {
             endpoint.timeout,
             endpoint.max_rows,
             endpoint.max_bytes,
+            endpoint.max_keys,
             endpoint.unknown_parameters,
             endpoint.shape,
         )
@@ -184,7 +190,7 @@ fn every_mistake_is_found_in_one_run() {
             "6: `max_size` is zero",
             "8: `max_age` must be a duration",
             "10: this path is Larder's own",
-            "11: an endpoint's statement must be a query",
+            "11: only a query can stand here",
             "12: unknown key `max_agee` in [[endpoint]]",
             "13: this endpoint has no `path`",
             "13: this endpoint has no `sql`",
@@ -373,6 +379,21 @@ fn policies_agree_with_each_other() {
         "sql = 'select :x'\nparams.x = {}\non_miss = 'refuse'",
         &["nothing would ever load this endpoint"],
     );
+    for trigger in ["cron = '@daily'", PROBE, "notify = 'c'"] {
+        check(&format!("on_miss = 'refuse'\nrefresh.{trigger}"), &[]);
+    }
+    let warm = "sql = 'select :x'\nparams.x = {}\non_miss = 'refuse'\nwarm = [{ x = 1 }]\n";
+    check(
+        warm,
+        &["nothing would load this endpoint's keys again once they have expired"],
+    );
+    check(
+        &format!("{warm}refresh.ahead = false"),
+        &["nothing would load this endpoint's keys again once they have expired"],
+    );
+    for trigger in ["ahead = true", PROBE, "notify = 'c'"] {
+        check(&format!("{warm}refresh.{trigger}"), &[]);
+    }
     check(
         "sql = 'select :x'\nparams.x = {}\nrefresh.every = '1s'",
         &["a schedule on an endpoint with parameters"],

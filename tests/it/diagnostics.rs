@@ -52,6 +52,11 @@ fn every_kind_of_policy_is_explained() {
 }
 
 #[test]
+fn everything_that_can_load_an_endpoint_is_explained() {
+    check("refresh");
+}
+
+#[test]
 fn sql_is_shown_where_it_is_written() {
     check("sql");
 }

@@ -3,6 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::Reader;
+use crate::config::schema::{Field, NamedTexts};
 use crate::config::source::{At, Span};
 
 impl<'e, 'd> Reader<'_, 'e, 'd> {
@@ -20,6 +21,24 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         };
         let table = self.as_table(key, &span, value, "a table", None)?;
         Some(self.read_table(table, name, span, read))
+    }
+
+    /// A table with its place, read by `read`.
+    pub(in crate::config) fn table_at<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_, 'e, 'd>) -> T,
+    ) -> Field<T> {
+        let is_absent = !self.left.contains_key(key);
+        let table = self.table(key, |reader| {
+            let span = reader.span().clone();
+            At::new(read(reader), span)
+        });
+        if is_absent {
+            Field::Absent
+        } else {
+            Field::from_option(table)
+        }
     }
 
     /// Every table of an array of tables, read by `read`. `None` for a value of another kind.
@@ -81,6 +100,52 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
             }
         }
         tables
+    }
+
+    /// An array of tables whose keys are the operator's own names and whose values are scalars.
+    pub(in crate::config) fn named_scalars(
+        &mut self,
+        key: &'static str,
+    ) -> Field<Vec<At<NamedTexts>>> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        let kind = "an array of tables";
+        let help = Some("for example [{ country = \"USA\", year = 2004 }]");
+        let DeValue::Array(array) = value else {
+            return self.wrong(key, &span, &value, kind, help);
+        };
+        let count = array.len();
+        let mut tables = Vec::with_capacity(count);
+        for item in array {
+            let span = Span::new(&self.desk.source, item.span());
+            if let Some(table) = self.as_table(key, &span, item.into_inner(), kind, help)
+                && let Some(texts) = self.named_texts(table)
+            {
+                tables.push(At::new(texts, span));
+            }
+        }
+        if tables.len() == count {
+            Field::Given(At::new(tables, span))
+        } else {
+            Field::Wrong
+        }
+    }
+
+    /// In the order they are written.
+    fn named_texts(&mut self, table: DeTable<'d>) -> Option<NamedTexts> {
+        let count = table.len();
+        let mut texts = Vec::with_capacity(count);
+        for (name, value) in table {
+            let name_span = Span::new(&self.desk.source, name.span());
+            let value_span = Span::new(&self.desk.source, value.span());
+            let name = At::new(name.into_inner().into_owned(), name_span);
+            if let Some(text) = self.scalar_text(&name.value, value_span, value.into_inner()) {
+                texts.push((name, text));
+            }
+        }
+        texts.sort_by_key(|(name, _)| name.span.range().start);
+        (texts.len() == count).then_some(texts)
     }
 
     fn as_table(

@@ -1,17 +1,13 @@
-//! One `[[endpoint]]`: its path, its SQL, its schedule, and how they fit.
+//! One `[[endpoint]]`: its path, its SQL, what loads it, and how they fit.
 
-use std::time::Duration;
-
-use super::field;
-use super::parameters;
-use super::policy::{Limits, Policy, Settled};
-use crate::config::schema::{EndpointSection, RefreshSection};
-use crate::config::{At, Field, Mistake, Report};
-use crate::plan::schedule::CronLineError;
-use crate::plan::{CronLine, Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement};
-
-/// Ten loads a second of one answer. Whoever needs more wants another tool than polling.
-const SHORTEST_EVERY: Duration = Duration::from_millis(100);
+use super::policy::{Limits, Policy, Settled, Surroundings};
+use super::refresh::Probes;
+use super::{parameters, refresh, statement, warm};
+use crate::config::schema::{EndpointSection, NamedTexts};
+use crate::config::{At, Field, Mistake, Report, Span};
+use crate::plan::{
+    Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement, Warm, Written,
+};
 
 /// What holds for all endpoints.
 pub(super) struct Context<'c> {
@@ -29,6 +25,10 @@ pub(super) struct Parts {
     parameters: Option<Vec<Parameter>>,
     refresh: Refresh,
     policy: Settled,
+    warm: Warm,
+    /// Where each of the keys in `warm` is written.
+    warm_places: Vec<Span>,
+    warm_sql: Option<At<String>>,
 }
 
 impl Parts {
@@ -36,41 +36,42 @@ impl Parts {
         section: &EndpointSection,
         id: EndpointId,
         context: &Context<'_>,
+        probes: &mut Probes,
         report: &mut Report,
     ) -> Self {
         let path = path(section, report);
-        let sql = sql(section, report);
-        let statement = sql.as_ref().and_then(|sql| statement(sql, report));
+        let sql = statement::written(section, report);
+        let statement = sql.as_ref().and_then(|sql| statement::query(sql, report));
         let parameters = parameters::read(
             section,
             path.as_ref(),
             sql.as_ref().zip(statement.as_ref()),
             report,
         );
-        let refresh = refresh(&section.refresh, report);
         let has_parameters = !section.params.is_empty()
             || path
                 .as_ref()
                 .is_some_and(|path| path.value.parameters().next().is_some());
-        if let (true, Some(span)) = (
-            has_parameters && refresh.is_scheduled(),
-            &section.refresh.span,
-        ) {
-            // One entry for each set of arguments: a schedule does not say which.
-            report.push(
-                Mistake::new("a schedule on an endpoint with parameters")
-                    .at(span, "which of its answers should this load?")
-                    .help("remove it; `max_age` and `stale_while_revalidate` keep the answers in use fresh"),
-            );
-        }
+        let (refresh, probe_every) =
+            refresh::read(&section.refresh, has_parameters, probes, report);
+        let surroundings = Surroundings {
+            section,
+            refresh: &refresh,
+            probe_every: probe_every.as_ref(),
+            has_parameters,
+        };
         let policy = Policy::read(&section.policy, report).settle(
             context.defaults,
             context.limits,
-            &refresh,
-            has_parameters,
-            &section.span,
+            &surroundings,
             report,
         );
+        let warm = if has_parameters {
+            warm::read(section, parameters.as_deref(), &policy, report)
+        } else {
+            warm::check_absent(section, report);
+            Warm::default()
+        };
         let summary = section.summary.given().map(|summary| summary.value.clone());
         Self {
             id,
@@ -81,11 +82,14 @@ impl Parts {
             parameters,
             refresh,
             policy,
+            warm,
+            warm_places: places(&section.warm),
+            warm_sql: section.warm_sql.given().cloned(),
         }
     }
 
-    /// The endpoint and its SQL as written, if no part of it is missing.
-    pub(super) fn assemble(self) -> Option<(Endpoint, At<String>)> {
+    /// The endpoint and where its parts are written, if none is missing.
+    pub(super) fn assemble(self) -> Option<(Endpoint, Written)> {
         let policy = self.policy;
         let endpoint = Endpoint {
             id: self.id,
@@ -96,14 +100,26 @@ impl Parts {
             shape: policy.shape,
             freshness: policy.freshness,
             refresh: self.refresh,
+            warm: self.warm,
+            max_keys: policy.max_keys,
             on_miss: policy.on_miss,
             timeout: policy.timeout,
             max_rows: policy.max_rows,
             max_bytes: policy.max_bytes,
             unknown_parameters: policy.unknown_parameters,
         };
-        Some((endpoint, self.sql?))
+        let written = Written {
+            sql: self.sql?,
+            warm: self.warm_places,
+            warm_sql: self.warm_sql,
+        };
+        Some((endpoint, written))
     }
+}
+
+fn places(warm: &Field<Vec<At<NamedTexts>>>) -> Vec<Span> {
+    let keys = warm.given().map_or(&[][..], |keys| &keys.value);
+    keys.iter().map(|key| key.span.clone()).collect()
 }
 
 fn path(section: &EndpointSection, report: &mut Report) -> Option<At<PathPattern>> {
@@ -132,107 +148,4 @@ fn path(section: &EndpointSection, report: &mut Report) -> Option<At<PathPattern
             None
         }
     }
-}
-
-/// The SQL, from the one place it may be written.
-fn sql(section: &EndpointSection, report: &mut Report) -> Option<At<String>> {
-    match (&section.sql, &section.sql_file) {
-        (Field::Absent, Field::Absent) => {
-            report.push(
-                Mistake::new("this endpoint has no `sql`")
-                    .at(&section.span, "`sql` is missing")
-                    .help("write the query as `sql`, or name its file as `sql_file`"),
-            );
-            None
-        }
-        (sql, Field::Absent) => sql.given().cloned(),
-        (Field::Absent, file) => file.given().cloned(),
-        (sql, _) => {
-            let mut mistake = Mistake::new("this endpoint has both `sql` and `sql_file`");
-            if let Some(file) = &section.sql_file_span {
-                mistake = mistake.at(file, "one query too many");
-            }
-            if let Some(sql) = sql.given() {
-                mistake = mistake.at(&sql.span, "");
-            }
-            report.push(mistake.help("remove one of them"));
-            None
-        }
-    }
-}
-
-fn statement(sql: &At<String>, report: &mut Report) -> Option<Statement> {
-    match Statement::parse(&sql.value) {
-        Ok(statement) => Some(statement),
-        Err(error) => {
-            let span = error
-                .at()
-                .map_or_else(|| sql.span.clone(), |at| sql.span.within(at));
-            report.push(
-                Mistake::new(error.to_string())
-                    .at(&span, "")
-                    .help(error.help()),
-            );
-            None
-        }
-    }
-}
-
-fn refresh(section: &RefreshSection, report: &mut Report) -> Refresh {
-    if let Some(span) = &section.span
-        && section.every.is_absent()
-        && section.cron.is_absent()
-        && section.timezone.is_absent()
-    {
-        report.push(
-            Mistake::new("`refresh` does not say when")
-                .at(span, "")
-                .help("for example { every = \"5s\" } or { cron = \"0 6 * * *\" }"),
-        );
-    }
-    let every = field::duration("every", &section.every, SHORTEST_EVERY, report);
-    Refresh {
-        every: every.map(|every| every.value),
-        cron: cron(section, report),
-    }
-}
-
-fn cron(section: &RefreshSection, report: &mut Report) -> Option<CronLine> {
-    if let (Some(timezone), true) = (section.timezone.given(), section.cron.is_absent()) {
-        report.push(
-            Mistake::new("`timezone` without `cron`")
-                .at(&timezone.span, "would have no effect")
-                .help("`every` needs no time zone; remove it, or add a `cron` line"),
-        );
-    }
-    let line = section.cron.given();
-    let timezone = section.timezone.given();
-    let zone_name = timezone.map_or("UTC", |at| at.value.as_str());
-    // With a zone that is wrong the line is looked at in UTC, to find what else is.
-    if let Some(timezone) = timezone
-        && CronLine::parse("* * * * *", &timezone.value).is_err()
-    {
-        report.push(
-            Mistake::new("there is no time zone of this name")
-                .at(&timezone.span, "unknown")
-                .help("names are those of the IANA database, as \"Europe/Berlin\" or \"UTC\""),
-        );
-        check_line(line?, "UTC", report);
-        return None;
-    }
-    check_line(line?, zone_name, report)
-}
-
-fn check_line(line: &At<String>, timezone: &str, report: &mut Report) -> Option<CronLine> {
-    let mistake = match CronLine::parse(&line.value, timezone) {
-        Ok(cron) => return Some(cron),
-        Err(CronLineError::Line { reason }) => Mistake::new("this is no cron line")
-            .at(&line.span, reason)
-            .help("minute hour day month weekday, with the second before them if there are six"),
-        Err(error @ (CronLineError::Never | CronLineError::Timezone)) => {
-            Mistake::new(error.to_string()).at(&line.span, "no day has this date")
-        }
-    };
-    report.push(mistake);
-    None
 }

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::field;
-use crate::config::schema::{PolicySection, RepositorySection};
-use crate::config::{At, Mistake, Report, Span};
+use crate::config::schema::{EndpointSection, PolicySection, RepositorySection};
+use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::{FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters};
 
 /// A dashboard that polls every few seconds shows nothing older than it would without a cache.
@@ -21,6 +21,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a browser can still show.
 const MAX_ROWS: u64 = 100_000;
 const MAX_BYTES: u64 = 16 << 20;
+/// More than anyone names by hand, and few enough that a client that makes keys up stays cheap.
+const MAX_KEYS: u64 = 10_000;
 /// One millisecond is as good as none, and none would make every answer stale.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -49,6 +51,7 @@ impl Limits {
 }
 
 const ROWS_ALLOWED: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
+const KEYS_ALLOWED: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
 
 /// One section's part of the shared keys.
 pub(super) struct Policy {
@@ -59,6 +62,7 @@ pub(super) struct Policy {
     timeout: Option<At<Duration>>,
     max_rows: Option<At<u64>>,
     max_bytes: Option<At<u64>>,
+    max_keys: Option<At<u64>>,
     on_miss: Option<At<OnMiss>>,
     unknown_params: Option<At<UnknownParameters>>,
 }
@@ -71,7 +75,19 @@ pub(super) struct Settled {
     pub(super) timeout: Duration,
     pub(super) max_rows: u64,
     pub(super) max_bytes: u64,
+    pub(super) max_keys: u64,
+    /// Where `max_keys` is written, if it is.
+    pub(super) max_keys_written: Option<Span>,
     pub(super) unknown_parameters: UnknownParameters,
+}
+
+/// What else is said of an endpoint, as far as its policy depends on it.
+pub(super) struct Surroundings<'s> {
+    pub(super) section: &'s EndpointSection,
+    pub(super) refresh: &'s Refresh,
+    /// The time between two askings of its probe.
+    pub(super) probe_every: Option<&'s At<Duration>>,
+    pub(super) has_parameters: bool,
 }
 
 impl Policy {
@@ -101,6 +117,7 @@ impl Policy {
             timeout: field::duration("timeout", &section.timeout, SHORTEST, report),
             max_rows: field::count("max_rows", &section.max_rows, ROWS_ALLOWED, report),
             max_bytes: field::size("max_bytes", &section.max_bytes, report),
+            max_keys: field::count("max_keys", &section.max_keys, KEYS_ALLOWED, report),
             on_miss: field::word("on_miss", &section.on_miss, &on_miss, report),
             unknown_params: field::word(
                 "unknown_params",
@@ -162,9 +179,7 @@ impl Policy {
         &self,
         defaults: &Self,
         limits: &Limits,
-        refresh: &Refresh,
-        has_parameters: bool,
-        endpoint: &Span,
+        surroundings: &Surroundings<'_>,
         report: &mut Report,
     ) -> Settled {
         self.check(defaults, limits, report);
@@ -177,36 +192,55 @@ impl Policy {
         };
         let on_miss = self.on_miss.as_ref().or(defaults.on_miss.as_ref());
         if let Some(refuse) = on_miss.filter(|at| at.value == OnMiss::Refuse) {
-            check_refuse(&refuse.span, endpoint, refresh, has_parameters, report);
+            check_refuse(&refuse.span, surroundings, report);
         }
+        if let (Some(max_keys), false) = (&self.max_keys, surroundings.has_parameters) {
+            report.push(
+                Mistake::new("`max_keys` on an endpoint without parameters")
+                    .at(&max_keys.span, "would have no effect")
+                    .help("remove it: one entry answers every request"),
+            );
+        }
+        let max_keys = self.max_keys.as_ref().or(defaults.max_keys.as_ref());
         let unknown = self
             .unknown_params
             .as_ref()
             .or(defaults.unknown_params.as_ref());
         let shape = self.shape.as_ref().or(defaults.shape.as_ref());
         let timeout = self.timeout.as_ref().or(defaults.timeout.as_ref());
+        let timeout = timeout.map_or(limits.statement_timeout(), |at| at.value);
         Settled {
             shape: shape.map_or(Shape::Rows, |at| at.value),
-            freshness: self.freshness(defaults, refresh),
+            freshness: self.freshness(defaults, surroundings, timeout, report),
             on_miss: on_miss.map_or(OnMiss::Load, |at| at.value),
-            timeout: timeout.map_or(limits.statement_timeout(), |at| at.value),
+            timeout,
             max_rows: value(&self.max_rows, &defaults.max_rows, &limits.max_rows)
                 .unwrap_or(MAX_ROWS),
             max_bytes: value(&self.max_bytes, &defaults.max_bytes, &limits.max_bytes)
                 .unwrap_or(MAX_BYTES),
+            max_keys: max_keys.map_or(MAX_KEYS, |at| at.value),
+            max_keys_written: max_keys.map(|at| at.span.clone()),
             unknown_parameters: unknown.map_or(UnknownParameters::Reject, |at| at.value),
         }
     }
 
-    fn freshness(&self, defaults: &Self, refresh: &Refresh) -> FreshnessPolicy {
+    fn freshness(
+        &self,
+        defaults: &Self,
+        surroundings: &Surroundings<'_>,
+        timeout: Duration,
+        report: &mut Report,
+    ) -> FreshnessPolicy {
         let own = |at: &Option<At<Duration>>, default: &Option<At<Duration>>| {
             at.as_ref().or(default.as_ref()).map(|at| at.value)
         };
-        // A schedule says better than a default how long an answer is good.
-        let max_age = if refresh.is_scheduled() {
+        let refresh = surroundings.refresh;
+        // A schedule says better than a default how long an answer is good: unless something else
+        // tells when there is something new, and so that data change between the schedule's runs.
+        let max_age = if refresh.is_scheduled() && !refresh.is_told() {
             self.max_age.as_ref().map(|at| at.value)
         } else {
-            Some(own(&self.max_age, &defaults.max_age).unwrap_or(MAX_AGE))
+            Some(self.max_age_told(defaults, surroundings.probe_every, timeout, report))
         };
         let revalidate = own(
             &self.stale_while_revalidate,
@@ -223,30 +257,91 @@ impl Policy {
             stale_if_error,
         }
     }
+
+    /// How long an answer is fresh where no schedule decides. A probe that finds nothing new keeps an
+    /// entry fresh until `max_age` after the probe began, so it must ask more often than that.
+    fn max_age_told(
+        &self,
+        defaults: &Self,
+        probe_every: Option<&At<Duration>>,
+        timeout: Duration,
+        report: &mut Report,
+    ) -> Duration {
+        let written = self.max_age.as_ref().or(defaults.max_age.as_ref());
+        match (written, probe_every) {
+            (Some(max_age), Some(every)) if every.value >= max_age.value => {
+                let help = if self.max_age.is_some() {
+                    "raise `max_age` to twice this or more, or let the probe ask more often"
+                } else {
+                    "give the endpoint a `max_age` of twice this or more, or let the probe ask more often"
+                };
+                report.push(
+                    Mistake::new("the probe asks too seldom for this `max_age`")
+                        .at(&every.span, "not shorter than `max_age`")
+                        .at(
+                            &max_age.span,
+                            "an answer would be stale before it is asked again",
+                        )
+                        .help(help),
+                );
+                max_age.value
+            }
+            (Some(max_age), _) => max_age.value,
+            // Nobody asked for ten seconds: one probe may be missed, and the next take its time.
+            (None, Some(every)) if every.value >= MAX_AGE => {
+                every.value.saturating_mul(2).saturating_add(timeout)
+            }
+            (None, _) => MAX_AGE,
+        }
+    }
 }
 
-/// With `on_miss = "refuse"` something other than a request must load what is missing.
-fn check_refuse(
-    refuse: &Span,
-    endpoint: &Span,
-    refresh: &Refresh,
-    has_parameters: bool,
-    report: &mut Report,
-) {
-    let mistake = Mistake::new("nothing would ever load this endpoint").at(endpoint, "this one");
-    if has_parameters {
-        report.push(
-            mistake
-                .at(refuse, "a request may not load it")
-                .note("an entry is loaded at first for the request that asks for its arguments")
-                .help("endpoints with parameters need on_miss = \"load\""),
-        );
-    } else if !refresh.is_scheduled() {
-        report.push(
-            Mistake::new("nothing would load this endpoint again once it has expired")
-                .at(endpoint, "this one")
-                .at(refuse, "a request may not load it")
-                .help("add a schedule, as refresh = { every = \"10s\" }, or on_miss = \"load\""),
-        );
-    }
+/// With `on_miss = "refuse"` something other than a request must load what is missing, at first and
+/// again.
+///
+/// Without parameters the first load comes at start, and a schedule, a probe or a notification brings
+/// the next. With parameters only the keys that are named can be loaded at all, and what loads them
+/// again is what reaches keys with arguments: `ahead`, a probe or a notification. A probe and a
+/// notification wait for news: until these come an answer may expire, and is a 503 then, which is what
+/// `refuse` asks for.
+fn check_refuse(refuse: &Span, surroundings: &Surroundings<'_>, report: &mut Report) {
+    let section = surroundings.section;
+    let refresh = &section.refresh;
+    // What is there with a mistake in it is meant to be there.
+    let is_told = !refresh.probe.is_absent() || !refresh.notify.is_absent();
+    let is_scheduled = !refresh.every.is_absent() || !refresh.cron.is_absent();
+    let is_warm = !section.warm.is_absent() || !section.warm_sql.is_absent();
+    let is_ahead = match &refresh.ahead {
+        Field::Absent => false,
+        Field::Wrong => true,
+        Field::Given(ahead) => ahead.value,
+    };
+    let is_repeated = is_ahead || is_told;
+    let (message, help) = if surroundings.has_parameters && !is_warm {
+        let help = if is_repeated {
+            "name its keys with `warm` or `warm_sql`, or let requests load them: on_miss = \"load\""
+        } else {
+            "name its keys with `warm` or `warm_sql` and add refresh = { ahead = true }, or let \
+             requests load them: on_miss = \"load\""
+        };
+        ("nothing would ever load this endpoint", help)
+    } else if surroundings.has_parameters && !is_repeated {
+        (
+            "nothing would load this endpoint's keys again once they have expired",
+            "add refresh = { ahead = true }, or on_miss = \"load\"",
+        )
+    } else if !surroundings.has_parameters && !is_scheduled && !is_told {
+        (
+            "nothing would load this endpoint again once it has expired",
+            "add a schedule, as refresh = { every = \"10s\" }, or on_miss = \"load\"",
+        )
+    } else {
+        return;
+    };
+    report.push(
+        Mistake::new(message)
+            .at(&section.span, "this one")
+            .at(refuse, "a request may not load it")
+            .help(help),
+    );
 }

@@ -1,0 +1,276 @@
+//! What loads an endpoint without being asked: probes, notifications, keys in use, and keys named to
+//! be there from the start.
+
+use super::*;
+
+/// An endpoint with a required and an optional parameter.
+const PARAMETERS: &str = "sql = 'select :x, :y'\nparams.x = {}\nparams.y.optional = true\n";
+
+#[test]
+fn a_probe_is_one_question_asked_often_enough() {
+    let check_probe = |probe: &str, expected: &[&str]| {
+        check(&format!("refresh.probe = {{ {probe} }}"), expected);
+        check(
+            &format!("{PARAMETERS}refresh.probe = {{ {probe} }}"),
+            expected,
+        );
+    };
+    check_probe("sql = 'select 1', every = '100ms'", &[]);
+    check_probe(
+        "",
+        &["this probe has no `sql`", "this probe has no `every`"],
+    );
+    check_probe(
+        "sql = 'select 1', every = '99ms'",
+        &["`every` is too short"],
+    );
+    check_probe(
+        "sql = 'select 1; select 2', every = '1s'",
+        &["there is more than one statement here"],
+    );
+    check_probe(
+        "sql = 'notify x', every = '1s'",
+        &["only a query can stand here"],
+    );
+    check_probe(
+        "sql = 'select :x', every = '1s'",
+        &["a probe has no parameters"],
+    );
+    check_probe(
+        "sql = 'select $1', every = '1s'",
+        &["a probe has no parameters"],
+    );
+    check(
+        "refresh = { every = '5s', probe = { sql = 'select 1', every = '2s' } }",
+        &["`refresh` has both `every` and a probe"],
+    );
+    check(
+        "refresh = { cron = '@daily', probe = { sql = 'select 1', every = '2s' } }",
+        &[],
+    );
+    let seldom = "refresh.probe = { sql = 'select 1', every = '2s' }\nmax_age";
+    check(
+        &format!("{seldom} = '2s'"),
+        &["the probe asks too seldom for this `max_age`"],
+    );
+    check(&format!("{seldom} = '2001ms'"), &[]);
+    let text = format!(
+        "defaults.max_age = '10s'\n{HEAD}sql = 'select 1'\nrefresh.probe = {{ sql = 'select 1', every = '10s' }}"
+    );
+    assert_eq!(
+        mistakes(&text),
+        ["6: the probe asks too seldom for this `max_age`"]
+    );
+    assert!(try_compile(&format!("{text}\nmax_age = '20s'")).is_ok());
+}
+
+#[test]
+fn endpoints_that_ask_the_same_as_often_share_a_probe() {
+    let endpoint = |path: &str, refresh: &str| {
+        format!("[[endpoint]]\npath = '{path}'\nsql = 'select 1'\nrefresh = {{ {refresh} }}\n")
+    };
+    let probe = |sql: &str, every: &str| format!("probe = {{ sql = '{sql}', every = '{every}' }}");
+    let text = [
+        "repository.url = 'x'\n".to_owned(),
+        endpoint("/a", &probe("select ä, max(b)", "1s")),
+        endpoint("/b", "notify = 'b'"),
+        endpoint("/c", &probe(" select ä, max(b); -- again", "1000ms")),
+        endpoint(
+            "/d",
+            &format!("notify = 'a', {}", probe("select ä, max(b)", "2s")),
+        ),
+        endpoint("/e", &format!("notify = 'b', {}", probe("select 2", "1s"))),
+    ];
+    let plan = compile(&text.concat());
+    let probes: Vec<_> = plan
+        .probes()
+        .iter()
+        .map(|probe| (probe.id.index(), probe.sql.as_str(), probe.every.as_secs()))
+        .collect();
+    assert_eq!(
+        probes,
+        [
+            (0, "select ä, max(b)", 1),
+            (1, "select ä, max(b)", 2),
+            (2, "select 2", 1)
+        ]
+    );
+    let asked: Vec<_> = plan
+        .endpoints()
+        .iter()
+        .map(|endpoint| endpoint.refresh.probe.map(ProbeId::index))
+        .collect();
+    assert_eq!(asked, [Some(0), None, Some(0), Some(1), Some(2)]);
+    assert_eq!(plan.channels(), ["a", "b"]);
+
+    let place = |report: Report| {
+        let span = report.mistakes()[0].span().expect("a place").clone();
+        (span.line(), span.text().to_owned())
+    };
+    let first = ProbeId::new(0);
+    let max = plan.probe_mistake(first, "no", None, Some(11));
+    assert_eq!(place(max), (5, "max".to_owned()));
+    let whole = plan.probe_mistake(ProbeId::new(2), "no", Some("because"), None);
+    assert!(whole.render(false).contains("note: because"), "{whole}");
+    assert_eq!(place(whole), (21, "'select 2'".to_owned()));
+}
+
+#[test]
+fn a_channel_has_a_name_that_postgres_keeps_whole() {
+    let long = "ä".repeat(32);
+    for name in [
+        "''".to_owned(),
+        format!("'{long}'"),
+        "\"a\\u0000\"".to_owned(),
+    ] {
+        check(
+            &format!("refresh.notify = {name}"),
+            &["this can not be the name of a channel"],
+        );
+    }
+    check(&format!("refresh.notify = '{}'", &long[2..]), &[]);
+    check(&format!("{PARAMETERS}refresh.notify = 'Sales'"), &[]);
+}
+
+#[test]
+fn ahead_is_for_endpoints_with_parameters() {
+    check(&format!("{PARAMETERS}refresh.ahead = true"), &[]);
+    check("refresh.ahead = false", &[]);
+    check(
+        "refresh.ahead = true",
+        &["`ahead` on an endpoint without parameters"],
+    );
+    check(
+        "refresh = { ahead = true, every = '1s' }",
+        &["`ahead` on an endpoint without parameters"],
+    );
+    check(
+        &format!("{PARAMETERS}refresh = {{ ahead = true, every = '1s', cron = '@daily' }}"),
+        &["a schedule on an endpoint with parameters"],
+    );
+}
+
+#[test]
+fn warm_keys_are_keys_of_their_endpoint() {
+    let check = |lines: &str, expected: &[&str]| check(&format!("{PARAMETERS}{lines}"), expected);
+    check("warm = [{ x = 'a', y = 1 }, { x = 'b' }]", &[]);
+    check("warm = []", &["`warm` is empty"]);
+    check("warm = [{ y = 1 }]", &["this key has no `x`"]);
+    check(
+        "warm = [{ x = 1, z = 1 }, { xx = 1 }]",
+        &["there is no parameter `z`", "there is no parameter `xx`"],
+    );
+    check("warm = [{ x = 1, x = 2 }]", &["duplicate key"]);
+    check(
+        "warm = [{ x = 1, y = 2 }, { x = 1 }, { y = '2', x = '1' }]",
+        &["this key is named twice"],
+    );
+    check(
+        "warm = [{ x = 1 }, { x = 2 }]\nmax_keys = 1",
+        &["`warm` names more keys than `max_keys` allows"],
+    );
+    check("max_keys = 0", &["`max_keys` is out of range"]);
+    check("warm_sql = 'select 1 as x'\nwarm = [{ x = 1 }]", &[]);
+    check(
+        "warm_sql = 'select :x as x'",
+        &["`warm_sql` has no parameters"],
+    );
+    check(
+        "warm_sql = 'select 1; select 2'",
+        &["there is more than one statement here"],
+    );
+}
+
+#[test]
+fn an_endpoint_without_parameters_has_one_key() {
+    check(
+        "sql = 'select 1'\nwarm = [{ x = 1 }]\nwarm_sql = 'select 1'\nmax_keys = 1",
+        &[
+            "`warm` on an endpoint without parameters",
+            "`warm_sql` on an endpoint without parameters",
+            "`max_keys` on an endpoint without parameters",
+        ],
+    );
+    let plan = compile(&format!("defaults.max_keys = 5\n{HEAD}sql = 'select 1'"));
+    assert!(plan.endpoints()[0].warm.is_empty());
+}
+
+#[test]
+fn warm_keys_are_what_a_request_would_send() {
+    let plan = compile(
+        "repository.url = 'x'\ndefaults.max_keys = 5\n\
+         [[endpoint]]\npath = '/{b}'\nsql = 'select :a, :b'\nparams.a.default = 1\n\
+         warm = [{ a = 1.5, b = 2003-01-06 }, { b = true }]\nwarm_sql = 'select ä as b;'\n\
+         [[endpoint]]\npath = '/x/{b}'\nsql = 'select :b'\nmax_keys = 7\nrefresh.ahead = true\n",
+    );
+    let [a, b] = plan.endpoints() else {
+        panic!("two endpoints")
+    };
+    assert_eq!((a.max_keys, b.max_keys), (5, 7));
+    assert_eq!((a.refresh.ahead, b.refresh.ahead), (false, true));
+    assert!(!a.warm.is_empty() && b.warm.is_empty());
+    let statement = a.warm.statement.as_ref().map(Statement::text);
+    assert_eq!(statement, Some("select ä as b"));
+
+    let types = vec![ParameterType::Numeric, ParameterType::Text];
+    let signature = Signature::new(a, types).expect("right");
+    let texts: Vec<Vec<_>> = a
+        .warm
+        .arguments
+        .iter()
+        .map(|arguments| {
+            let (path, query) = a.split_arguments(arguments);
+            let arguments = signature.arguments(a, &path, &query).expect("right");
+            arguments.iter().map(|t| t.map(str::to_owned)).collect()
+        })
+        .collect();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        texts,
+        [[text("1.5"), text("2003-01-06")], [text("1"), text("true")]]
+    );
+
+    let place = |report: Report| {
+        let span = report.mistakes()[0].span().expect("a place").clone();
+        (span.line(), span.text().to_owned())
+    };
+    assert_eq!(
+        place(plan.warm_argument_mistake(a.id, 1, "no")),
+        (7, "{ b = true }".to_owned())
+    );
+    let at = |position| place(plan.warm_mistake(a.id, "no", None, position));
+    assert_eq!(at(Some(8)), (8, "ä".to_owned()));
+    assert_eq!(at(None), (8, "'select ä as b;'".to_owned()));
+    // Asked about one that has none, it still says what it was told.
+    let report = plan.warm_mistake(b.id, "no", None, Some(8));
+    assert_eq!(report.mistakes()[0].message(), "no");
+}
+
+#[test]
+fn answers_are_fresh_as_long_as_what_loads_them_says() {
+    let max_age = |defaults: &str, lines: &str| {
+        let plan = compile(&format!("{defaults}{HEAD}sql = 'select 1'\n{lines}"));
+        plan.endpoints()[0]
+            .freshness
+            .max_age
+            .map(|age| age.as_secs())
+    };
+    let probe = |every: &str| format!("refresh.probe = {{ sql = 'select 1', every = '{every}' }}");
+    let written = "defaults.max_age = '1m'\n";
+    assert_eq!(max_age("", "refresh.notify = 'c'"), Some(10));
+    assert_eq!(max_age(written, "refresh.notify = 'c'"), Some(60));
+    assert_eq!(max_age("", &probe("9999ms")), Some(10));
+    assert_eq!(max_age(written, &probe("10s")), Some(60));
+    // Twice the 10 s and 20 s, and the 30 s or 5 s that a load may take.
+    assert_eq!(max_age("", &probe("10s")), Some(50));
+    assert_eq!(
+        max_age("", &format!("timeout = '5s'\n{}", probe("20s"))),
+        Some(45)
+    );
+    // A schedule alone decides; beside what tells of news it does not.
+    assert_eq!(max_age(written, "refresh.cron = '@daily'"), None);
+    assert_eq!(
+        max_age(written, "refresh = { cron = '@daily', notify = 'c' }"),
+        Some(60)
+    );
+}
