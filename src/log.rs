@@ -27,7 +27,8 @@ pub fn init(filter: Option<&str>) {
 /// Says that the server listens.
 pub fn listening(address: std::net::SocketAddr, plan: &Plan) {
     let (version, endpoints) = (env!("CARGO_PKG_VERSION"), plan.endpoints().len());
-    tracing::info!("larder {version} serves {endpoints} endpoints on http://{address}");
+    let s = if endpoints == 1 { "" } else { "s" };
+    tracing::info!("larder {version} serves {endpoints} endpoint{s} on http://{address}");
 }
 
 /// Writes an event's line, if it is worth one.

@@ -220,14 +220,13 @@ async fn a_server_without_tls_is_refused_by_those_who_insist() {
     for settings in ["", "?sslmode=disable", "?sslmode=prefer"] {
         assert!(!is_encrypted(&format!("{by_address}{settings}")).await);
     }
+    let root = Authority::new();
     let insisting = [
         format!("{by_address}?sslmode=require"),
-        format!("{by_address}?sslmode=verify-full"),
-        // A server elsewhere is not talked to in the clear by accident.
-        Address::of(by_address)
-            .by_name()
-            .replace(NAME, "db.example")
-            .replace("hostaddr=127.0.0.1", "sslmode=require&hostaddr=127.0.0.1"),
+        format!(
+            "{by_address}?sslmode=verify-full&sslrootcert={}",
+            root.file()
+        ),
     ];
     for url in insisting {
         let refused = refusal(&url).await.to_string();
