@@ -1,6 +1,7 @@
 //! The composition root: builds every part from a plan, runs them, and ends them in order.
 
 mod bring_up;
+mod warm;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use bring_up::{Misfit, describe_all};
+pub use bring_up::{Culprit, Misfit, describe_all};
 
 use crate::cache::Cache;
 use crate::http::{self, Site};
@@ -29,6 +30,7 @@ const MAINTAIN_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct App {
     plan: Arc<Plan>,
+    repository: Repository,
     read_through: ReadThrough,
     metrics: Arc<Metrics>,
     observer: Observer,
@@ -60,9 +62,15 @@ impl App {
         let observer = Observer::new(sinks);
         let repository = Repository::new(plan.repository(), observer.clone())?;
         let cache = Cache::new(&plan, observer.clone());
-        let read_through = ReadThrough::new(Arc::clone(&plan), repository, cache, observer.clone());
+        let read_through = ReadThrough::new(
+            Arc::clone(&plan),
+            repository.clone(),
+            cache,
+            observer.clone(),
+        );
         Ok(Self {
             plan,
+            repository,
             read_through,
             metrics,
             observer,
@@ -116,7 +124,13 @@ impl App {
         shutdown: &CancellationToken,
     ) -> Result<(), RunError> {
         self.announce(readiness, Readiness::Warming);
-        let up = bring_up::bring_up(&self.plan, &self.read_through, &background);
+        let up = bring_up::bring_up(
+            &self.plan,
+            &self.repository,
+            &self.read_through,
+            &self.observer,
+            &background,
+        );
         if let Some(up) = shutdown.run_until_cancelled(up).await {
             up?;
             self.announce(readiness, Readiness::Ready);

@@ -7,6 +7,7 @@
 pub mod entry;
 pub mod freshness;
 pub mod key;
+pub mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,10 @@ use arc_swap::ArcSwapOption;
 use moka::Expiry;
 use moka::notification::RemovalCause;
 
-pub use entry::{Answer, Entry};
-pub use freshness::Freshness;
+pub use entry::{Answer, Entry, Origin};
+pub use freshness::{Freshness, Standing, Unchanged};
 pub use key::Key;
+pub use slots::{Slot, Slots};
 
 use crate::observe::{Event, Observer};
 use crate::plan::Plan;

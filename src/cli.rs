@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::Misfit;
+use crate::app::{Culprit, Misfit};
 use crate::config::{Config, Mistake, Report};
 use crate::log;
 use crate::plan::Plan;
@@ -158,16 +158,16 @@ fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
 fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
     let mut report = Report::new();
     let mut other = None;
-    for Misfit { endpoint, error } in misfits {
+    for Misfit { culprit, error } in misfits {
         match error {
             RepositoryError::Refused { refusal } => {
                 let message = format!("Postgres refuses this statement: {}", refusal.message);
                 let detail = refusal.detail.as_deref();
-                report.append(plan.statement_mistake(endpoint, &message, detail, refusal.position));
+                report.append(mistake(plan, culprit, &message, detail, refusal.position));
             }
             RepositoryError::Unusable { mistakes } => {
-                for mistake in mistakes {
-                    report.append(plan.statement_mistake(endpoint, &mistake, None, None));
+                for text in mistakes {
+                    report.append(mistake(plan, culprit, &text, None, None));
                 }
             }
             // About the repository as a whole: once is enough, and what Postgres did find comes first.
@@ -194,6 +194,22 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
 
 /// What asks a server to end: SIGTERM, or Ctrl-C.
 const STOP: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
+
+/// A mistake, at the place of its culprit.
+fn mistake(
+    plan: &Plan,
+    culprit: Culprit,
+    message: &str,
+    detail: Option<&str>,
+    position: Option<u32>,
+) -> Report {
+    match culprit {
+        Culprit::Endpoint(id) => plan.statement_mistake(id, message, detail, position),
+        Culprit::Probe(id) => plan.probe_mistake(id, message, detail, position),
+        Culprit::WarmStatement(id) => plan.warm_mistake(id, message, detail, position),
+        Culprit::WarmArguments(id, index) => plan.warm_argument_mistake(id, index, message),
+    }
+}
 
 /// A token that is cancelled by any of these signals.
 fn cancelled_by(signals: &[SignalKind]) -> anyhow::Result<CancellationToken> {

@@ -54,6 +54,34 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         Event::LoadsRecovered { endpoint } => {
             tracing::info!("loading {} succeeds again", path(*endpoint));
         }
+        Event::ProbeFailing {
+            probe,
+            fault,
+            cause,
+        } => {
+            let sql = plan.probes()[probe.index()].sql.escape_debug();
+            let whose = fault.as_str();
+            tracing::warn!("the probe `{sql}` fails (fault: {whose}): {cause}");
+        }
+        Event::ProbeRecovered { probe } => {
+            let sql = plan.probes()[probe.index()].sql.escape_debug();
+            tracing::info!("the probe `{sql}` succeeds again");
+        }
+        Event::Listening => tracing::info!("listening for notifications"),
+        Event::ListeningFailed { cause } => {
+            tracing::warn!("not listening for notifications: {cause}");
+        }
+        Event::AheadTooSlow {
+            endpoint,
+            query_time,
+            max_age,
+        } => {
+            tracing::warn!(
+                "{}: a query of {query_time:?} is too slow to load answers ahead that are fresh \
+                 for {max_age:?}; raise max_age",
+                path(*endpoint)
+            );
+        }
         Event::RepositoryReached => tracing::info!("the repository is reached"),
         Event::RepositoryLost { cause } => tracing::warn!("the repository is lost: {cause}"),
         Event::StatementRedescribed { endpoint } => {

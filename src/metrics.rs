@@ -119,6 +119,11 @@ impl Metrics {
             Event::LoadsFailing { .. }
             | Event::LoadsRecovered { .. }
             | Event::StatementRedescribed { .. }
+            | Event::ProbeFailing { .. }
+            | Event::ProbeRecovered { .. }
+            | Event::Listening
+            | Event::ListeningFailed { .. }
+            | Event::AheadTooSlow { .. }
             | Event::ReadinessChanged { .. }
             | Event::ConnectionRefused
             | Event::HandlerPanicked => {}

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::plan::EndpointId;
+use crate::plan::{EndpointId, ProbeId};
 
 /// Something that happened. Plain data: no secret, and no value of a client's or from a table.
 #[derive(Debug, Clone)]
@@ -57,6 +57,37 @@ pub enum Event {
     LoadsRecovered {
         /// Whose loads.
         endpoint: EndpointId,
+    },
+    /// A probe began to fail: said once, until it succeeds. What it kept fresh goes by age meanwhile.
+    ProbeFailing {
+        /// Which.
+        probe: ProbeId,
+        /// Whose fault it is.
+        fault: Fault,
+        /// What happened, for the operator.
+        cause: String,
+    },
+    /// A probe succeeds again.
+    ProbeRecovered {
+        /// Which.
+        probe: ProbeId,
+    },
+    /// The connection for notifications was made; what was missed before is taken as changed.
+    Listening,
+    /// The connection for notifications was lost: said once, until it is there again.
+    ListeningFailed {
+        /// What happened, for the operator.
+        cause: String,
+    },
+    /// Queries of an endpoint began to take too long to load its keys ahead of time: said once, until
+    /// they do not.
+    AheadTooSlow {
+        /// Whose queries.
+        endpoint: EndpointId,
+        /// How long the last one took.
+        query_time: Duration,
+        /// How long its answer is fresh.
+        max_age: Duration,
     },
     /// The repository could be reached, for the first time or again.
     RepositoryReached,
@@ -147,11 +178,24 @@ pub enum Trigger {
     Stale,
     /// It had to be there before anyone asked.
     Warm,
+    /// A probe of the repository had another answer.
+    Probe,
+    /// The repository sent word that something changed.
+    Notify,
+    /// It is in use and would have gone stale.
+    Ahead,
 }
 
 impl Trigger {
     /// Every trigger.
-    pub const ALL: [Self; 3] = [Self::Schedule, Self::Stale, Self::Warm];
+    pub const ALL: [Self; 6] = [
+        Self::Schedule,
+        Self::Stale,
+        Self::Warm,
+        Self::Probe,
+        Self::Notify,
+        Self::Ahead,
+    ];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
@@ -159,6 +203,9 @@ impl Trigger {
             Self::Schedule => "schedule",
             Self::Stale => "stale",
             Self::Warm => "warm",
+            Self::Probe => "probe",
+            Self::Notify => "notify",
+            Self::Ahead => "ahead",
         }
     }
 }

@@ -18,21 +18,22 @@ mod failures;
 mod health;
 mod turns;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use load::LoadError;
 
-use crate::cache::{Cache, Entry, Freshness, Key};
+use crate::cache::{Cache, Entry, Freshness, Key, Slot, Slots, Standing, Unchanged};
 use crate::observe::{CacheStatus, Event, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
 use crate::repository::{Description, Repository, RepositoryError};
 use budget::Budget;
 use failures::Failures;
-use flight::{Flight, Flights, Landing};
+use flight::{Admitted, Flight, Flights, Landing};
 use health::Health;
 use turns::Turns;
 
@@ -53,14 +54,39 @@ struct Shared {
     budget: Budget,
     turns: Turns,
     failures: Failures,
+    /// Who keeps the time of keys that are loaded ahead.
+    ahead: OnceLock<mpsc::UnboundedSender<Ahead>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct EndpointState {
     description: ArcSwapOption<Description>,
+    standing: ArcSwap<Standing>,
+    slots: Slots,
     health: Mutex<Health>,
     /// When its schedule loads it next.
     due: Mutex<Option<Instant>>,
+}
+
+impl EndpointState {
+    fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            description: ArcSwapOption::empty(),
+            standing: ArcSwap::default(),
+            slots: Slots::new(endpoint.max_keys),
+            health: Mutex::default(),
+            due: Mutex::default(),
+        }
+    }
+}
+
+/// A key that is to be looked at again at some moment, because it may be loaded ahead of time.
+#[derive(Debug)]
+pub struct Ahead {
+    /// Which.
+    pub key: Key,
+    /// When.
+    pub at: Instant,
 }
 
 /// An entry, and how it was found.
@@ -70,6 +96,8 @@ pub struct Served {
     pub entry: Arc<Entry>,
     /// How it was found.
     pub status: CacheStatus,
+    /// How old it is.
+    pub age: Duration,
 }
 
 /// Why there is nothing to serve.
@@ -90,6 +118,12 @@ pub enum ReadError {
     #[error("too many loads")]
     TooManyLoads {
         /// When to try again.
+        retry_after: Duration,
+    },
+    /// The endpoint has as many keys as `max_keys` allows, and this is another.
+    #[error("too many keys")]
+    TooManyKeys {
+        /// When some of them may have lapsed.
         retry_after: Duration,
     },
     /// `on_miss = "refuse"`, and nothing is loaded.
@@ -123,11 +157,8 @@ impl ReadThrough {
     /// Reads `repository` through `cache`.
     pub fn new(plan: Arc<Plan>, repository: Repository, cache: Cache, observer: Observer) -> Self {
         let shared = Shared {
-            endpoints: plan
-                .endpoints()
-                .iter()
-                .map(|_| EndpointState::default())
-                .collect(),
+            endpoints: plan.endpoints().iter().map(EndpointState::new).collect(),
+            ahead: OnceLock::new(),
             flights: Flights::default(),
             budget: Budget::new(plan.repository().max_loads_per_second),
             turns: Turns::new(plan.repository().max_connections),
@@ -192,34 +223,110 @@ impl ReadThrough {
         let Some(entry) = self.shared.cache.get(&key) else {
             return self.wait_for_load(&key).await;
         };
-        match entry.freshness(Instant::now()) {
-            Freshness::Fresh => Ok(Served {
-                entry,
-                status: CacheStatus::Hit,
-            }),
+        entry.mark_used();
+        match self.freshness(&key, &entry) {
+            Freshness::Fresh => Ok(self.served(entry, &key, CacheStatus::Hit)),
             Freshness::Stale => {
                 self.reload(&key);
-                Ok(Served {
-                    entry,
-                    status: CacheStatus::Stale,
-                })
+                Ok(self.served(entry, &key, CacheStatus::Stale))
             }
             // While loads are known to fail, nobody waits to hear it again.
             Freshness::StaleIfError if self.is_failing(&key) => {
                 self.reload(&key);
-                Ok(Served {
-                    entry,
-                    status: CacheStatus::Stale,
-                })
+                Ok(self.served(entry, &key, CacheStatus::Stale))
             }
             Freshness::StaleIfError => match self.wait_for_load(&key).await {
-                Err(_) if entry.freshness(Instant::now()) != Freshness::Expired => Ok(Served {
-                    entry,
-                    status: CacheStatus::Stale,
-                }),
+                Err(_) if self.freshness(&key, &entry) != Freshness::Expired => {
+                    Ok(self.served(entry, &key, CacheStatus::Stale))
+                }
                 loaded => loaded,
             },
             Freshness::Expired => self.wait_for_load(&key).await,
+        }
+    }
+
+    fn served(&self, entry: Arc<Entry>, key: &Key, status: CacheStatus) -> Served {
+        let age = entry.age(Instant::now(), &self.standing(key.endpoint()));
+        Served { entry, status, age }
+    }
+
+    fn freshness(&self, key: &Key, entry: &Entry) -> Freshness {
+        entry.freshness(Instant::now(), &self.standing(key.endpoint()))
+    }
+
+    fn standing(&self, endpoint: EndpointId) -> Standing {
+        **self.state(endpoint).standing.load()
+    }
+
+    /// Says that the data behind an endpoint have changed: nothing loaded before is fresh any more,
+    /// nor is what loads that run now will bring.
+    pub fn invalidate(&self, endpoint: EndpointId) {
+        self.state(endpoint).standing.rcu(|standing| Standing {
+            generation: standing.generation + 1,
+            unchanged: None,
+        });
+    }
+
+    /// Says that the data behind an endpoint have not changed meanwhile.
+    pub fn confirm(&self, endpoint: EndpointId, unchanged: Unchanged) {
+        self.state(endpoint).standing.rcu(|standing| Standing {
+            generation: standing.generation,
+            unchanged: Some(unchanged),
+        });
+    }
+
+    /// Loads a key that was named to be there before anyone asks for it.
+    ///
+    /// # Errors
+    /// Why it could not be loaded.
+    pub async fn warm(
+        &self,
+        endpoint: EndpointId,
+        arguments: Arguments,
+    ) -> Result<(), Arc<LoadError>> {
+        let key = Key::new(endpoint, arguments);
+        match self.start(&key, Cause::Background(Trigger::Warm)) {
+            Ok(Start::Began(flight) | Start::Joined(flight)) => flight.landed().await.map(drop),
+            Ok(Start::Loaded(_)) => Ok(()),
+            Err(_) => Err(Arc::new(LoadError::Overloaded)),
+        }
+    }
+
+    /// Counts a failure around an endpoint that is not a load's: what its keys are, for one.
+    pub fn tell_failed(&self, endpoint: EndpointId, error: RepositoryError) {
+        self.failed(&whole(endpoint), &Arc::new(error.into()));
+    }
+
+    /// From now on `keeper` is told when to look at keys that are loaded ahead.
+    pub fn keep_time_with(&self, keeper: mpsc::UnboundedSender<Ahead>) {
+        // A second keeper would be a mistake of the composition; the first one stays.
+        let _ = self.shared.ahead.set(keeper);
+    }
+
+    /// Loads a key again before it goes stale, if it was asked for since it was loaded. One that was
+    /// not is left to lapse.
+    pub fn load_ahead(&self, key: &Key) {
+        let Some(entry) = self.shared.cache.get(key) else {
+            return;
+        };
+        let now = Instant::now();
+        if !entry.is_used() || ahead_of(&entry) > now {
+            return;
+        }
+        let wait = match self.start(key, Cause::Background(Trigger::Ahead)) {
+            Ok(_) => return,
+            Err(ReadError::TooManyLoads { retry_after }) => retry_after,
+            Err(_) => AHEAD_RETRY,
+        };
+        self.look_again(key, now + wait.max(AHEAD_RETRY));
+    }
+
+    /// Has the keeper of time come back to a key.
+    fn look_again(&self, key: &Key, at: Instant) {
+        if let Some(keeper) = self.shared.ahead.get() {
+            let key = key.clone();
+            // The receiver is gone only when the server shuts down.
+            let _ = keeper.send(Ahead { key, at });
         }
     }
 
@@ -270,6 +377,11 @@ impl ReadThrough {
             .max(self.shared.repository.retry_in())
     }
 
+    /// Whether the endpoint has one entry, which is always there.
+    pub fn is_resident(&self, endpoint: EndpointId) -> bool {
+        self.endpoint(endpoint).is_resident()
+    }
+
     /// Keeps the cache within its bounds while nobody uses it.
     pub fn maintain(&self) {
         self.shared.cache.maintain();
@@ -295,14 +407,11 @@ impl ReadThrough {
             Start::Began(flight) => (flight, CacheStatus::Miss),
             Start::Joined(flight) => (flight, CacheStatus::Coalesced),
             Start::Loaded(entry) => {
-                return Ok(Served {
-                    entry,
-                    status: CacheStatus::Hit,
-                });
+                return Ok(self.served(entry, key, CacheStatus::Hit));
             }
         };
         match tokio::time::timeout(endpoint.timeout, flight.landed()).await {
-            Ok(Ok(entry)) => Ok(Served { entry, status }),
+            Ok(Ok(entry)) => Ok(self.served(entry, key, status)),
             Ok(Err(error)) => Err(ReadError::Load {
                 error,
                 retry_in: self.key_retry_in(key),
@@ -326,31 +435,63 @@ impl ReadThrough {
 
     /// Begins a load of the key in a task of its own, unless one is running.
     fn start(&self, key: &Key, cause: Cause) -> Result<Start, ReadError> {
-        let admit = || match cause {
-            Cause::Background(Trigger::Schedule | Trigger::Warm) => Ok(None),
-            Cause::Client | Cause::Background(Trigger::Stale) => {
+        let admit = || {
+            let there = self.shared.cache.get(key);
+            if let Cause::Client | Cause::Background(Trigger::Stale) = cause {
                 // A load that ended since the caller looked has left its entry here.
-                let entry = self.shared.cache.get(key);
-                if let Some(entry) =
-                    entry.filter(|e| e.freshness(Instant::now()) == Freshness::Fresh)
-                {
-                    return Ok(Some(entry));
+                let fresh = |entry: &&Arc<Entry>| self.freshness(key, entry) == Freshness::Fresh;
+                if let Some(entry) = there.as_ref().filter(fresh) {
+                    return Ok(Admitted::Loaded(Arc::clone(entry)));
                 }
-                let taken = self.shared.budget.take();
-                taken
-                    .map_err(|retry_after| ReadError::TooManyLoads { retry_after })
-                    .map(|()| None)
             }
+            let slot = self.slot(key, there.as_deref())?;
+            if let Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) = cause {
+                let taken = self.shared.budget.take();
+                taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
+            }
+            Ok(Admitted::Load(slot))
         };
-        let begin = |landing| drop(tokio::spawn(self.clone().run(key.clone(), cause, landing)));
+        let begin = |landing, slot| {
+            drop(tokio::spawn(self.clone().run(
+                key.clone(),
+                cause,
+                landing,
+                slot,
+            )));
+        };
         self.shared.flights.join_or_begin(key, admit, begin)
     }
 
+    /// The place of a key among its endpoint's: the one it has, or another.
+    fn slot(&self, key: &Key, there: Option<&Entry>) -> Result<Option<Arc<Slot>>, ReadError> {
+        if key.is_resident() {
+            return Ok(None);
+        }
+        let endpoint = self.endpoint(key.endpoint());
+        let own = there.and_then(|entry| entry.slot().cloned());
+        let slot = own.or_else(|| self.state(endpoint.id).slots.take());
+        let lapse = || {
+            endpoint
+                .freshness
+                .max_age
+                .unwrap_or(KEYS_LAPSE)
+                .min(KEYS_LAPSE)
+        };
+        match slot {
+            Some(slot) => Ok(Some(slot)),
+            None => Err(ReadError::TooManyKeys {
+                retry_after: lapse(),
+            }),
+        }
+    }
+
     /// A load from its beginning to the moment everyone knows.
-    async fn run(self, key: Key, cause: Cause, landing: Landing) {
+    async fn run(self, key: Key, cause: Cause, landing: Landing, slot: Option<Arc<Slot>>) {
         let began = Instant::now();
         let previous = self.shared.cache.get(&key);
-        let loaded = self.load(&key, cause, previous.as_deref(), &landing).await;
+        let loaded = self
+            .load(&key, cause, previous.as_deref(), &landing, slot)
+            .await;
         let loaded = loaded.map_err(Arc::new);
         let outcome = match &loaded {
             Ok(entry) => {
@@ -366,7 +507,42 @@ impl ReadThrough {
         if let Cause::Background(trigger) = cause {
             self.emit_refresh(key.endpoint(), trigger, outcome, began.elapsed());
         }
-        landing.land(loaded);
+        landing.land(loaded.clone());
+        self.what_comes_next(&key, cause, loaded.ok());
+    }
+
+    /// After a load: another one at once, if the data changed while it ran; else a moment to look at
+    /// the key again, if it is to be loaded ahead.
+    fn what_comes_next(&self, key: &Key, cause: Cause, loaded: Option<Arc<Entry>>) {
+        let endpoint = self.endpoint(key.endpoint());
+        let Some(entry) = loaded else {
+            if let Cause::Background(Trigger::Ahead) = cause {
+                let wait = self.key_retry_in(key).max(AHEAD_RETRY);
+                self.look_again(key, Instant::now() + wait);
+            }
+            return;
+        };
+        if entry.generation() != self.standing(endpoint.id).generation {
+            // Its answer is served to those who waited, and is not the last word.
+            let _ = self.start(key, Cause::Background(Trigger::Notify));
+        } else if endpoint.refresh.ahead {
+            self.tell_of_haste(endpoint, &entry);
+            self.look_again(key, ahead_of(&entry));
+        }
+    }
+
+    /// Says once when an endpoint's queries take too long to keep its keys fresh.
+    fn tell_of_haste(&self, endpoint: &Endpoint, entry: &Entry) {
+        let is_late = entry.query_time() > entry.lifetime().fresh / 2;
+        let health = &self.state(endpoint.id).health;
+        let news = health.lock().expect(UNPOISONED).is_late(is_late);
+        if news && is_late {
+            self.shared.observer.emit(&Event::AheadTooSlow {
+                endpoint: endpoint.id,
+                query_time: entry.query_time(),
+                max_age: entry.lifetime().fresh,
+            });
+        }
     }
 
     fn succeeded(&self, key: &Key) {
@@ -422,6 +598,20 @@ impl ReadThrough {
         &self.shared.endpoints[id.index()]
     }
 }
+
+/// When an entry that is loaded ahead is looked at: early enough for a query that takes twice as long as
+/// its last one, and not before half its time is over.
+fn ahead_of(entry: &Entry) -> Instant {
+    let fresh = entry.lifetime().fresh;
+    let lead = (entry.query_time() * 2).clamp(fresh / 10, fresh / 2);
+    entry.began() + (fresh - lead)
+}
+
+/// At least this long between attempts to load a key ahead.
+const AHEAD_RETRY: Duration = Duration::from_millis(100);
+
+/// What a client is told of an endpoint that has all its keys: they lapse later, but not all at once.
+const KEYS_LAPSE: Duration = Duration::from_secs(60);
 
 /// Why these locks are never poisoned.
 const UNPOISONED: &str = "nothing panics while it holds the lock";

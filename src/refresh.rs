@@ -5,10 +5,14 @@
 //! |-------------|------------------------------------------------------------------|
 //! | `timetable` | pure: which endpoints are due, and when the next one is           |
 //! | `heartbeat` | one beat a second, from tokio-cron-scheduler, for wall-clock times |
+//! | `probe`     | a small question, asked to learn whether the large ones must be   |
+//! | `notify`    | Postgres says itself that something changed                       |
 
 pub mod timetable;
 
 mod heartbeat;
+mod notify;
+mod probe;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use heartbeat::HeartbeatError;
 
-use crate::observe::{RefreshOutcome, Trigger};
+use crate::observe::{Observer, RefreshOutcome, Trigger};
 use crate::plan::{EndpointId, Plan};
-use crate::read_through::ReadThrough;
+use crate::read_through::{Ahead, ReadThrough};
+use crate::repository::Repository;
 use heartbeat::Heartbeat;
 use timetable::Timetable;
 
@@ -31,6 +36,8 @@ pub struct Refresher {
     timetable: Timetable,
     read_through: ReadThrough,
     heartbeat: Heartbeat,
+    /// Keys that are to be looked at again.
+    ahead: mpsc::UnboundedReceiver<Ahead>,
 }
 
 impl Refresher {
@@ -41,7 +48,10 @@ impl Refresher {
     /// [`HeartbeatError`] when the scheduler does not start.
     pub async fn new(plan: &Arc<Plan>, read_through: ReadThrough) -> Result<Self, HeartbeatError> {
         let timetable = Timetable::new(plan.endpoints(), Instant::now(), SystemTime::now());
+        let (keeper, ahead) = mpsc::unbounded_channel();
+        read_through.keep_time_with(keeper);
         let refresher = Self {
+            ahead,
             timetable,
             read_through,
             heartbeat: Heartbeat::start().await?,
@@ -68,8 +78,12 @@ impl Refresher {
                 Some(Ending { endpoint, retry_at }) = endings.recv() => {
                     self.timetable.retry(endpoint, retry_at);
                 }
+                Some(Ahead { key, at }) = self.ahead.recv() => self.timetable.look_at(key, at),
             }
             let now = Instant::now();
+            for key in self.timetable.take_keys(now) {
+                self.read_through.load_ahead(&key);
+            }
             for due in self.timetable.take_due(now, SystemTime::now()) {
                 self.announce(due.endpoint);
                 // Who wants the data as of some moment is not served by what was read before it; who
@@ -92,6 +106,43 @@ impl Refresher {
             .due(endpoint, Instant::now(), SystemTime::now())
         {
             self.read_through.set_due(endpoint, due);
+        }
+    }
+}
+
+/// Follows the probes and the notifications that the plan names, until `shutdown`.
+pub fn follow(
+    plan: &Arc<Plan>,
+    repository: &Repository,
+    read_through: &ReadThrough,
+    observer: &Observer,
+    shutdown: &CancellationToken,
+) {
+    let parts = || {
+        let (repository, read_through) = (repository.clone(), read_through.clone());
+        (Arc::clone(plan), repository, read_through, observer.clone())
+    };
+    for probe in plan.probes() {
+        let ((plan, repository, read_through, observer), probe) = (parts(), probe.clone());
+        let watch = probe::watch(plan, probe, repository, read_through, observer);
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(watch));
+    }
+    if !plan.channels().is_empty() {
+        let (plan, repository, read_through, observer) = parts();
+        let listen = notify::listen(plan, repository, read_through, observer);
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(listen));
+    }
+}
+
+/// The data behind these endpoints have changed. Where there is one answer it is loaded at once; where
+/// there are many, each is loaded when it is asked for again.
+fn changed(read_through: &ReadThrough, endpoints: &[EndpointId], trigger: Trigger) {
+    for endpoint in endpoints {
+        read_through.invalidate(*endpoint);
+        if read_through.is_resident(*endpoint) {
+            let (read_through, endpoint) = (read_through.clone(), *endpoint);
+            let after = Some(Instant::now());
+            tokio::spawn(async move { read_through.refresh(endpoint, trigger, after).await });
         }
     }
 }

@@ -8,15 +8,19 @@
 //! | `pool`      | connections, their session settings, when to try again          |
 //! | `describe`  | the parameters' and columns' types, as Postgres gives them      |
 //! | `rows`      | a running query, cancelled unless it is read to its end         |
+//! | `aside`     | probes, and the keys to be warmed                               |
+//! | `listen`    | notifications                                                   |
 //! | `bind`      | arguments as Postgres's parameters                              |
 //! | `throwaway` | a Postgres of one's own, for the demo and the tests             |
 
 pub mod describe;
 pub mod error;
+pub mod listen;
 pub mod rows;
 pub mod throwaway;
 pub mod types;
 
+mod aside;
 mod bind;
 mod pool;
 mod tls;
@@ -27,15 +31,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use aside::{NamedTexts, ProbeAnswer};
 pub use describe::Description;
 pub use error::RepositoryError;
+pub use listen::Listener;
 pub use rows::{Row, Rows};
 pub use types::{Column, ValueType};
 
 use crate::observe::{Event, Observer};
-use crate::plan::{Arguments, Endpoint, RepositorySettings};
+use crate::plan::{Arguments, Endpoint, Probe, RepositorySettings};
 use pool::Pool;
 use rows::Lease;
+
+/// A probe is given this long, however often it is due.
+const PROBE_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// The Postgres behind it all. A cheap handle: clones share connections.
 #[derive(Debug, Clone)]
@@ -129,6 +138,70 @@ impl Repository {
             limits,
             tally,
         ))
+    }
+
+    /// Asks a probe's question.
+    ///
+    /// # Errors
+    /// As [`RepositoryError`] says.
+    pub async fn probe(&self, probe: &Probe) -> Result<ProbeAnswer, RepositoryError> {
+        // As long as it may take, another one is due.
+        let timeout = probe.every.max(PROBE_AT_LEAST);
+        self.within(timeout, async |lease| aside::probe(lease, &probe.sql).await)
+            .await
+    }
+
+    /// The names of a statement's columns.
+    ///
+    /// # Errors
+    /// As [`RepositoryError`] says.
+    pub async fn columns(
+        &self,
+        sql: &str,
+        timeout: Duration,
+    ) -> Result<Vec<String>, RepositoryError> {
+        self.within(timeout, async |lease| aside::columns(lease, sql).await)
+            .await
+    }
+
+    /// At most `max_rows` rows of a statement as names and texts.
+    ///
+    /// # Errors
+    /// As [`RepositoryError`] says.
+    pub async fn texts(
+        &self,
+        sql: &str,
+        max_rows: u64,
+        timeout: Duration,
+    ) -> Result<Vec<NamedTexts>, RepositoryError> {
+        self.within(timeout, async |lease| {
+            aside::texts(lease, sql, max_rows).await
+        })
+        .await
+    }
+
+    /// Listens on these channels, with a connection beside the pool's.
+    ///
+    /// # Errors
+    /// As [`RepositoryError`] says.
+    pub async fn listen(&self, channels: &[&str]) -> Result<Listener, RepositoryError> {
+        Listener::open(&self.pool, channels).await
+    }
+
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        ask: impl AsyncFnOnce(&Lease) -> Result<T, RepositoryError>,
+    ) -> Result<T, RepositoryError> {
+        let mut lease = self.lease(timeout).await?;
+        let Ok(answer) = tokio::time::timeout(timeout, ask(&lease)).await else {
+            return Err(RepositoryError::TimedOut { after: timeout });
+        };
+        // An answer that is too long is still on its way.
+        if !matches!(answer, Err(RepositoryError::Unusable { .. })) {
+            lease.finish();
+        }
+        answer.map_err(|error| error.after(timeout))
     }
 
     async fn lease(&self, wait: Duration) -> Result<Lease, RepositoryError> {

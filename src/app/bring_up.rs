@@ -8,38 +8,130 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
 
-use super::RunError;
+use super::{RunError, warm};
 use crate::observe::{Observer, Trigger};
-use crate::plan::{EndpointId, Plan};
+use crate::plan::{Endpoint, EndpointId, Plan, ProbeId};
 use crate::read_through::ReadThrough;
-use crate::refresh::Refresher;
+use crate::refresh::{self, Refresher};
 use crate::repository::{Description, Repository, RepositoryError};
 
 /// At least this long between attempts, whatever failed.
-const RETRY_AT_LEAST: Duration = Duration::from_millis(100);
+pub(super) const RETRY_AT_LEAST: Duration = Duration::from_millis(100);
 
-/// As many entries are warmed at once; how many of them query at once is the pool's affair.
-const WARMED_AT_ONCE: usize = 64;
+/// As many entries are warmed at once; how many of them query at once is the engine's affair.
+pub(super) const WARMED_AT_ONCE: usize = 64;
 
-/// An endpoint that can not be served as declared.
+/// Something that can not be served as declared.
 #[derive(Debug)]
 pub struct Misfit {
-    /// Which.
-    pub endpoint: EndpointId,
+    /// What.
+    pub culprit: Culprit,
     /// Why.
     pub error: RepositoryError,
 }
 
+/// What of a configuration Postgres has been asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Culprit {
+    /// An endpoint's statement, or its parameters.
+    Endpoint(EndpointId),
+    /// A probe.
+    Probe(ProbeId),
+    /// An endpoint's `warm_sql`.
+    WarmStatement(EndpointId),
+    /// One of the keys in an endpoint's `warm`.
+    WarmArguments(EndpointId, usize),
+}
+
 pub(super) async fn bring_up(
     plan: &Arc<Plan>,
+    repository: &Repository,
     read_through: &ReadThrough,
+    observer: &Observer,
     background: &CancellationToken,
 ) -> Result<(), RunError> {
     describe_until_done(plan, read_through).await?;
+    let mut asides = asides(plan);
+    while !asides.is_empty() {
+        let (misfits, passing) = check_asides(plan, repository, asides).await;
+        if !misfits.is_empty() {
+            return Err(RunError::Misfits(misfits));
+        }
+        asides = passing;
+        if !asides.is_empty() {
+            tokio::time::sleep(repository.retry_in().max(RETRY_AT_LEAST)).await;
+        }
+    }
+    let described = |endpoint: &Endpoint| read_through.description(endpoint.id);
+    let keys = written_keys(plan, described).map_err(RunError::Misfits)?;
+
     let refresher = Refresher::new(plan, read_through.clone()).await?;
     tokio::spawn(refresher.run(background.clone()));
+    refresh::follow(plan, repository, read_through, observer, background);
     warm_until_done(read_through).await;
+    warm::warm_until_done(plan, repository, read_through, keys).await;
     Ok(())
+}
+
+/// The keys that the configuration names, where all of them are keys.
+fn written_keys<D: AsRef<Description>>(
+    plan: &Plan,
+    described: impl Fn(&Endpoint) -> Option<D>,
+) -> Result<Vec<warm::Named>, Vec<Misfit>> {
+    let mut keys = Vec::new();
+    let mut misfits = Vec::new();
+    for endpoint in plan.endpoints() {
+        let Some(description) = described(endpoint) else {
+            continue;
+        };
+        match warm::written(endpoint, description.as_ref()) {
+            Ok(more) => keys.extend(more),
+            Err(more) => misfits.extend(more),
+        }
+    }
+    if misfits.is_empty() {
+        Ok(keys)
+    } else {
+        Err(misfits)
+    }
+}
+
+/// What Postgres has to be asked about beside the endpoints' statements.
+fn asides(plan: &Plan) -> Vec<Culprit> {
+    let probes = plan.probes().iter().map(|probe| Culprit::Probe(probe.id));
+    let warm = plan.endpoints().iter();
+    let warm = warm.filter(|endpoint| endpoint.warm.statement.is_some());
+    probes
+        .chain(warm.map(|endpoint| Culprit::WarmStatement(endpoint.id)))
+        .collect()
+}
+
+/// Asks about them; says what is wrong, and what could not be asked now.
+async fn check_asides(
+    plan: &Plan,
+    repository: &Repository,
+    asides: Vec<Culprit>,
+) -> (Vec<Misfit>, Vec<Culprit>) {
+    let mut misfits = Vec::new();
+    let mut passing = Vec::new();
+    for culprit in asides {
+        let checked = match culprit {
+            Culprit::Probe(id) => {
+                let answer = repository.probe(&plan.probes()[id.index()]).await;
+                answer.map(drop)
+            }
+            Culprit::WarmStatement(id) => {
+                warm::check_statement(repository, plan.endpoint(id)).await
+            }
+            Culprit::Endpoint(_) | Culprit::WarmArguments(..) => Ok(()),
+        };
+        match checked {
+            Ok(()) => {}
+            Err(error) if error.is_passing() => passing.push(culprit),
+            Err(error) => misfits.push(Misfit { culprit, error }),
+        }
+    }
+    (misfits, passing)
 }
 
 async fn describe_until_done(plan: &Plan, read_through: &ReadThrough) -> Result<(), RunError> {
@@ -53,7 +145,8 @@ async fn describe_until_done(plan: &Plan, read_through: &ReadThrough) -> Result<
             .buffered(plan.repository().max_connections)
             .filter_map(|failed| async {
                 let (endpoint, error) = failed?;
-                (!error.is_passing()).then_some(Misfit { endpoint, error })
+                let culprit = Culprit::Endpoint(endpoint);
+                (!error.is_passing()).then_some(Misfit { culprit, error })
             })
             .collect::<Vec<_>>()
             .await;
@@ -96,42 +189,47 @@ async fn warm_until_done(read_through: &ReadThrough) {
     }
 }
 
-/// Has Postgres describe every endpoint once, without serving any.
+/// Has Postgres describe every endpoint once, and whatever else the plan has it do, without serving
+/// anything.
 ///
 /// # Errors
-/// Every endpoint that could not be described, also because Postgres is away.
-pub async fn describe_all(plan: &Plan) -> Result<Vec<(EndpointId, Description)>, Vec<Misfit>> {
+/// Everything that could not be described, also because Postgres is away.
+pub async fn describe_all(plan: &Plan) -> Result<Vec<(EndpointId, Arc<Description>)>, Vec<Misfit>> {
     let nobody = Observer::new(Vec::new());
-    let first = EndpointId::new(0);
     let repository = Repository::new(plan.repository(), nobody).map_err(|error| {
-        vec![Misfit {
-            endpoint: first,
-            error,
-        }]
+        let culprit = Culprit::Endpoint(EndpointId::new(0));
+        vec![Misfit { culprit, error }]
     })?;
-    let describe = |endpoint| {
-        let repository = repository.clone();
-        async move {
-            repository
-                .describe(endpoint)
-                .await
-                .map_err(|error| (endpoint.id, error))
-                .map(|d| (endpoint.id, d))
-        }
-    };
-    let results = stream::iter(plan.endpoints())
+    let describe = async |id| (id, repository.describe(plan.endpoint(id)).await);
+    let results = stream::iter(plan.endpoints().iter().map(|endpoint| endpoint.id))
         .map(describe)
         .buffered(plan.repository().max_connections)
         .collect::<Vec<_>>()
         .await;
     let mut described = Vec::new();
     let mut misfits = Vec::new();
-    for result in results {
+    for (endpoint, result) in results {
         match result {
-            Ok(one) => described.push(one),
-            Err((endpoint, error)) => misfits.push(Misfit { endpoint, error }),
+            Ok(description) => described.push((endpoint, Arc::new(description))),
+            Err(error) => misfits.push(Misfit {
+                culprit: Culprit::Endpoint(endpoint),
+                error,
+            }),
         }
     }
+    let (more, passing) = check_asides(plan, &repository, asides(plan)).await;
+    misfits.extend(more);
+    misfits.extend(passing.into_iter().map(|culprit| Misfit {
+        culprit,
+        error: RepositoryError::Unavailable {
+            cause: "it could not be asked".to_owned(),
+        },
+    }));
+    let find = |endpoint: &Endpoint| {
+        let found = described.iter().find(|(id, _)| *id == endpoint.id);
+        found.map(|(_, description)| Arc::clone(description))
+    };
+    misfits.extend(written_keys(plan, find).err().unwrap_or_default());
     if misfits.is_empty() {
         Ok(described)
     } else {

@@ -1,10 +1,12 @@
 //! A finished answer with its times.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::Freshness;
+use super::{Freshness, Slot, Standing};
 use crate::encode::Body;
 use crate::plan::Lifetime;
 
@@ -17,35 +19,50 @@ pub enum Answer {
     NoRow,
 }
 
-/// The finished bytes of a key. Immutable: a refresh makes a new one.
+/// What is known of a load from before its query.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// When its query began.
+    pub began: Instant,
+    /// The same by the wall clock.
+    pub began_at: SystemTime,
+    /// The endpoint's generation then: see [`Standing`].
+    pub generation: u64,
+    /// Its key's place among those its endpoint may have; none where there is only one key.
+    pub slot: Option<Arc<Slot>>,
+}
+
+/// The finished bytes of a key. Immutable, but for the note that it was asked for: a refresh makes a
+/// new one.
 #[derive(Debug)]
 pub struct Entry {
     answer: Answer,
-    began: Instant,
+    origin: Origin,
     last_modified: SystemTime,
     lifetime: Lifetime,
     query_time: Duration,
+    used: AtomicBool,
 }
 
 impl Entry {
-    /// The entry of a query that began at `began` (`began_at` by the wall clock) and ended
-    /// `query_time` later. Where `previous` answered the same, the content has not changed since.
+    /// The entry of a query that ended `query_time` after it began. Where `previous` answered the
+    /// same, the content has not changed since, and its bytes are kept instead of the new ones.
     pub fn new(
         answer: Answer,
-        (began, began_at): (Instant, SystemTime),
+        origin: Origin,
         query_time: Duration,
         lifetime: Lifetime,
         previous: Option<&Self>,
     ) -> Self {
-        let last_modified = previous
-            .filter(|previous| previous.answer == answer)
-            .map_or(began_at, |previous| previous.last_modified);
+        let same = previous.filter(|previous| previous.answer == answer);
+        let last_modified = same.map_or(origin.began_at, |same| same.last_modified);
         Self {
-            answer,
-            began,
+            answer: same.map_or(answer, |same| same.answer.clone()),
+            origin,
             last_modified,
             lifetime,
             query_time,
+            used: AtomicBool::new(false),
         }
     }
 
@@ -56,12 +73,22 @@ impl Entry {
 
     /// When its query began.
     pub fn began(&self) -> Instant {
-        self.began
+        self.origin.began
     }
 
-    /// The time since its query began.
-    pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.began)
+    /// The endpoint's generation before its query began.
+    pub fn generation(&self) -> u64 {
+        self.origin.generation
+    }
+
+    /// Its key's place among those its endpoint may have.
+    pub fn slot(&self) -> Option<&Arc<Slot>> {
+        self.origin.slot.as_ref()
+    }
+
+    /// The time since its query began, or since it was last found to be unchanged.
+    pub fn age(&self, now: Instant, standing: &Standing) -> Duration {
+        now.saturating_duration_since(standing.as_of(self.origin.began, self.origin.generation))
     }
 
     /// When the content last changed, as far as Larder saw.
@@ -80,8 +107,22 @@ impl Entry {
     }
 
     /// Whether it may be served now.
-    pub fn freshness(&self, now: Instant) -> Freshness {
-        Freshness::of(self.age(now), &self.lifetime)
+    pub fn freshness(&self, now: Instant, standing: &Standing) -> Freshness {
+        let is_current = self.origin.generation == standing.generation;
+        Freshness::of(self.age(now, standing), &self.lifetime, is_current)
+    }
+
+    /// Notes that it was asked for.
+    pub fn mark_used(&self) {
+        // A plain look first: pollers of one entry would otherwise pass its cache line around.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was asked for since it was loaded.
+    pub fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// The bytes of the body.

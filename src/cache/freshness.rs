@@ -1,7 +1,9 @@
-//! Whether an entry may be served: a pure function of its age and its limits, after RFC 9111 and
-//! RFC 5861.
+//! Whether an entry may be served: a pure function of its age, its limits and its endpoint's standing,
+//! after RFC 9111 and RFC 5861.
 
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::plan::Lifetime;
 
@@ -19,16 +21,52 @@ pub enum Freshness {
 }
 
 impl Freshness {
-    /// Of an entry of this age with these limits. Each limit belongs to the time before it.
-    pub fn of(age: Duration, lifetime: &Lifetime) -> Self {
-        if age <= lifetime.fresh {
+    /// Of an entry of this age with these limits. Each limit belongs to the time before it. What is
+    /// not of the current generation is not fresh, however young; its other limits hold.
+    pub fn of(age: Duration, lifetime: &Lifetime, is_current: bool) -> Self {
+        if age <= lifetime.fresh && is_current {
             Self::Fresh
-        } else if age <= lifetime.stale_while_revalidate {
+        } else if age <= lifetime.stale_while_revalidate
+            && lifetime.stale_while_revalidate > lifetime.fresh
+        {
             Self::Stale
-        } else if age <= lifetime.stale_if_error {
+        } else if age <= lifetime.stale_if_error && lifetime.stale_if_error > lifetime.fresh {
             Self::StaleIfError
         } else {
             Self::Expired
+        }
+    }
+}
+
+/// What holds for all entries of an endpoint.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Standing {
+    /// Raised when the repository says that the data have changed: an entry whose query began under
+    /// an older generation may hold what was before.
+    pub generation: u64,
+    /// The last time the repository said that the data have not changed.
+    pub unchanged: Option<Unchanged>,
+}
+
+/// The data did not change between these two moments.
+#[derive(Debug, Clone, Copy)]
+pub struct Unchanged {
+    /// When the first of an unbroken row of equal answers had come.
+    pub since: Instant,
+    /// When the last of them was asked for.
+    pub until: Instant,
+}
+
+impl Standing {
+    /// The last moment as of which an entry is known to be true: an entry whose query began after an
+    /// answer of the probe had come, and under the current generation, holds what the probe saw, so
+    /// it is true until that answer changes.
+    pub fn as_of(&self, began: Instant, generation: u64) -> Instant {
+        match self.unchanged {
+            Some(unchanged) if generation == self.generation && began >= unchanged.since => {
+                began.max(unchanged.until)
+            }
+            _ => began,
         }
     }
 }
@@ -51,7 +89,11 @@ mod tests {
     fn check(lifetime: &Lifetime, expect: &[(u64, Freshness)]) {
         for (seconds, freshness) in expect {
             let age = Duration::from_secs(*seconds);
-            assert_eq!(Freshness::of(age, lifetime), *freshness, "at {seconds} s");
+            assert_eq!(
+                Freshness::of(age, lifetime, true),
+                *freshness,
+                "at {seconds} s"
+            );
         }
     }
 
@@ -70,6 +112,40 @@ mod tests {
                 (3611, Expired),
             ],
         );
+    }
+
+    #[test]
+    fn what_was_invalidated_is_never_fresh_and_otherwise_as_its_age_says() {
+        let of = |lifetime: &Lifetime, seconds| {
+            Freshness::of(Duration::from_secs(seconds), lifetime, false)
+        };
+        assert_eq!(of(&lifetime(60, 3600), 0), Freshness::Stale);
+        assert_eq!(of(&lifetime(60, 3600), 70), Freshness::Stale);
+        assert_eq!(of(&lifetime(60, 3600), 71), Freshness::StaleIfError);
+        assert_eq!(of(&lifetime(60, 3600), 3611), Freshness::Expired);
+        assert_eq!(of(&lifetime(0, 60), 0), Freshness::StaleIfError);
+        assert_eq!(of(&lifetime(0, 0), 0), Freshness::Expired);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_keeps_young_what_was_loaded_after_its_first_answer() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let standing = Standing {
+            generation: 7,
+            unchanged: Some(Unchanged {
+                since: at(10),
+                until: at(50),
+            }),
+        };
+        assert_eq!(standing.as_of(at(10), 7), at(50));
+        assert_eq!(standing.as_of(at(60), 7), at(60), "younger than the probe");
+        assert_eq!(
+            standing.as_of(at(9), 7),
+            at(9),
+            "it may have missed a change"
+        );
+        assert_eq!(standing.as_of(at(20), 6), at(20), "of another generation");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::Table;
@@ -38,7 +39,7 @@ pub(super) async fn online(config: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn report(plan: &Plan, described: &[(EndpointId, Description)]) -> String {
+fn report(plan: &Plan, described: &[(EndpointId, Arc<Description>)]) -> String {
     let mut table = Table::new(&[
         "endpoint",
         "parameters",
@@ -56,7 +57,7 @@ fn report(plan: &Plan, described: &[(EndpointId, Description)]) -> String {
                 .iter()
                 .map(|c| format!("{}: {}", c.name, c.type_name))
                 .collect(),
-            refresh(endpoint),
+            refresh(plan, endpoint),
             vec![most_queries(endpoint)],
         ]);
     }
@@ -91,7 +92,7 @@ fn parameters(endpoint: &Endpoint, description: &Description) -> Vec<String> {
         .collect()
 }
 
-fn refresh(endpoint: &Endpoint) -> Vec<String> {
+fn refresh(plan: &Plan, endpoint: &Endpoint) -> Vec<String> {
     let every = endpoint
         .refresh
         .every
@@ -101,7 +102,15 @@ fn refresh(endpoint: &Endpoint) -> Vec<String> {
         .cron
         .as_ref()
         .map(|line| format!("cron {line} ({})", line.timezone()));
-    let mut lines: Vec<String> = every.into_iter().chain(cron).collect();
+    let probe = endpoint.refresh.probe.map(|id| {
+        let every = plan.probes()[id.index()].every;
+        format!("probe, every {every:?}")
+    });
+    let notify = endpoint.refresh.notify.as_ref();
+    let notify = notify.map(|channel| format!("notify {channel}"));
+    let ahead = endpoint.refresh.ahead.then(|| "ahead".to_owned());
+    let lines = every.into_iter().chain(cron).chain(probe);
+    let mut lines: Vec<String> = lines.chain(notify).chain(ahead).collect();
     if lines.is_empty() {
         lines.push("when asked for".to_owned());
     }

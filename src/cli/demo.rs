@@ -94,7 +94,8 @@ async fn sell(postgres: Arc<Throwaway>) {
     let mut ticks = tokio::time::interval(SALE_EVERY);
     for n in 0.. {
         ticks.tick().await;
-        if postgres.execute(&sample::another(n)).await.is_err() {
+        let sale = format!("{}; NOTIFY sales", sample::another(n));
+        if postgres.execute(&sale).await.is_err() {
             return;
         }
     }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 use warp::http::header::{
     AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED,
     X_CONTENT_TYPE_OPTIONS,
@@ -69,7 +68,7 @@ fn arguments(
 
 fn reply(head: &Head, endpoint: &Endpoint, served: &Served) -> Reply {
     let entry = &served.entry;
-    let age = entry.age(Instant::now());
+    let age = served.age;
     let mut response = match entry.answer() {
         Answer::NoRow => Problem::NoRow.into(),
         Answer::Body(body) => {

@@ -22,19 +22,20 @@ pub(super) struct Flights {
 impl Flights {
     /// Joins the running load of `key`; else begins one, if `admit` neither refuses nor finds that
     /// an entry has come meanwhile. Of any number of callers at once, one begins.
-    pub(super) fn join_or_begin(
+    pub(super) fn join_or_begin<T>(
         &self,
         key: &Key,
-        admit: impl FnOnce() -> Result<Option<Arc<Entry>>, ReadError>,
-        begin: impl FnOnce(Landing),
+        admit: impl FnOnce() -> Result<Admitted<T>, ReadError>,
+        begin: impl FnOnce(Landing, T),
     ) -> Result<Start, ReadError> {
         let mut running = self.running.lock().expect(UNPOISONED);
         if let Some(flight) = running.get(key) {
             return Ok(Start::Joined(flight.clone()));
         }
-        if let Some(entry) = admit()? {
-            return Ok(Start::Loaded(entry));
-        }
+        let ticket = match admit()? {
+            Admitted::Load(ticket) => ticket,
+            Admitted::Loaded(entry) => return Ok(Start::Loaded(entry)),
+        };
         let (sender, receiver) = watch::channel(None);
         let flight = Flight {
             began: Instant::now(),
@@ -42,13 +43,22 @@ impl Flights {
         };
         running.insert(key.clone(), flight.clone());
         drop(running);
-        begin(Landing {
+        let landing = Landing {
             key: key.clone(),
             flights: self.clone(),
             sender,
-        });
+        };
+        begin(landing, ticket);
         Ok(Start::Began(flight))
     }
+}
+
+/// Whether a load may begin.
+pub(super) enum Admitted<T> {
+    /// It may, with what it was given for it.
+    Load(T),
+    /// It need not.
+    Loaded(Arc<Entry>),
 }
 
 /// A running load, seen by those who wait.

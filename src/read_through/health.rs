@@ -15,6 +15,7 @@ const NEWS_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failing: bool,
+    late: bool,
     told_at: Option<Instant>,
 }
 
@@ -22,6 +23,11 @@ impl Health {
     /// Whether that is news.
     pub(super) fn succeeded(&mut self) -> bool {
         std::mem::take(&mut self.failing)
+    }
+
+    /// Whether it is news that queries are too slow to be ahead of time, or no longer.
+    pub(super) fn is_late(&mut self, is_late: bool) -> bool {
+        std::mem::replace(&mut self.late, is_late) != is_late
     }
 
     /// Whether that is news. A refused argument says nothing about the endpoint; and that Postgres

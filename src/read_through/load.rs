@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::flight::Landing;
 use super::turns::{Class, Turn};
 use super::{Cause, ReadThrough, UNPOISONED};
-use crate::cache::{Answer, Entry, Key};
+use crate::cache::{Answer, Entry, Key, Origin, Slot};
 use crate::encode::{EncodeError, Encoder};
 use crate::observe::{Event, Fault, Trigger};
 use crate::plan::Endpoint;
@@ -56,6 +56,7 @@ impl ReadThrough {
         cause: Cause,
         previous: Option<&Entry>,
         landing: &Landing,
+        slot: Option<Arc<Slot>>,
     ) -> Result<Arc<Entry>, LoadError> {
         let endpoint = self.endpoint(key.endpoint());
         let _turn = self.turn(endpoint, cause, landing).await?;
@@ -63,7 +64,10 @@ impl ReadThrough {
             Some(description) => description,
             None => self.describe_now(endpoint).await?,
         };
-        match self.query(endpoint, &description, key, previous).await {
+        match self
+            .query(endpoint, &description, key, previous, slot.clone())
+            .await
+        {
             Err(LoadError::Repository(RepositoryError::Outdated { refusal })) => {
                 let renewed = self.describe_now(endpoint).await?;
                 if !renewed.is_like(&description) {
@@ -74,7 +78,7 @@ impl ReadThrough {
                     // Nothing has changed: it is the query itself that Postgres refuses.
                     return Err(RepositoryError::Refused { refusal }.into());
                 }
-                self.query(endpoint, &renewed, key, previous).await
+                self.query(endpoint, &renewed, key, previous, slot).await
             }
             loaded => loaded,
         }
@@ -87,7 +91,13 @@ impl ReadThrough {
         landing: &Landing,
     ) -> Result<Turn<'_>, LoadError> {
         let turns = &self.shared.turns;
-        if let Cause::Background(Trigger::Schedule | Trigger::Warm) = cause {
+        let is_own = match cause {
+            Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) => false,
+            Cause::Background(
+                Trigger::Schedule | Trigger::Warm | Trigger::Probe | Trigger::Notify,
+            ) => true,
+        };
+        if is_own {
             return Ok(turns.take(Class::Schedules).await);
         }
         let asked = Instant::now();
@@ -104,8 +114,15 @@ impl ReadThrough {
         description: &Arc<Description>,
         key: &Key,
         previous: Option<&Entry>,
+        slot: Option<Arc<Slot>>,
     ) -> Result<Arc<Entry>, LoadError> {
-        let (began, began_at) = (Instant::now(), SystemTime::now());
+        let origin = Origin {
+            began: Instant::now(),
+            began_at: SystemTime::now(),
+            generation: self.standing(endpoint.id).generation,
+            slot,
+        };
+        let began = origin.began;
         // As of now: a schedule that comes while the query runs is not served by it.
         let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
         let repository = &self.shared.repository;
@@ -115,8 +132,7 @@ impl ReadThrough {
         let answer = encode(endpoint, rows).await?;
         let until_refresh = due.map(|due| due.saturating_duration_since(began));
         let lifetime = endpoint.freshness.lifetime(until_refresh, endpoint.timeout);
-        let times = (began, began_at);
-        let entry = Entry::new(answer, times, began.elapsed(), lifetime, previous);
+        let entry = Entry::new(answer, origin, began.elapsed(), lifetime, previous);
         Ok(Arc::new(entry))
     }
 }

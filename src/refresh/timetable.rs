@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use crate::cache::Key;
 use crate::plan::{CronLine, Endpoint, EndpointId};
 
 /// Cron lines that fall on the same second are spread over a tenth of the time to their next run, and
@@ -36,6 +37,10 @@ pub struct Timetable {
     retries: Vec<Option<Instant>>,
     /// Next moments on the monotonic clock.
     monotonic: BinaryHeap<Reverse<(Instant, Item)>>,
+    /// Keys that are loaded ahead, by when they are to be looked at.
+    keys: BTreeMap<(Instant, u64), Key>,
+    /// Tells keys of one moment apart.
+    key_number: u64,
     /// What the wall clock showed last.
     seen: SystemTime,
 }
@@ -82,6 +87,8 @@ impl Timetable {
             schedules: vec![Schedules::default(); endpoints.len()],
             retries: vec![None; endpoints.len()],
             monotonic: BinaryHeap::new(),
+            keys: BTreeMap::new(),
+            key_number: 0,
             seen: wall,
         };
         for endpoint in endpoints {
@@ -114,7 +121,23 @@ impl Timetable {
 
     /// The next moment on the monotonic clock. Cron lines are looked at with every heartbeat.
     pub fn next(&self) -> Option<Instant> {
-        self.monotonic.peek().map(|Reverse((at, _))| *at)
+        let endpoint = self.monotonic.peek().map(|Reverse((at, _))| *at);
+        let key = self.keys.first_key_value().map(|((at, _), _)| *at);
+        endpoint.into_iter().chain(key).min()
+    }
+
+    /// Has a key taken at `at`.
+    pub fn look_at(&mut self, key: Key, at: Instant) {
+        self.key_number += 1;
+        self.keys.insert((at, self.key_number), key);
+    }
+
+    /// Takes the keys whose moment has come.
+    pub fn take_keys(&mut self, now: Instant) -> Vec<Key> {
+        let later = self.keys.split_off(&(now + Duration::from_nanos(1), 0));
+        std::mem::replace(&mut self.keys, later)
+            .into_values()
+            .collect()
     }
 
     /// Takes the endpoints that are due, each once however often it was missed.
@@ -226,7 +249,7 @@ impl Cron {
 }
 
 /// A number from 0 to 1 that only depends on the text.
-fn place(text: &str) -> f64 {
+pub(super) fn place(text: &str) -> f64 {
     let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
     // 53 bits are what a double holds exactly.
     (hash >> 11) as f64 / (1_u64 << 53) as f64

@@ -11,7 +11,8 @@ use deadpool_postgres::{
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Socket};
 
 use super::RepositoryError;
 use super::tls::{self, Connector};
@@ -27,9 +28,13 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// How often sessions are looked at that may come free while none can be opened.
 const SESSION_POLL: Duration = Duration::from_millis(20);
 
+/// What a connection speaks through.
+type TlsStream = <Connector as MakeTlsConnect<Socket>>::Stream;
+
 /// At most `max_connections` sessions.
 pub(super) struct Pool {
     pool: deadpool_postgres::Pool,
+    config: Config,
     connect_timeout: Duration,
     /// Where it connects to, for the operator.
     place: String,
@@ -59,7 +64,7 @@ impl Pool {
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = Manager::from_connect(target.config, connect, recycling);
+        let manager = Manager::from_connect(target.config.clone(), connect, recycling);
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(settings.max_connections)
             .runtime(Runtime::Tokio1)
@@ -67,6 +72,7 @@ impl Pool {
             .expect("a pool with a runtime can be built");
         Ok(Self {
             pool,
+            config: target.config,
             connect_timeout: target.connect_timeout,
             place,
             tls_is_default: target.tls_is_default,
@@ -105,6 +111,23 @@ impl Pool {
             return None;
         }
         self.way.gate().closed(Instant::now())
+    }
+
+    /// A connection beside the pool's, for `LISTEN`, with the pool's patience.
+    pub(super) async fn connect(
+        &self,
+    ) -> Result<(Client, Connection<Socket, TlsStream>), RepositoryError> {
+        let connecting = self.config.connect(self.tls.clone());
+        match tokio::time::timeout(self.connect_timeout, connecting).await {
+            Ok(Ok(connected)) => Ok(connected),
+            Ok(Err(error)) => Err(refused_entry(error, &self.place, self.tls_is_default)),
+            Err(_) => Err(RepositoryError::Unavailable {
+                cause: format!(
+                    "connecting to {} took longer than {:?}",
+                    self.place, self.connect_timeout
+                ),
+            }),
+        }
     }
 
     fn failed(&self, error: PoolError, waited: Duration) -> RepositoryError {

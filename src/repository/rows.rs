@@ -229,7 +229,7 @@ impl Row {
 }
 
 /// A value of any type, unread.
-struct Raw<'a>(Option<&'a [u8]>);
+pub(super) struct Raw<'a>(pub(super) Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {

@@ -1,0 +1,145 @@
+//! Keys that are named to be there before anyone asks: `warm`, `warm_sql`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use super::bring_up::{Culprit, Misfit, RETRY_AT_LEAST, WARMED_AT_ONCE};
+use crate::observe::Fault;
+use crate::plan::{Arguments, Endpoint, EndpointId, Plan, Signature};
+use crate::read_through::ReadThrough;
+use crate::repository::{Description, NamedTexts, Repository, RepositoryError};
+
+/// A key to be warmed.
+pub(super) type Named = (EndpointId, Arguments);
+
+/// The keys that the configuration names itself.
+pub(super) fn written(
+    endpoint: &Endpoint,
+    description: &Description,
+) -> Result<Vec<Named>, Vec<Misfit>> {
+    let mut keys = Vec::new();
+    let mut misfits = Vec::new();
+    for (index, texts) in endpoint.warm.arguments.iter().enumerate() {
+        match arguments(endpoint, &description.signature, texts) {
+            Ok(arguments) => keys.push((endpoint.id, arguments)),
+            Err(mistake) => misfits.push(Misfit {
+                culprit: Culprit::WarmArguments(endpoint.id, index),
+                error: RepositoryError::Unusable {
+                    mistakes: vec![mistake],
+                },
+            }),
+        }
+    }
+    if misfits.is_empty() {
+        Ok(keys)
+    } else {
+        Err(misfits)
+    }
+}
+
+fn arguments(
+    endpoint: &Endpoint,
+    signature: &Signature,
+    texts: &NamedTexts,
+) -> Result<Arguments, String> {
+    let (path, query) = endpoint.split_arguments(texts);
+    let arguments = signature.arguments(endpoint, &path, &query);
+    arguments.map_err(|error| error.to_string())
+}
+
+/// Whether the columns of an endpoint's `warm_sql` are its parameters.
+pub(super) async fn check_statement(
+    repository: &Repository,
+    endpoint: &Endpoint,
+) -> Result<(), RepositoryError> {
+    let Some(statement) = &endpoint.warm.statement else {
+        return Ok(());
+    };
+    let columns = repository
+        .columns(statement.text(), endpoint.timeout)
+        .await?;
+    let known = |name: &String| endpoint.parameters.iter().any(|p| p.name == *name);
+    let mistakes: Vec<String> = columns
+        .iter()
+        .filter(|name| !known(name))
+        .map(|name| {
+            format!("`warm_sql` has a column `{name}`, and the endpoint has no such parameter")
+        })
+        .collect();
+    if mistakes.is_empty() {
+        Ok(())
+    } else {
+        Err(RepositoryError::Unusable { mistakes })
+    }
+}
+
+/// Loads every named key, and keeps trying while Postgres is away. What else keeps a key from being
+/// loaded is told by the load itself.
+pub(super) async fn warm_until_done(
+    plan: &Plan,
+    repository: &Repository,
+    read_through: &ReadThrough,
+    written: Vec<Named>,
+) {
+    let mut keys = written;
+    for endpoint in plan.endpoints() {
+        keys.extend(found(repository, read_through, endpoint).await);
+    }
+    while !keys.is_empty() {
+        keys = stream::iter(keys)
+            .map(|(endpoint, arguments)| async move {
+                let warmed = read_through.warm(endpoint, arguments.clone()).await;
+                let passing = warmed.is_err_and(|error| error.fault() == Fault::Repository);
+                passing.then_some((endpoint, arguments))
+            })
+            .buffer_unordered(WARMED_AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        if let Some(wait) = keys.iter().map(|(id, _)| read_through.retry_in(*id)).min() {
+            tokio::time::sleep(wait.max(RETRY_AT_LEAST)).await;
+        }
+    }
+}
+
+/// The keys that an endpoint's `warm_sql` finds now. A row that is no key is left out: the data have
+/// changed since the operator looked.
+async fn found(
+    repository: &Repository,
+    read_through: &ReadThrough,
+    endpoint: &Endpoint,
+) -> Vec<Named> {
+    let (Some(statement), Some(description)) = (
+        &endpoint.warm.statement,
+        read_through.description(endpoint.id),
+    ) else {
+        return Vec::new();
+    };
+    let description: Arc<Description> = description;
+    let sql = statement.text();
+    loop {
+        match repository
+            .texts(sql, endpoint.max_keys, endpoint.timeout)
+            .await
+        {
+            Ok(rows) => {
+                let keys = rows.iter();
+                return keys
+                    .filter_map(|texts| arguments(endpoint, &description.signature, texts).ok())
+                    .map(|arguments| (endpoint.id, arguments))
+                    .collect();
+            }
+            Err(error) if error.is_passing() => {
+                let wait: Duration = repository.retry_in();
+                tokio::time::sleep(wait.max(RETRY_AT_LEAST)).await;
+            }
+            Err(error) => {
+                read_through.tell_failed(endpoint.id, error);
+                return Vec::new();
+            }
+        }
+    }
+}

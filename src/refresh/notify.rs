@@ -1,0 +1,71 @@
+//! Notifications: Postgres says itself that something changed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::observe::{Event, Observer, Trigger};
+use crate::plan::{EndpointId, Plan};
+use crate::read_through::ReadThrough;
+use crate::repository::{Listener, Repository, RepositoryError};
+
+/// A burst of notifications is one change, and the next is taken this much later: what a channel can
+/// cause is bounded, however often it is notified.
+const SPACING: Duration = Duration::from_millis(250);
+
+/// Waits between attempts to listen: doubled from the first to the last, each drawn from half to whole.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Listens until it is dropped, and tells the endpoints of each channel that is notified.
+pub(super) async fn listen(
+    plan: Arc<Plan>,
+    repository: Repository,
+    read_through: ReadThrough,
+    observer: Observer,
+) {
+    let channels = plan.channels();
+    let mut failures = 0;
+    loop {
+        let lost = match repository.listen(&channels).await {
+            Ok(listener) => {
+                failures = 0;
+                observer.emit(&Event::Listening);
+                // What was notified while nobody listened was missed.
+                tell(&plan, &read_through, |_| true);
+                hear(&plan, &read_through, listener).await
+            }
+            Err(error) => error,
+        };
+        if failures == 0 {
+            let cause = lost.to_string();
+            observer.emit(&Event::ListeningFailed { cause });
+        }
+        let (first, last) = BACKOFF;
+        let whole = first
+            .saturating_mul(2_u32.saturating_pow(failures))
+            .min(last);
+        failures = failures.saturating_add(1);
+        tokio::time::sleep(whole.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
+    }
+}
+
+/// Passes on what is heard, until the connection is lost.
+async fn hear(plan: &Plan, read_through: &ReadThrough, mut listener: Listener) -> RepositoryError {
+    loop {
+        let heard: BTreeSet<String> = match listener.next().await {
+            Ok(heard) => heard,
+            Err(error) => return error,
+        };
+        tell(plan, read_through, |channel| heard.contains(channel));
+        tokio::time::sleep(SPACING).await;
+    }
+}
+
+fn tell(plan: &Plan, read_through: &ReadThrough, is_it: impl Fn(&str) -> bool) {
+    let named = plan.endpoints().iter();
+    let endpoints: Vec<EndpointId> = named
+        .filter(|endpoint| endpoint.refresh.notify.as_deref().is_some_and(&is_it))
+        .map(|endpoint| endpoint.id)
+        .collect();
+    super::changed(read_through, &endpoints, Trigger::Notify);
+}
