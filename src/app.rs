@@ -18,7 +18,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::observe::{Event, Observer, Readiness, Sink};
 use crate::plan::Plan;
-use crate::read_through::ReadThrough;
+use crate::read_through::{Described, ReadThrough};
 use crate::refresh::HeartbeatError;
 use crate::repository::{Repository, RepositoryError};
 
@@ -64,7 +64,7 @@ impl App {
         let cache = Cache::new(&plan, observer.clone());
         let read_through = ReadThrough::new(
             Arc::clone(&plan),
-            repository.clone(),
+            Described::new(&plan, repository.clone(), observer.clone()),
             cache,
             observer.clone(),
         );

@@ -6,12 +6,16 @@
 //! | `flight`   | one load per key at a time, and everyone who waits for it |
 //! | `budget`   | how many loads a second clients may cause                 |
 //! | `turns`    | how many load at once, and who comes next                 |
-//! | `load`     | description, query, encoding: one entry, or one error     |
+//! | `load`     | a load from its beginning to the moment everyone knows    |
+//! | `source`   | where answers come from: Postgres                         |
+//! | `ahead`    | keys in use, loaded before they go stale                  |
 //! | `failures` | what failed, per key, and when it is tried again          |
 //! | `health`   | whether a failure is news                                 |
 
+pub mod ahead;
 pub mod flight;
 pub mod load;
+pub mod source;
 
 mod budget;
 mod failures;
@@ -19,34 +23,36 @@ mod health;
 mod turns;
 
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+pub use ahead::Ahead;
 pub use load::LoadError;
+pub use source::{Described, Source};
 
-use crate::cache::{Cache, Entry, Freshness, Key, Slot, Slots, Standing, Unchanged};
-use crate::observe::{CacheStatus, Event, Observer, RefreshOutcome, Trigger};
+use crate::cache::{Cache, Entry, Freshness, Key, Slots, Standing, Unchanged};
+use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
-use crate::repository::{Description, Repository, RepositoryError};
+use crate::repository::RepositoryError;
 use budget::Budget;
 use failures::Failures;
-use flight::{Admitted, Flight, Flights, Landing};
+use flight::{Flight, Flights};
 use health::Health;
 use turns::Turns;
 
 /// Answers from the cache, filled from the repository. A cheap handle: clones share everything.
-#[derive(Debug, Clone)]
-pub struct ReadThrough {
-    shared: Arc<Shared>,
+#[derive(Debug)]
+pub struct ReadThrough<S = Described> {
+    shared: Arc<Shared<S>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Shared<S> {
     plan: Arc<Plan>,
-    repository: Repository,
+    source: S,
     cache: Cache,
     observer: Observer,
     endpoints: Box<[EndpointState]>,
@@ -60,7 +66,6 @@ struct Shared {
 
 #[derive(Debug)]
 struct EndpointState {
-    description: ArcSwapOption<Description>,
     standing: ArcSwap<Standing>,
     slots: Slots,
     health: Mutex<Health>,
@@ -71,22 +76,12 @@ struct EndpointState {
 impl EndpointState {
     fn new(endpoint: &Endpoint) -> Self {
         Self {
-            description: ArcSwapOption::empty(),
             standing: ArcSwap::default(),
             slots: Slots::new(endpoint.max_keys),
             health: Mutex::default(),
             due: Mutex::default(),
         }
     }
-}
-
-/// A key that is to be looked at again at some moment, because it may be loaded ahead of time.
-#[derive(Debug)]
-pub struct Ahead {
-    /// Which.
-    pub key: Key,
-    /// When.
-    pub at: Instant,
 }
 
 /// An entry, and how it was found.
@@ -153,9 +148,16 @@ enum Start {
     Loaded(Arc<Entry>),
 }
 
-impl ReadThrough {
-    /// Reads `repository` through `cache`.
-    pub fn new(plan: Arc<Plan>, repository: Repository, cache: Cache, observer: Observer) -> Self {
+impl<S> Clone for ReadThrough<S> {
+    fn clone(&self) -> Self {
+        let shared = Arc::clone(&self.shared);
+        Self { shared }
+    }
+}
+
+impl<S: Source> ReadThrough<S> {
+    /// Reads `source` through `cache`.
+    pub fn new(plan: Arc<Plan>, source: S, cache: Cache, observer: Observer) -> Self {
         let shared = Shared {
             endpoints: plan.endpoints().iter().map(EndpointState::new).collect(),
             ahead: OnceLock::new(),
@@ -164,49 +166,13 @@ impl ReadThrough {
             turns: Turns::new(plan.repository().max_connections),
             failures: Failures::default(),
             plan,
-            repository,
+            source,
             cache,
             observer,
         };
         Self {
             shared: Arc::new(shared),
         }
-    }
-
-    /// What Postgres said of the endpoint's statement, once it has.
-    pub fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
-        self.state(endpoint).description.load_full()
-    }
-
-    /// Has Postgres describe the endpoint's statement, for the first time or again. A failure counts
-    /// as one of the endpoint's loads.
-    ///
-    /// # Errors
-    /// As [`Repository::describe`].
-    pub async fn describe(
-        &self,
-        endpoint: EndpointId,
-    ) -> Result<Arc<Description>, RepositoryError> {
-        let described = self.describe_now(self.endpoint(endpoint)).await;
-        if let Err(error) = &described {
-            self.failed(&whole(endpoint), &Arc::new(error.clone().into()));
-        }
-        described
-    }
-
-    async fn describe_now(&self, endpoint: &Endpoint) -> Result<Arc<Description>, RepositoryError> {
-        let description = Arc::new(self.shared.repository.describe(endpoint).await?);
-        let state = self.state(endpoint.id);
-        state.description.store(Some(Arc::clone(&description)));
-        Ok(description)
-    }
-
-    /// Endpoints that can not answer yet: not described, or resident and not loaded.
-    pub fn cold(&self) -> impl Iterator<Item = &Endpoint> {
-        self.shared.plan.endpoints().iter().filter(|endpoint| {
-            self.state(endpoint.id).description.load().is_none()
-                || endpoint.is_resident() && self.shared.cache.get(&whole(endpoint.id)).is_none()
-        })
     }
 
     /// Answers a request: from the cache if an entry may be served, else by one load, which goes on
@@ -297,39 +263,6 @@ impl ReadThrough {
         self.failed(&whole(endpoint), &Arc::new(error.into()));
     }
 
-    /// From now on `keeper` is told when to look at keys that are loaded ahead.
-    pub fn keep_time_with(&self, keeper: mpsc::UnboundedSender<Ahead>) {
-        // A second keeper would be a mistake of the composition; the first one stays.
-        let _ = self.shared.ahead.set(keeper);
-    }
-
-    /// Loads a key again before it goes stale, if it was asked for since it was loaded. One that was
-    /// not is left to lapse.
-    pub fn load_ahead(&self, key: &Key) {
-        let Some(entry) = self.shared.cache.get(key) else {
-            return;
-        };
-        let now = Instant::now();
-        if !entry.is_used() || ahead_of(&entry) > now {
-            return;
-        }
-        let wait = match self.start(key, Cause::Background(Trigger::Ahead)) {
-            Ok(_) => return,
-            Err(ReadError::TooManyLoads { retry_after }) => retry_after,
-            Err(_) => AHEAD_RETRY,
-        };
-        self.look_again(key, now + wait.max(AHEAD_RETRY));
-    }
-
-    /// Has the keeper of time come back to a key.
-    fn look_again(&self, key: &Key, at: Instant) {
-        if let Some(keeper) = self.shared.ahead.get() {
-            let key = key.clone();
-            // The receiver is gone only when the server shuts down.
-            let _ = keeper.send(Ahead { key, at });
-        }
-    }
-
     /// Loads a resident entry again, unless a load of it is running. Where it must have begun after
     /// some moment, an older one is waited for and followed by another.
     pub async fn refresh(
@@ -374,7 +307,7 @@ impl ReadThrough {
     fn key_retry_in(&self, key: &Key) -> Duration {
         let own = self.shared.failures.backing_off(key, Instant::now());
         own.map_or(Duration::ZERO, |(_, wait)| wait)
-            .max(self.shared.repository.retry_in())
+            .max(self.shared.source.retry_in())
     }
 
     /// Whether the endpoint has one entry, which is always there.
@@ -385,12 +318,6 @@ impl ReadThrough {
     /// Keeps the cache within its bounds while nobody uses it.
     pub fn maintain(&self) {
         self.shared.cache.maintain();
-    }
-
-    /// Tells the observers how much is held, and how many connections there are.
-    pub fn measure(&self) {
-        self.shared.cache.measure();
-        self.shared.repository.measure();
     }
 
     async fn wait_for_load(&self, key: &Key) -> Result<Served, ReadError> {
@@ -430,164 +357,7 @@ impl ReadThrough {
 
     /// Whether loading the key is known to fail.
     fn is_failing(&self, key: &Key) -> bool {
-        self.shared.failures.contains(key) || !self.shared.repository.retry_in().is_zero()
-    }
-
-    /// Begins a load of the key in a task of its own, unless one is running.
-    fn start(&self, key: &Key, cause: Cause) -> Result<Start, ReadError> {
-        let admit = || {
-            let there = self.shared.cache.get(key);
-            if let Cause::Client | Cause::Background(Trigger::Stale) = cause {
-                // A load that ended since the caller looked has left its entry here.
-                let fresh = |entry: &&Arc<Entry>| self.freshness(key, entry) == Freshness::Fresh;
-                if let Some(entry) = there.as_ref().filter(fresh) {
-                    return Ok(Admitted::Loaded(Arc::clone(entry)));
-                }
-            }
-            let slot = self.slot(key, there.as_deref())?;
-            if let Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) = cause {
-                let taken = self.shared.budget.take();
-                taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
-            }
-            Ok(Admitted::Load(slot))
-        };
-        let begin = |landing, slot| {
-            drop(tokio::spawn(self.clone().run(
-                key.clone(),
-                cause,
-                landing,
-                slot,
-            )));
-        };
-        self.shared.flights.join_or_begin(key, admit, begin)
-    }
-
-    /// The place of a key among its endpoint's: the one it has, or another.
-    fn slot(&self, key: &Key, there: Option<&Entry>) -> Result<Option<Arc<Slot>>, ReadError> {
-        if key.is_resident() {
-            return Ok(None);
-        }
-        let endpoint = self.endpoint(key.endpoint());
-        let own = there.and_then(|entry| entry.slot().cloned());
-        let slot = own.or_else(|| self.state(endpoint.id).slots.take());
-        let lapse = || {
-            endpoint
-                .freshness
-                .max_age
-                .unwrap_or(KEYS_LAPSE)
-                .min(KEYS_LAPSE)
-        };
-        match slot {
-            Some(slot) => Ok(Some(slot)),
-            None => Err(ReadError::TooManyKeys {
-                retry_after: lapse(),
-            }),
-        }
-    }
-
-    /// A load from its beginning to the moment everyone knows.
-    async fn run(self, key: Key, cause: Cause, landing: Landing, slot: Option<Arc<Slot>>) {
-        let began = Instant::now();
-        let previous = self.shared.cache.get(&key);
-        let loaded = self
-            .load(&key, cause, previous.as_deref(), &landing, slot)
-            .await;
-        let loaded = loaded.map_err(Arc::new);
-        let outcome = match &loaded {
-            Ok(entry) => {
-                self.shared.cache.put(&key, Arc::clone(entry));
-                self.succeeded(&key);
-                outcome(previous.as_deref(), entry)
-            }
-            Err(error) => {
-                self.failed(&key, error);
-                RefreshOutcome::Failed
-            }
-        };
-        if let Cause::Background(trigger) = cause {
-            self.emit_refresh(key.endpoint(), trigger, outcome, began.elapsed());
-        }
-        landing.land(loaded.clone());
-        self.what_comes_next(&key, cause, loaded.ok());
-    }
-
-    /// After a load: another one at once, if the data changed while it ran; else a moment to look at
-    /// the key again, if it is to be loaded ahead.
-    fn what_comes_next(&self, key: &Key, cause: Cause, loaded: Option<Arc<Entry>>) {
-        let endpoint = self.endpoint(key.endpoint());
-        let Some(entry) = loaded else {
-            if let Cause::Background(Trigger::Ahead) = cause {
-                let wait = self.key_retry_in(key).max(AHEAD_RETRY);
-                self.look_again(key, Instant::now() + wait);
-            }
-            return;
-        };
-        if entry.generation() != self.standing(endpoint.id).generation {
-            // Its answer is served to those who waited, and is not the last word.
-            let _ = self.start(key, Cause::Background(Trigger::Notify));
-        } else if endpoint.refresh.ahead {
-            self.tell_of_haste(endpoint, &entry);
-            self.look_again(key, ahead_of(&entry));
-        }
-    }
-
-    /// Says once when an endpoint's queries take too long to keep its keys fresh.
-    fn tell_of_haste(&self, endpoint: &Endpoint, entry: &Entry) {
-        let is_late = entry.query_time() > entry.lifetime().fresh / 2;
-        let health = &self.state(endpoint.id).health;
-        let news = health.lock().expect(UNPOISONED).is_late(is_late);
-        if news && is_late {
-            self.shared.observer.emit(&Event::AheadTooSlow {
-                endpoint: endpoint.id,
-                query_time: entry.query_time(),
-                max_age: entry.lifetime().fresh,
-            });
-        }
-    }
-
-    fn succeeded(&self, key: &Key) {
-        self.shared.failures.succeeded(key);
-        let endpoint = key.endpoint();
-        let health = &self.state(endpoint).health;
-        let news = health.lock().expect(UNPOISONED).succeeded();
-        if news {
-            let event = Event::LoadsRecovered { endpoint };
-            self.shared.observer.emit(&event);
-        }
-    }
-
-    fn failed(&self, key: &Key, error: &Arc<LoadError>) {
-        let now = Instant::now();
-        self.shared.failures.failed(key, error, now);
-        let endpoint = key.endpoint();
-        let health = &self.state(endpoint).health;
-        let news = health.lock().expect(UNPOISONED).failed(error, now);
-        if news {
-            let event = Event::LoadsFailing {
-                endpoint,
-                fault: error.fault(),
-                cause: error.to_string(),
-            };
-            self.shared.observer.emit(&event);
-        }
-    }
-
-    fn emit_refresh(
-        &self,
-        endpoint: EndpointId,
-        trigger: Trigger,
-        outcome: RefreshOutcome,
-        elapsed: Duration,
-    ) {
-        let at = SystemTime::now();
-        let event = Event::RefreshFinished {
-            endpoint,
-            trigger,
-            outcome,
-            elapsed,
-            at,
-        };
-        self.shared.observer.emit(&event);
+        self.shared.failures.contains(key) || !self.shared.source.retry_in().is_zero()
     }
 
     fn endpoint(&self, id: EndpointId) -> &Endpoint {
@@ -598,20 +368,6 @@ impl ReadThrough {
         &self.shared.endpoints[id.index()]
     }
 }
-
-/// When an entry that is loaded ahead is looked at: early enough for a query that takes twice as long as
-/// its last one, and not before half its time is over.
-fn ahead_of(entry: &Entry) -> Instant {
-    let fresh = entry.lifetime().fresh;
-    let lead = (entry.query_time() * 2).clamp(fresh / 10, fresh / 2);
-    entry.began() + (fresh - lead)
-}
-
-/// At least this long between attempts to load a key ahead.
-const AHEAD_RETRY: Duration = Duration::from_millis(100);
-
-/// What a client is told of an endpoint that has all its keys: they lapse later, but not all at once.
-const KEYS_LAPSE: Duration = Duration::from_secs(60);
 
 /// Why these locks are never poisoned.
 const UNPOISONED: &str = "nothing panics while it holds the lock";

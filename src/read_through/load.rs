@@ -1,18 +1,22 @@
-//! One load: a turn, the description, the query, the encoding.
+//! A load from its beginning to the moment everyone knows.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::flight::Landing;
+use super::ahead::{AHEAD_RETRY, ahead_of};
+use super::flight::{Admitted, Landing};
 use super::turns::{Class, Turn};
-use super::{Cause, ReadThrough, UNPOISONED};
-use crate::cache::{Answer, Entry, Key, Origin, Slot};
-use crate::encode::{EncodeError, Encoder};
-use crate::observe::{Event, Fault, Trigger};
-use crate::plan::Endpoint;
-use crate::repository::{Description, RepositoryError, Rows};
+use super::{Cause, ReadError, ReadThrough, Source, Start, UNPOISONED, outcome};
+use crate::cache::{Entry, Freshness, Key, Origin, Slot};
+use crate::encode::EncodeError;
+use crate::observe::{Event, Fault, RefreshOutcome, Trigger};
+use crate::plan::{Endpoint, EndpointId};
+use crate::repository::RepositoryError;
+
+/// What a client is told of an endpoint that has all its keys: they lapse later, but not all at once.
+const KEYS_LAPSE: Duration = Duration::from_secs(60);
 
 /// A load that has waited this long for its turn, and for which nobody waits any more, is dropped:
 /// there are more loads than Postgres can answer, and others are waited for.
@@ -49,8 +53,151 @@ impl LoadError {
     }
 }
 
-impl ReadThrough {
-    pub(super) async fn load(
+impl<S: Source> ReadThrough<S> {
+    /// Begins a load of the key in a task of its own, unless one is running.
+    pub(super) fn start(&self, key: &Key, cause: Cause) -> Result<Start, ReadError> {
+        let admit = || {
+            let there = self.shared.cache.get(key);
+            if let Cause::Client | Cause::Background(Trigger::Stale) = cause {
+                // A load that ended since the caller looked has left its entry here.
+                let fresh = |entry: &&Arc<Entry>| self.freshness(key, entry) == Freshness::Fresh;
+                if let Some(entry) = there.as_ref().filter(fresh) {
+                    return Ok(Admitted::Loaded(Arc::clone(entry)));
+                }
+            }
+            let slot = self.slot(key, there.as_deref())?;
+            if let Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) = cause {
+                let taken = self.shared.budget.take();
+                taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
+            }
+            Ok(Admitted::Load(slot))
+        };
+        let begin = |landing, slot| {
+            drop(tokio::spawn(self.clone().run(
+                key.clone(),
+                cause,
+                landing,
+                slot,
+            )));
+        };
+        self.shared.flights.join_or_begin(key, admit, begin)
+    }
+
+    /// The place of a key among its endpoint's: the one it has, or another.
+    fn slot(&self, key: &Key, there: Option<&Entry>) -> Result<Option<Arc<Slot>>, ReadError> {
+        if key.is_resident() {
+            return Ok(None);
+        }
+        let endpoint = self.endpoint(key.endpoint());
+        let own = there.and_then(|entry| entry.slot().cloned());
+        let slot = own.or_else(|| self.state(endpoint.id).slots.take());
+        let lapse = || {
+            endpoint
+                .freshness
+                .max_age
+                .unwrap_or(KEYS_LAPSE)
+                .min(KEYS_LAPSE)
+        };
+        match slot {
+            Some(slot) => Ok(Some(slot)),
+            None => Err(ReadError::TooManyKeys {
+                retry_after: lapse(),
+            }),
+        }
+    }
+
+    /// A load from its beginning to the moment everyone knows.
+    async fn run(self, key: Key, cause: Cause, landing: Landing, slot: Option<Arc<Slot>>) {
+        let began = Instant::now();
+        let previous = self.shared.cache.get(&key);
+        let loaded = self
+            .load(&key, cause, previous.as_deref(), &landing, slot)
+            .await;
+        let loaded = loaded.map_err(Arc::new);
+        let outcome = match &loaded {
+            Ok(entry) => {
+                self.shared.cache.put(&key, Arc::clone(entry));
+                self.succeeded(&key);
+                outcome(previous.as_deref(), entry)
+            }
+            Err(error) => {
+                self.failed(&key, error);
+                RefreshOutcome::Failed
+            }
+        };
+        if let Cause::Background(trigger) = cause {
+            self.emit_refresh(key.endpoint(), trigger, outcome, began.elapsed());
+        }
+        landing.land(loaded.clone());
+        self.what_comes_next(&key, cause, loaded.ok());
+    }
+
+    /// After a load: another one at once, if the data changed while it ran; else a moment to look at
+    /// the key again, if it is to be loaded ahead.
+    fn what_comes_next(&self, key: &Key, cause: Cause, loaded: Option<Arc<Entry>>) {
+        let endpoint = self.endpoint(key.endpoint());
+        let Some(entry) = loaded else {
+            if let Cause::Background(Trigger::Ahead) = cause {
+                let wait = self.key_retry_in(key).max(AHEAD_RETRY);
+                self.look_again(key, Instant::now() + wait);
+            }
+            return;
+        };
+        if entry.generation() != self.standing(endpoint.id).generation {
+            // Its answer is served to those who waited, and is not the last word.
+            let _ = self.start(key, Cause::Background(Trigger::Notify));
+        } else if endpoint.refresh.ahead {
+            self.tell_of_haste(endpoint, &entry);
+            self.look_again(key, ahead_of(&entry));
+        }
+    }
+
+    fn succeeded(&self, key: &Key) {
+        self.shared.failures.succeeded(key);
+        let endpoint = key.endpoint();
+        let health = &self.state(endpoint).health;
+        let news = health.lock().expect(UNPOISONED).succeeded();
+        if news {
+            let event = Event::LoadsRecovered { endpoint };
+            self.shared.observer.emit(&event);
+        }
+    }
+
+    pub(super) fn failed(&self, key: &Key, error: &Arc<LoadError>) {
+        let now = Instant::now();
+        self.shared.failures.failed(key, error, now);
+        let endpoint = key.endpoint();
+        let health = &self.state(endpoint).health;
+        let news = health.lock().expect(UNPOISONED).failed(error, now);
+        if news {
+            let event = Event::LoadsFailing {
+                endpoint,
+                fault: error.fault(),
+                cause: error.to_string(),
+            };
+            self.shared.observer.emit(&event);
+        }
+    }
+
+    pub(super) fn emit_refresh(
+        &self,
+        endpoint: EndpointId,
+        trigger: Trigger,
+        outcome: RefreshOutcome,
+        elapsed: Duration,
+    ) {
+        let at = SystemTime::now();
+        let event = Event::RefreshFinished {
+            endpoint,
+            trigger,
+            outcome,
+            elapsed,
+            at,
+        };
+        self.shared.observer.emit(&event);
+    }
+
+    async fn load(
         &self,
         key: &Key,
         cause: Cause,
@@ -60,28 +207,21 @@ impl ReadThrough {
     ) -> Result<Arc<Entry>, LoadError> {
         let endpoint = self.endpoint(key.endpoint());
         let _turn = self.turn(endpoint, cause, landing).await?;
-        let description = match self.description(endpoint.id) {
-            Some(description) => description,
-            None => self.describe_now(endpoint).await?,
+        // All of this from before the query: a schedule that comes while it runs is not served by
+        // it, and neither is a change.
+        let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
+        let origin = Origin {
+            began: Instant::now(),
+            began_at: SystemTime::now(),
+            generation: self.standing(endpoint.id).generation,
+            slot,
         };
-        match self
-            .query(endpoint, &description, key, previous, slot.clone())
-            .await
-        {
-            Err(LoadError::Repository(RepositoryError::Outdated { refusal })) => {
-                let renewed = self.describe_now(endpoint).await?;
-                if !renewed.is_like(&description) {
-                    let endpoint = endpoint.id;
-                    let event = Event::StatementRedescribed { endpoint };
-                    self.shared.observer.emit(&event);
-                } else if let Some(refusal) = refusal {
-                    // Nothing has changed: it is the query itself that Postgres refuses.
-                    return Err(RepositoryError::Refused { refusal }.into());
-                }
-                self.query(endpoint, &renewed, key, previous, slot).await
-            }
-            loaded => loaded,
-        }
+        let began = origin.began;
+        let answer = self.shared.source.answer(endpoint, key.arguments()).await?;
+        let until_refresh = due.map(|due| due.saturating_duration_since(began));
+        let lifetime = endpoint.freshness.lifetime(until_refresh, endpoint.timeout);
+        let entry = Entry::new(answer, origin, began.elapsed(), lifetime, previous);
+        Ok(Arc::new(entry))
     }
 
     async fn turn(
@@ -107,46 +247,4 @@ impl ReadThrough {
             .filter(|_| !is_abandoned)
             .ok_or(LoadError::Overloaded)
     }
-
-    async fn query(
-        &self,
-        endpoint: &Endpoint,
-        description: &Arc<Description>,
-        key: &Key,
-        previous: Option<&Entry>,
-        slot: Option<Arc<Slot>>,
-    ) -> Result<Arc<Entry>, LoadError> {
-        let origin = Origin {
-            began: Instant::now(),
-            began_at: SystemTime::now(),
-            generation: self.standing(endpoint.id).generation,
-            slot,
-        };
-        let began = origin.began;
-        // As of now: a schedule that comes while the query runs is not served by it.
-        let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
-        let repository = &self.shared.repository;
-        let rows = repository
-            .fetch(endpoint, description, key.arguments())
-            .await?;
-        let answer = encode(endpoint, rows).await?;
-        let until_refresh = due.map(|due| due.saturating_duration_since(began));
-        let lifetime = endpoint.freshness.lifetime(until_refresh, endpoint.timeout);
-        let entry = Entry::new(answer, origin, began.elapsed(), lifetime, previous);
-        Ok(Arc::new(entry))
-    }
-}
-
-async fn encode(endpoint: &Endpoint, mut rows: Rows) -> Result<Answer, LoadError> {
-    let columns = Arc::clone(rows.columns());
-    let mut encoder = Encoder::new(endpoint.shape, columns, endpoint.max_bytes);
-    while let Some(row) = rows.next().await? {
-        if let Err(error) = encoder.push(row.values()) {
-            if matches!(error, EncodeError::TooLarge { .. }) {
-                rows.abandon_as_too_large();
-            }
-            return Err(error.into());
-        }
-    }
-    Ok(encoder.finish().map_or(Answer::NoRow, Answer::Body))
 }

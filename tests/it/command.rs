@@ -68,7 +68,7 @@ async fn check_offline_connects_to_nothing() {
         .run()
         .await
         .assert_code(0)
-        .assert_stdout("config.toml: no mistake in 8 endpoints; not checked against Postgres\n")
+        .assert_stdout("config.toml: no mistake in 9 endpoints; not checked against Postgres\n")
         .assert_stderr("");
 }
 

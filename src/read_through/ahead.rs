@@ -1,0 +1,80 @@
+//! Keys in use, loaded again before they go stale. A key that nobody asks for is left to lapse.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Cause, ReadError, ReadThrough, Source, UNPOISONED};
+use crate::cache::{Entry, Key};
+use crate::observe::{Event, Trigger};
+use crate::plan::Endpoint;
+
+/// When an entry that is loaded ahead is looked at: early enough for a query that takes twice as long as
+/// its last one, and not before half its time is over.
+pub(super) fn ahead_of(entry: &Entry) -> Instant {
+    let fresh = entry.lifetime().fresh;
+    let lead = (entry.query_time() * 2).clamp(fresh / 10, fresh / 2);
+    entry.began() + (fresh - lead)
+}
+
+/// At least this long between attempts to load a key ahead.
+pub(super) const AHEAD_RETRY: Duration = Duration::from_millis(100);
+
+/// A key that is to be looked at again at some moment, because it may be loaded ahead of time.
+#[derive(Debug)]
+pub struct Ahead {
+    /// Which.
+    pub key: Key,
+    /// When.
+    pub at: Instant,
+}
+
+impl<S: Source> ReadThrough<S> {
+    /// From now on `keeper` is told when to look at keys that are loaded ahead.
+    pub fn keep_time_with(&self, keeper: mpsc::UnboundedSender<Ahead>) {
+        // A second keeper would be a mistake of the composition; the first one stays.
+        let _ = self.shared.ahead.set(keeper);
+    }
+
+    /// Loads a key again before it goes stale, if it was asked for since it was loaded. One that was
+    /// not is left to lapse.
+    pub fn load_ahead(&self, key: &Key) {
+        let Some(entry) = self.shared.cache.get(key) else {
+            return;
+        };
+        let now = Instant::now();
+        if !entry.is_used() || ahead_of(&entry) > now {
+            return;
+        }
+        let wait = match self.start(key, Cause::Background(Trigger::Ahead)) {
+            Ok(_) => return,
+            Err(ReadError::TooManyLoads { retry_after }) => retry_after,
+            Err(_) => AHEAD_RETRY,
+        };
+        self.look_again(key, now + wait.max(AHEAD_RETRY));
+    }
+
+    /// Has the keeper of time come back to a key.
+    pub(super) fn look_again(&self, key: &Key, at: Instant) {
+        if let Some(keeper) = self.shared.ahead.get() {
+            let key = key.clone();
+            // The receiver is gone only when the server shuts down.
+            let _ = keeper.send(Ahead { key, at });
+        }
+    }
+
+    /// Says once when an endpoint's queries take too long to keep its keys fresh.
+    pub(super) fn tell_of_haste(&self, endpoint: &Endpoint, entry: &Entry) {
+        let is_late = entry.query_time() > entry.lifetime().fresh / 2;
+        let health = &self.state(endpoint.id).health;
+        let news = health.lock().expect(UNPOISONED).is_late(is_late);
+        if news && is_late {
+            self.shared.observer.emit(&Event::AheadTooSlow {
+                endpoint: endpoint.id,
+                query_time: entry.query_time(),
+                max_age: entry.lifetime().fresh,
+            });
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Where answers come from.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+use super::{LoadError, ReadThrough, whole};
+use crate::cache::Answer;
+use crate::encode::{EncodeError, Encoder};
+use crate::observe::{Event, Observer};
+use crate::plan::{Arguments, Endpoint, EndpointId, Plan};
+use crate::repository::{Description, Repository, RepositoryError, Rows};
+
+/// Answers keys. It has two lives: Postgres, and the model in whose hands the engine's promises are
+/// checked.
+pub trait Source: Send + Sync + 'static {
+    /// Answers with what holds at some moment between the call and the answer.
+    fn answer(
+        &self,
+        endpoint: &Endpoint,
+        arguments: &Arguments,
+    ) -> impl Future<Output = Result<Answer, LoadError>> + Send;
+
+    /// How long it is known to be away; zero while it is there.
+    fn retry_in(&self) -> Duration;
+}
+
+/// Postgres, with what it said of each endpoint's statement.
+#[derive(Debug)]
+pub struct Described {
+    repository: Repository,
+    descriptions: Box<[ArcSwapOption<Description>]>,
+    observer: Observer,
+}
+
+impl Described {
+    /// Nothing is described yet.
+    pub fn new(plan: &Plan, repository: Repository, observer: Observer) -> Self {
+        Self {
+            repository,
+            descriptions: plan
+                .endpoints()
+                .iter()
+                .map(|_| ArcSwapOption::empty())
+                .collect(),
+            observer,
+        }
+    }
+
+    fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
+        self.descriptions[endpoint.index()].load_full()
+    }
+
+    async fn describe(&self, endpoint: &Endpoint) -> Result<Arc<Description>, RepositoryError> {
+        let description = Arc::new(self.repository.describe(endpoint).await?);
+        self.descriptions[endpoint.id.index()].store(Some(Arc::clone(&description)));
+        Ok(description)
+    }
+
+    async fn query(
+        &self,
+        endpoint: &Endpoint,
+        description: &Arc<Description>,
+        arguments: &Arguments,
+    ) -> Result<Answer, LoadError> {
+        let rows = self
+            .repository
+            .fetch(endpoint, description, arguments)
+            .await?;
+        encode(endpoint, rows).await
+    }
+}
+
+impl Source for Described {
+    async fn answer(
+        &self,
+        endpoint: &Endpoint,
+        arguments: &Arguments,
+    ) -> Result<Answer, LoadError> {
+        let description = match self.description(endpoint.id) {
+            Some(description) => description,
+            None => self.describe(endpoint).await?,
+        };
+        match self.query(endpoint, &description, arguments).await {
+            Err(LoadError::Repository(RepositoryError::Outdated { refusal })) => {
+                let renewed = self.describe(endpoint).await?;
+                if !renewed.is_like(&description) {
+                    let endpoint = endpoint.id;
+                    self.observer
+                        .emit(&Event::StatementRedescribed { endpoint });
+                } else if let Some(refusal) = refusal {
+                    // Nothing has changed: it is the query itself that Postgres refuses.
+                    return Err(RepositoryError::Refused { refusal }.into());
+                }
+                self.query(endpoint, &renewed, arguments).await
+            }
+            answer => answer,
+        }
+    }
+
+    fn retry_in(&self) -> Duration {
+        self.repository.retry_in()
+    }
+}
+
+impl ReadThrough<Described> {
+    /// What Postgres said of the endpoint's statement, once it has.
+    pub fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
+        self.shared.source.description(endpoint)
+    }
+
+    /// Has Postgres describe the endpoint's statement. A failure counts as one of its loads.
+    ///
+    /// # Errors
+    /// As [`Repository::describe`].
+    pub async fn describe(&self, endpoint: EndpointId) -> Result<(), RepositoryError> {
+        let described = self.shared.source.describe(self.endpoint(endpoint)).await;
+        if let Err(error) = &described {
+            self.failed(&whole(endpoint), &Arc::new(error.clone().into()));
+        }
+        described.map(drop)
+    }
+
+    /// Endpoints that can not answer yet: not described, or resident and not loaded.
+    pub fn cold(&self) -> impl Iterator<Item = &Endpoint> {
+        self.shared.plan.endpoints().iter().filter(|endpoint| {
+            self.description(endpoint.id).is_none()
+                || endpoint.is_resident() && self.shared.cache.get(&whole(endpoint.id)).is_none()
+        })
+    }
+
+    /// Tells the observers how much is held, and how many connections there are.
+    pub fn measure(&self) {
+        self.shared.cache.measure();
+        self.shared.source.repository.measure();
+    }
+}
+
+async fn encode(endpoint: &Endpoint, mut rows: Rows) -> Result<Answer, LoadError> {
+    let columns = Arc::clone(rows.columns());
+    let mut encoder = Encoder::new(endpoint.shape, columns, endpoint.max_bytes);
+    while let Some(row) = rows.next().await? {
+        if let Err(error) = encoder.push(row.values()) {
+            if matches!(error, EncodeError::TooLarge { .. }) {
+                rows.abandon_as_too_large();
+            }
+            return Err(error.into());
+        }
+    }
+    Ok(encoder.finish().map_or(Answer::NoRow, Answer::Body))
+}
