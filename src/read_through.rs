@@ -189,7 +189,9 @@ impl<S: Source> ReadThrough<S> {
         let Some(entry) = self.shared.cache.get(&key) else {
             return self.wait_for_load(&key).await;
         };
-        entry.mark_used();
+        if entry.mark_used() {
+            self.noticed(&key);
+        }
         match self.freshness(&key, &entry) {
             Freshness::Fresh => Ok(self.served(entry, &key, CacheStatus::Hit)),
             Freshness::Stale => {

@@ -112,12 +112,10 @@ impl Entry {
         Freshness::of(self.age(now, standing), &self.lifetime, is_current)
     }
 
-    /// Notes that it was asked for.
-    pub fn mark_used(&self) {
+    /// Notes that it was asked for; says whether that is for the first time.
+    pub fn mark_used(&self) -> bool {
         // A plain look first: pollers of one entry would otherwise pass its cache line around.
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
-        }
+        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
     }
 
     /// Whether it was asked for since it was loaded.

@@ -55,6 +55,14 @@ impl<S: Source> ReadThrough<S> {
         self.look_again(key, now + wait.max(AHEAD_RETRY));
     }
 
+    /// A key was asked for, for the first time since it was loaded: its moment may have passed while
+    /// nobody had.
+    pub(super) fn noticed(&self, key: &Key) {
+        if self.endpoint(key.endpoint()).refresh.ahead {
+            self.load_ahead(key);
+        }
+    }
+
     /// Has the keeper of time come back to a key.
     pub(super) fn look_again(&self, key: &Key, at: Instant) {
         if let Some(keeper) = self.shared.ahead.get() {

@@ -24,6 +24,7 @@ mod arguments; // hostile and mistaken arguments are problems, and no queries
 mod loading; // what reaches Postgres, and what does not
 mod outage; // Postgres goes away and comes back
 mod serving; // what a client gets
+mod triggers; // what makes Larder load without a schedule
 
 // The surroundings.
 mod command; // the program as an operator runs it: arguments, streams, signals, exit codes
