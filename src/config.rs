@@ -101,7 +101,8 @@ impl Config {
         let is_readable = errors
             .iter()
             .all(|error| error.message() == "duplicate key");
-        let shown = strike_out::strike_out(&text, is_readable.then_some(&document));
+        let shown =
+            strike_out::strike_out(&text, is_readable.then_some(&document), !errors.is_empty());
         let source = Arc::new(Source::new(name, shown, Language::Toml));
         let report = syntax_report(&source, &errors);
         if !is_readable {

@@ -75,7 +75,9 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
             } else {
                 format!(" in {}", self.name)
             };
-            let mistake = Mistake::new(format!("unknown key `{}`{place}", key.get_ref()));
+            // As it is shown: whoever takes a URL for a key has its secrets struck out there.
+            let written = span.text().trim_matches(['"', '\'']);
+            let mistake = Mistake::new(format!("unknown key `{written}`{place}"));
             let mistake = match suggest::nearest(key.get_ref(), self.known.iter().copied()) {
                 Some(known) => mistake
                     .at(&span, "not a key of Larder")

@@ -156,6 +156,17 @@ fn accepted_keys() -> BTreeSet<(String, &'static str)> {
 }
 
 #[test]
+fn all_of_repository_may_be_shown_but_its_url() {
+    let keys = accepted_keys();
+    let shown: BTreeSet<_> = keys
+        .iter()
+        .filter(|(section, key)| section == "[repository]" && *key != "url")
+        .map(|(_, key)| *key)
+        .collect();
+    assert_eq!(shown, BTreeSet::from(strike_out::SHOWN_KEYS));
+}
+
+#[test]
 fn the_shipped_configuration_shows_every_key() {
     let shipped = include_str!("../../config.toml");
     // `sql_file` would need a second shipped file, so it is shown in a comment.

@@ -58,7 +58,12 @@ fn sql_is_shown_where_it_is_written() {
 
 #[test]
 fn a_secret_is_not_shown_by_the_mistake_it_stands_in() {
-    for name in ["secret", "secret_in_broken_toml"] {
+    for name in [
+        "secret",
+        "secret_in_broken_toml",
+        "secret_in_disguise",
+        "secret_that_is_no_toml",
+    ] {
         let rendered = check(name);
         assert!(!rendered.contains("hunter2"), "{rendered}");
         assert!(!format!("{:?}", report(name)).contains("hunter2"));
