@@ -429,6 +429,44 @@ fn what_postgres_says_is_shown_where_it_was_written() {
     assert!(report.render(false).contains("note: because"), "{report}");
 }
 
+#[test]
+fn what_postgres_says_of_parameters_names_them_as_they_are_written() {
+    let plan = compile(
+        "repository.url = 'x'\n[[endpoint]]\npath = '/a/{x}'\nsql = \"\"\"\nselect :x,\n :year\"\"\"\nparams.year = {}\n",
+    );
+    let id = plan.endpoints()[0].id;
+    let shown = |report: &Report| {
+        let mistake = &report.mistakes()[0];
+        let span = mistake.span().expect("a place");
+        let advice = mistake.advice().unwrap_or_default().to_owned();
+        (
+            mistake.message().to_owned(),
+            span.line(),
+            span.text().to_owned(),
+            advice,
+        )
+    };
+    let message = "could not determine data type of parameter $2";
+    let (message, line, text, advice) = shown(&plan.type_mistake(id, message, None, None));
+    assert_eq!(message, "could not determine data type of parameter :year");
+    assert_eq!((line, text.as_str()), (6, ":year"));
+    assert!(
+        advice.contains("`params.year = { type = \"integer\" }`"),
+        "{advice}"
+    );
+    assert!(advice.contains("`:year::integer`"), "{advice}");
+
+    // A price is no parameter, and neither is what the statement has not.
+    let report = plan.statement_mistake(id, "$1 and $2, not $3, $0 or $x", Some("$1"), None);
+    assert_eq!(shown(&report).0, ":x and :year, not $3, $0 or $x");
+    assert!(report.render(false).contains("note: :x"), "{report}");
+
+    let (_, line, text, _) = shown(&plan.parameter_mistake(id, "year", "no"));
+    assert_eq!((line, text.as_str()), (7, "year"));
+    let (_, line, _, _) = shown(&plan.parameter_mistake(id, "x", "no"));
+    assert_eq!(line, 4);
+}
+
 proptest! {
     #[test]
     fn no_edit_of_a_configuration_panics(
