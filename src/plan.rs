@@ -17,7 +17,7 @@ pub use endpoint::{Endpoint, EndpointId, Shape, UnknownParameters};
 pub use freshness::{FreshnessPolicy, Lifetime, OnMiss};
 pub use parameter::{Parameter, Place, Presence};
 pub use route::{PathPattern, Routed};
-pub use schedule::{CronLine, Refresh};
+pub use schedule::{CronLine, Refresh, Timezone};
 pub use settings::{CacheSettings, RepositorySettings, ServerSettings};
 pub use sql::Statement;
 

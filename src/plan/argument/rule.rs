@@ -37,9 +37,13 @@ impl Rule {
         let mut bound = |what: &str, text: &Option<String>| {
             let text = text.as_deref()?;
             if !rule.kind.is_ordered() {
-                wrong(format!(
-                    "parameter `{name}` can not have a {what}: Larder has no order for {}",
+                let values = if let ParameterType::Other(name) = &rule.kind {
+                    format!("values of type {name}")
+                } else {
                     rule.kind.describe()
+                };
+                wrong(format!(
+                    "parameter `{name}` can not have a {what}: Larder has no order for {values}"
                 ));
                 return None;
             }

@@ -292,9 +292,9 @@ fn declarations_are_held_to_their_types() {
         ],
     );
     check(
-        int(),
-        "default = 0, minimum = 1",
-        &["the default of parameter `x` must be at least 1, not `0`"],
+        ParameterType::Date,
+        "default = 2003-01-01, minimum = 2003-01-02",
+        &["the default of parameter `x` must be at least 2003-01-02, not `2003-01-01`"],
     );
     check(
         int(),
