@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{Culprit, Misfit};
 use crate::config::{Config, Mistake, Report};
 use crate::log;
-use crate::plan::Plan;
+use crate::plan::{Mismatch, Plan};
 use crate::repository::RepositoryError;
 
 /// Turns SQL you declare into REST endpoints over Postgres, answered from memory and kept fresh in
@@ -154,6 +154,10 @@ fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
     Ok(Arc::new(Plan::compile(config)?))
 }
 
+/// Postgres could not find out a parameter's type, or found out two: indeterminate_datatype and
+/// ambiguous_parameter.
+const NO_TYPE: [&str; 2] = ["42P18", "42P08"];
+
 /// What Postgres found, at its place in the configuration.
 fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
     let mut report = Report::new();
@@ -163,11 +167,23 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
             RepositoryError::Refused { refusal } => {
                 let message = format!("Postgres refuses this statement: {}", refusal.message);
                 let detail = refusal.detail.as_deref();
-                report.append(mistake(plan, culprit, &message, detail, refusal.position));
+                let position = refusal.position;
+                let is_untyped = NO_TYPE.contains(&refusal.code.as_str());
+                report.append(match (culprit, is_untyped) {
+                    (Culprit::Endpoint(id), true) => {
+                        plan.type_mistake(id, &message, detail, position)
+                    }
+                    (culprit, _) => mistake(plan, culprit, &message, detail, position),
+                });
             }
             RepositoryError::Unusable { mistakes } => {
-                for text in mistakes {
-                    report.append(mistake(plan, culprit, &text, None, None));
+                for Mismatch { parameter, text } in mistakes {
+                    report.append(match (culprit, parameter) {
+                        (Culprit::Endpoint(id), Some(name)) => {
+                            plan.parameter_mistake(id, &name, &text)
+                        }
+                        (culprit, _) => mistake(plan, culprit, &text, None, None),
+                    });
                 }
             }
             // About the repository as a whole: once is enough, and what Postgres did find comes first.

@@ -14,14 +14,14 @@ pub mod sql;
 
 use std::collections::BTreeSet;
 
-pub use argument::{ArgumentError, Arguments, ParameterType, Signature};
+pub use argument::{ArgumentError, Arguments, Mismatch, ParameterType, Signature};
 pub use endpoint::{
     Endpoint, EndpointId, PathArguments, QueryArguments, Shape, UnknownParameters, Warm,
 };
 pub use freshness::{FreshnessPolicy, Lifetime, OnMiss};
 pub use parameter::{Parameter, Place, Presence};
 pub use route::{PathPattern, Routed};
-pub use schedule::{CronLine, Probe, ProbeId, Refresh};
+pub use schedule::{CronLine, Probe, ProbeId, Refresh, Timezone};
 pub use settings::{CacheSettings, RepositorySettings, ServerSettings};
 pub use sql::Statement;
 
@@ -47,6 +47,8 @@ pub struct Plan {
 #[derive(Debug)]
 struct Written {
     sql: At<String>,
+    /// The parameters that are declared under `params`: their names, and where.
+    parameters: Vec<(String, Span)>,
     /// The keys of `warm`.
     warm: Vec<Span>,
     warm_sql: Option<At<String>>,
@@ -116,7 +118,7 @@ impl Plan {
 
     /// What Postgres said about an endpoint's statement, as a mistake in the file the statement is
     /// written in. `position` counts the characters of [`Statement::text`] from 1, as Postgres does;
-    /// without one the whole statement is shown.
+    /// without one the first parameter that Postgres names is shown, or the whole statement.
     pub fn statement_mistake(
         &self,
         endpoint: EndpointId,
@@ -124,11 +126,53 @@ impl Plan {
         detail: Option<&str>,
         position: Option<u32>,
     ) -> Report {
+        let mistake = self.mistake_in_sql(endpoint, message, detail, position);
+        mistake.into()
+    }
+
+    /// What Postgres said about the type of a parameter that it could not find out, or found out to
+    /// be two. Everything else is as in [`Plan::statement_mistake`].
+    pub fn type_mistake(
+        &self,
+        endpoint: EndpointId,
+        message: &str,
+        detail: Option<&str>,
+        position: Option<u32>,
+    ) -> Report {
+        let mistake = self.mistake_in_sql(endpoint, message, detail, position);
+        let statement = &self.endpoint(endpoint).statement;
+        match statement.first_named(message) {
+            Some(name) => mistake.help(format!(
+                "say its type: `params.{name} = {{ type = \"integer\" }}`, or `:{name}::integer` in \
+                 the SQL"
+            )),
+            None => mistake,
+        }
+        .into()
+    }
+
+    /// What is wrong with the declaration of an endpoint's parameter, once its type is known.
+    pub fn parameter_mistake(&self, endpoint: EndpointId, name: &str, message: &str) -> Report {
         let written = &self.written[endpoint.index()];
+        let declared = written.parameters.iter().find(|(known, _)| known == name);
+        match declared {
+            Some((_, span)) => Mistake::new(message).at(span, "declared here").into(),
+            None => self.statement_mistake(endpoint, message, None, None),
+        }
+    }
+
+    fn mistake_in_sql(
+        &self,
+        endpoint: EndpointId,
+        message: &str,
+        detail: Option<&str>,
+        position: Option<u32>,
+    ) -> Mistake {
+        let sql = &self.written[endpoint.index()].sql;
         let endpoint = self.endpoint(endpoint);
         let label = format!("in the SQL of {}", endpoint.path.as_str());
-        let mistake = placed(message, &written.sql, &endpoint.statement, &label, position);
-        noted(mistake, detail)
+        let mistake = placed(message, sql, &endpoint.statement, &label, position);
+        noted(mistake, &endpoint.statement, detail)
     }
 
     /// What Postgres said about a probe, as a mistake at the first endpoint that has it; otherwise
@@ -143,7 +187,7 @@ impl Plan {
         let written = &self.written_probes[probe.index()];
         let label = "in the SQL of this probe";
         let mistake = placed(message, &written.sql, &written.statement, label, position);
-        noted(mistake, detail)
+        noted(mistake, &written.statement, detail).into()
     }
 
     /// What is wrong with an endpoint's `warm_sql`; otherwise as [`Plan::statement_mistake`], the
@@ -158,15 +202,17 @@ impl Plan {
         let written = &self.written[endpoint.index()];
         let endpoint = self.endpoint(endpoint);
         let path = endpoint.path.as_str();
-        let mistake = match (&written.warm_sql, &endpoint.warm.statement) {
-            (Some(sql), Some(statement)) => {
-                let label = format!("in the `warm_sql` of {path}");
-                placed(message, sql, statement, &label, position)
-            }
-            // An endpoint that has none is not wrong about it, but what is said is not lost.
-            _ => Mistake::new(message).at(&written.sql.span, format!("an endpoint {path}")),
-        };
-        noted(mistake, detail)
+        if let (Some(sql), Some(statement)) = (&written.warm_sql, &endpoint.warm.statement) {
+            let label = format!("in the `warm_sql` of {path}");
+            let mistake = placed(message, sql, statement, &label, position);
+            return noted(mistake, statement, detail).into();
+        }
+        // An endpoint that has none is not wrong about it, but what is said is not lost.
+        let mistake = Mistake::new(message).at(&written.sql.span, format!("an endpoint {path}"));
+        match detail {
+            Some(detail) => mistake.note(detail).into(),
+            None => mistake.into(),
+        }
     }
 
     /// What is wrong with the key at `index` in [`Warm::arguments`], as a mistake where it is written.
@@ -185,7 +231,8 @@ impl Plan {
     }
 }
 
-/// A mistake at the character `position` of `statement`, written as `sql`.
+/// A mistake at the character `position` of `statement`, written as `sql`; without one at the first
+/// parameter that Postgres names.
 fn placed(
     message: &str,
     sql: &At<String>,
@@ -193,17 +240,23 @@ fn placed(
     label: &str,
     position: Option<u32>,
 ) -> Mistake {
-    let place = position.and_then(|at| statement.written_at(&sql.value, at));
+    let place = match position {
+        Some(position) => statement.written_at(&sql.value, position),
+        None => statement
+            .first_named(message)
+            .and_then(|name| statement.first_use(name)),
+    };
+    let mistake = Mistake::new(statement.in_names(message));
     match place {
-        Some(range) => Mistake::new(message).at(&sql.span.within(range), ""),
-        None => Mistake::new(message).at(&sql.span, label),
+        Some(range) => mistake.at(&sql.span.within(range), ""),
+        None => mistake.at(&sql.span, label),
     }
 }
 
-fn noted(mistake: Mistake, detail: Option<&str>) -> Report {
+fn noted(mistake: Mistake, statement: &Statement, detail: Option<&str>) -> Mistake {
     match detail {
-        Some(detail) => mistake.note(detail).into(),
-        None => mistake.into(),
+        Some(detail) => mistake.note(statement.in_names(detail)),
+        None => mistake,
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::stream;
 
 use super::bring_up::{Culprit, Misfit, RETRY_AT_LEAST, WARMED_AT_ONCE};
 use crate::observe::Fault;
-use crate::plan::{Arguments, Endpoint, EndpointId, Plan, Signature};
+use crate::plan::{Arguments, Endpoint, EndpointId, Mismatch, Plan, Signature};
 use crate::read_through::ReadThrough;
 use crate::repository::{Description, NamedTexts, Repository, RepositoryError};
 
@@ -28,7 +28,7 @@ pub(super) fn written(
             Err(mistake) => misfits.push(Misfit {
                 culprit: Culprit::WarmArguments(endpoint.id, index),
                 error: RepositoryError::Unusable {
-                    mistakes: vec![mistake],
+                    mistakes: vec![Mismatch::of_statement(mistake)],
                 },
             }),
         }
@@ -62,11 +62,13 @@ pub(super) async fn check_statement(
         .columns(statement.text(), endpoint.timeout)
         .await?;
     let known = |name: &String| endpoint.parameters.iter().any(|p| p.name == *name);
-    let mistakes: Vec<String> = columns
+    let mistakes: Vec<Mismatch> = columns
         .iter()
         .filter(|name| !known(name))
         .map(|name| {
-            format!("`warm_sql` has a column `{name}`, and the endpoint has no such parameter")
+            Mismatch::of_statement(format!(
+                "`warm_sql` has a column `{name}`, and the endpoint has no such parameter"
+            ))
         })
         .collect();
     if mistakes.is_empty() {

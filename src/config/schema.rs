@@ -32,6 +32,16 @@ impl<T> Field<T> {
         matches!(self, Self::Absent)
     }
 
+    pub(super) fn or_default(self) -> T
+    where
+        T: Default,
+    {
+        match self {
+            Self::Given(at) => at.value,
+            Self::Absent | Self::Wrong => T::default(),
+        }
+    }
+
     pub(super) fn from_option(value: Option<At<T>>) -> Self {
         value.map_or(Self::Wrong, Self::Given)
     }
@@ -124,6 +134,17 @@ pub struct EndpointSection {
     pub policy: PolicySection,
     /// `params`
     pub params: Vec<ParamSection>,
+    /// What of `params` is no declaration, and has been reported.
+    pub wrong_params: Option<WrongParams>,
+}
+
+/// What of `params` is no declaration.
+#[derive(Debug)]
+pub enum WrongParams {
+    /// `params` itself is no table.
+    All,
+    /// The parameters of these names are no tables.
+    Named(Vec<String>),
 }
 
 /// One table of `warm`: names, and the texts of scalars.
@@ -134,6 +155,8 @@ pub type NamedTexts = Vec<(At<String>, At<String>)>;
 pub struct RefreshSection {
     /// The table, where there is one.
     pub span: Option<Span>,
+    /// Whether what is written is no table or has keys nobody knows: what is missed may be there.
+    pub is_wrong: bool,
     /// `every`
     pub every: Field<String>,
     /// `cron`
@@ -194,7 +217,7 @@ impl ServerSection {
 
 impl RepositorySection {
     pub(super) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
-        Self {
+        let read = Self {
             span: Some(section.span().clone()),
             url: section.secret("url"),
             max_connections: section.count("max_connections"),
@@ -202,6 +225,10 @@ impl RepositorySection {
             max_rows: section.count("max_rows"),
             max_bytes: section.size("max_bytes"),
             max_loads_per_second: section.count("max_loads_per_second"),
+        };
+        Self {
+            url: section.unless_misspelled("url", read.url),
+            ..read
         }
     }
 }
@@ -237,14 +264,23 @@ impl EndpointSection {
         let summary = section.string("summary");
         let sql = section.verbatim("sql");
         let (sql_file, sql_file_span) = section.file("sql_file");
-        let refresh = section
-            .table("refresh", RefreshSection::read)
-            .unwrap_or_default();
+        let refresh = match section.table("refresh", RefreshSection::read) {
+            Field::Absent => RefreshSection::default(),
+            Field::Given(refresh) => refresh.value,
+            Field::Wrong => RefreshSection {
+                is_wrong: true,
+                ..RefreshSection::default()
+            },
+        };
         let warm = section.named_scalars("warm");
         let warm_sql = section.verbatim("warm_sql");
         let policy = PolicySection::read(section);
-        let params = section.named_tables("params", ParamSection::read);
+        let (params, wrong_params) = section.named_tables("params", ParamSection::read);
         let span = section.span().clone();
+        let path = section.unless_misspelled("path", path);
+        let sql = section.unless_misspelled("sql", sql);
+        let warm = section.unless_misspelled("warm", warm);
+        let warm_sql = section.unless_misspelled("warm_sql", warm_sql);
         Self {
             span,
             path,
@@ -257,29 +293,39 @@ impl EndpointSection {
             warm_sql,
             policy,
             params,
+            wrong_params,
         }
     }
 }
 
 impl RefreshSection {
     fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        let every = section.duration("every");
+        let cron = section.string("cron");
+        let timezone = section.string("timezone");
+        let probe = section.table("probe", ProbeSection::read);
+        let notify = section.string("notify");
+        let ahead = section.boolean("ahead");
         Self {
             span: Some(section.span().clone()),
-            every: section.duration("every"),
-            cron: section.string("cron"),
-            timezone: section.string("timezone"),
-            probe: section.table_at("probe", ProbeSection::read),
-            notify: section.string("notify"),
-            ahead: section.boolean("ahead"),
+            is_wrong: section.has_strangers(),
+            every,
+            cron,
+            timezone,
+            probe,
+            notify,
+            ahead,
         }
     }
 }
 
 impl ProbeSection {
     fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        let sql = section.verbatim("sql");
+        let every = section.duration("every");
         Self {
-            sql: section.verbatim("sql"),
-            every: section.duration("every"),
+            sql: section.unless_misspelled("sql", sql),
+            every: section.unless_misspelled("every", every),
         }
     }
 }

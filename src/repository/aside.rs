@@ -4,7 +4,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::rows::{Lease, Raw};
 use super::{RepositoryError, bind};
-use crate::plan::Arguments;
+use crate::plan::{Arguments, Mismatch};
 
 /// Rows and bytes of a probe's answer that are compared. A probe that says more is no probe.
 const PROBE_MAX: (usize, usize) = (1_000, 1024 * 1024);
@@ -49,10 +49,10 @@ async fn collect(
 
 fn too_much() -> RepositoryError {
     RepositoryError::Unusable {
-        mistakes: vec![format!(
+        mistakes: vec![Mismatch::of_statement(format!(
             "the probe answers more than {} rows or {} bytes; have it say one thing, as max(changed)",
             PROBE_MAX.0, PROBE_MAX.1
-        )],
+        ))],
     }
 }
 

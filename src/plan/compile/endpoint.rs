@@ -25,6 +25,8 @@ pub(super) struct Parts {
     parameters: Option<Vec<Parameter>>,
     refresh: Refresh,
     policy: Settled,
+    /// What `params` declares, and where.
+    declared: Vec<(String, Span)>,
     warm: Warm,
     /// Where each of the keys in `warm` is written.
     warm_places: Vec<Span>,
@@ -49,6 +51,7 @@ impl Parts {
             report,
         );
         let has_parameters = !section.params.is_empty()
+            || section.wrong_params.is_some()
             || path
                 .as_ref()
                 .is_some_and(|path| path.value.parameters().next().is_some());
@@ -82,6 +85,7 @@ impl Parts {
             parameters,
             refresh,
             policy,
+            declared: declared(section),
             warm,
             warm_places: places(&section.warm),
             warm_sql: section.warm_sql.given().cloned(),
@@ -110,11 +114,19 @@ impl Parts {
         };
         let written = Written {
             sql: self.sql?,
+            parameters: self.declared,
             warm: self.warm_places,
             warm_sql: self.warm_sql,
         };
         Some((endpoint, written))
     }
+}
+
+fn declared(section: &EndpointSection) -> Vec<(String, Span)> {
+    let names = section.params.iter().map(|param| &param.name);
+    names
+        .map(|name| (name.value.clone(), name.span.clone()))
+        .collect()
 }
 
 fn places(warm: &Field<Vec<At<NamedTexts>>>) -> Vec<Span> {

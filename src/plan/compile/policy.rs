@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::field;
 use crate::config::schema::{EndpointSection, PolicySection, RepositorySection};
 use crate::config::{At, Field, Mistake, Report, Span};
-use crate::plan::{FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters};
+use crate::plan::{CronLine, FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters};
 
 /// A dashboard that polls every few seconds shows nothing older than it would without a cache.
 const MAX_AGE: Duration = Duration::from_secs(10);
@@ -88,6 +88,28 @@ pub(super) struct Surroundings<'s> {
     /// The time between two askings of its probe.
     pub(super) probe_every: Option<&'s At<Duration>>,
     pub(super) has_parameters: bool,
+}
+
+impl Surroundings<'_> {
+    /// Whether `refresh` is there and does not say when, which has been reported: what it was meant to
+    /// say is not known.
+    fn is_unclear(&self) -> bool {
+        let refresh = &self.section.refresh;
+        let is_silent = refresh.every.is_absent()
+            && refresh.cron.is_absent()
+            && refresh.probe.is_absent()
+            && refresh.notify.is_absent()
+            && refresh.ahead.is_absent();
+        refresh.is_wrong || (refresh.span.is_some() && is_silent)
+    }
+
+    /// Whether answers come from a schedule alone. Whatever tells of news may bring them sooner, and a
+    /// probe that finds none keeps them fresh.
+    fn only_schedule_loads(&self) -> bool {
+        let refresh = &self.section.refresh;
+        let is_told = !refresh.probe.is_absent() || !refresh.notify.is_absent();
+        !self.has_parameters && !is_told && !refresh.is_wrong
+    }
 }
 
 impl Policy {
@@ -179,10 +201,13 @@ impl Policy {
         &self,
         defaults: &Self,
         limits: &Limits,
-        surroundings: &Surroundings<'_>,
+        around: &Surroundings<'_>,
         report: &mut Report,
     ) -> Settled {
         self.check(defaults, limits, report);
+        let timeout = self.timeout.as_ref().or(defaults.timeout.as_ref());
+        let timeout = timeout.map_or(limits.statement_timeout(), |at| at.value);
+        let freshness = self.freshness(defaults, around, timeout, report);
         let value = |own: &Option<At<u64>>, default: &Option<At<u64>>, limit: &Option<At<u64>>| {
             [own, default, limit]
                 .into_iter()
@@ -192,9 +217,16 @@ impl Policy {
         };
         let on_miss = self.on_miss.as_ref().or(defaults.on_miss.as_ref());
         if let Some(refuse) = on_miss.filter(|at| at.value == OnMiss::Refuse) {
-            check_refuse(&refuse.span, surroundings, report);
+            check_refuse(&refuse.span, around, report);
+            if let Some(max_age) = self
+                .max_age
+                .as_ref()
+                .filter(|_| around.only_schedule_loads())
+            {
+                check_gap(max_age, &refuse.span, &freshness, around.refresh, report);
+            }
         }
-        if let (Some(max_keys), false) = (&self.max_keys, surroundings.has_parameters) {
+        if let (Some(max_keys), false) = (&self.max_keys, around.has_parameters) {
             report.push(
                 Mistake::new("`max_keys` on an endpoint without parameters")
                     .at(&max_keys.span, "would have no effect")
@@ -207,11 +239,9 @@ impl Policy {
             .as_ref()
             .or(defaults.unknown_params.as_ref());
         let shape = self.shape.as_ref().or(defaults.shape.as_ref());
-        let timeout = self.timeout.as_ref().or(defaults.timeout.as_ref());
-        let timeout = timeout.map_or(limits.statement_timeout(), |at| at.value);
         Settled {
             shape: shape.map_or(Shape::Rows, |at| at.value),
-            freshness: self.freshness(defaults, surroundings, timeout, report),
+            freshness,
             on_miss: on_miss.map_or(OnMiss::Load, |at| at.value),
             timeout,
             max_rows: value(&self.max_rows, &defaults.max_rows, &limits.max_rows)
@@ -227,20 +257,20 @@ impl Policy {
     fn freshness(
         &self,
         defaults: &Self,
-        surroundings: &Surroundings<'_>,
+        around: &Surroundings<'_>,
         timeout: Duration,
         report: &mut Report,
     ) -> FreshnessPolicy {
         let own = |at: &Option<At<Duration>>, default: &Option<At<Duration>>| {
             at.as_ref().or(default.as_ref()).map(|at| at.value)
         };
-        let refresh = surroundings.refresh;
+        let refresh = around.refresh;
         // A schedule says better than a default how long an answer is good: unless something else
         // tells when there is something new, and so that data change between the schedule's runs.
         let max_age = if refresh.is_scheduled() && !refresh.is_told() {
             self.max_age.as_ref().map(|at| at.value)
         } else {
-            Some(self.max_age_told(defaults, surroundings.probe_every, timeout, report))
+            Some(self.max_age_told(defaults, around.probe_every, timeout, report))
         };
         let revalidate = own(
             &self.stale_while_revalidate,
@@ -304,11 +334,11 @@ impl Policy {
 /// again is what reaches keys with arguments: `ahead`, a probe or a notification. A probe and a
 /// notification wait for news: until these come an answer may expire, and is a 503 then, which is what
 /// `refuse` asks for.
-fn check_refuse(refuse: &Span, surroundings: &Surroundings<'_>, report: &mut Report) {
-    let section = surroundings.section;
+fn check_refuse(refuse: &Span, around: &Surroundings<'_>, report: &mut Report) {
+    let section = around.section;
     let refresh = &section.refresh;
     // What is there with a mistake in it is meant to be there.
-    let is_told = !refresh.probe.is_absent() || !refresh.notify.is_absent();
+    let is_told = around.is_unclear() || !refresh.probe.is_absent() || !refresh.notify.is_absent();
     let is_scheduled = !refresh.every.is_absent() || !refresh.cron.is_absent();
     let is_warm = !section.warm.is_absent() || !section.warm_sql.is_absent();
     let is_ahead = match &refresh.ahead {
@@ -317,7 +347,7 @@ fn check_refuse(refuse: &Span, surroundings: &Surroundings<'_>, report: &mut Rep
         Field::Given(ahead) => ahead.value,
     };
     let is_repeated = is_ahead || is_told;
-    let (message, help) = if surroundings.has_parameters && !is_warm {
+    let (message, help) = if around.has_parameters && !is_warm {
         let help = if is_repeated {
             "name its keys with `warm` or `warm_sql`, or let requests load them: on_miss = \"load\""
         } else {
@@ -325,12 +355,12 @@ fn check_refuse(refuse: &Span, surroundings: &Surroundings<'_>, report: &mut Rep
              requests load them: on_miss = \"load\""
         };
         ("nothing would ever load this endpoint", help)
-    } else if surroundings.has_parameters && !is_repeated {
+    } else if around.has_parameters && !is_repeated {
         (
             "nothing would load this endpoint's keys again once they have expired",
             "add refresh = { ahead = true }, or on_miss = \"load\"",
         )
-    } else if !surroundings.has_parameters && !is_scheduled && !is_told {
+    } else if !around.has_parameters && !is_scheduled && !is_told {
         (
             "nothing would load this endpoint again once it has expired",
             "add a schedule, as refresh = { every = \"10s\" }, or on_miss = \"load\"",
@@ -343,5 +373,35 @@ fn check_refuse(refuse: &Span, surroundings: &Surroundings<'_>, report: &mut Rep
             .at(&section.span, "this one")
             .at(refuse, "a request may not load it")
             .help(help),
+    );
+}
+
+/// With `on_miss = "refuse"` an answer must last until the schedule brings the next one.
+fn check_gap(
+    max_age: &At<Duration>,
+    refuse: &Span,
+    freshness: &FreshnessPolicy,
+    refresh: &Refresh,
+    report: &mut Report,
+) {
+    let cron = refresh.cron.as_ref().and_then(CronLine::long_gap);
+    let Some(gap) = refresh.every.into_iter().chain(cron).min() else {
+        return;
+    };
+    let servable = max_age
+        .value
+        .saturating_add(freshness.stale_while_revalidate);
+    if servable >= gap {
+        return;
+    }
+    report.push(
+        Mistake::new("answers of this endpoint expire before its schedule brings new ones")
+            .at(
+                &max_age.span,
+                format!("with `stale_while_revalidate` an answer is served for {servable:?}"),
+            )
+            .at(refuse, "a request may not load it")
+            .note(format!("up to {gap:?} pass between two runs"))
+            .help("remove `max_age`: then an answer is fresh until the next run has ended"),
     );
 }

@@ -8,7 +8,7 @@ use super::{field, statement};
 use crate::config::schema::{ProbeSection, RefreshSection};
 use crate::config::{At, Field, Mistake, Report};
 use crate::plan::schedule::CronLineError;
-use crate::plan::{CronLine, Probe, ProbeId, Refresh, Statement, WrittenProbe};
+use crate::plan::{CronLine, Probe, ProbeId, Refresh, Statement, Timezone, WrittenProbe};
 
 /// Ten loads a second of one answer. Whoever needs more wants another tool than polling.
 const SHORTEST_EVERY: Duration = Duration::from_millis(100);
@@ -52,6 +52,7 @@ pub(super) fn read(
     report: &mut Report,
 ) -> (Refresh, Option<At<Duration>>) {
     if let Some(span) = &section.span
+        && !section.is_wrong
         && is_empty(section)
     {
         report.push(
@@ -183,30 +184,41 @@ fn cron(section: &RefreshSection, report: &mut Report) -> Option<CronLine> {
         );
     }
     let line = section.cron.given();
-    let timezone = section.timezone.given();
-    let zone_name = timezone.map_or("UTC", |at| at.value.as_str());
-    // With a zone that is wrong the line is looked at in UTC, to find what else is.
-    if let Some(timezone) = timezone
-        && CronLine::parse("* * * * *", &timezone.value).is_err()
-    {
-        report.push(
-            Mistake::new("there is no time zone of this name")
-                .at(&timezone.span, "unknown")
-                .help("names are those of the IANA database, as \"Europe/Berlin\" or \"UTC\""),
-        );
-        check_line(line?, "UTC", report);
-        return None;
+    let Some(written) = section.timezone.given() else {
+        let cron = check_line(line?, Timezone::UTC, report);
+        return cron.filter(|_| section.timezone.is_absent());
+    };
+    if let Some(timezone) = Timezone::parse(&written.value) {
+        return check_line(line?, timezone, report);
     }
-    check_line(line?, zone_name, report)
+    let help = match Timezone::nearest(&written.value) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => "names are those of the IANA database, as \"Europe/Berlin\" or \"UTC\"".to_owned(),
+    };
+    report.push(
+        Mistake::new("there is no time zone of this name")
+            .at(&written.span, "unknown")
+            .help(help),
+    );
+    // To find what else is wrong any zone will do.
+    check_line(line?, Timezone::UTC, report);
+    None
 }
 
-fn check_line(line: &At<String>, timezone: &str, report: &mut Report) -> Option<CronLine> {
+fn check_line(line: &At<String>, timezone: Timezone, report: &mut Report) -> Option<CronLine> {
     let mistake = match CronLine::parse(&line.value, timezone) {
         Ok(cron) => return Some(cron),
-        Err(CronLineError::Line { reason }) => Mistake::new("this is no cron line")
-            .at(&line.span, reason)
-            .help("minute hour day month weekday, with the second before them if there are six"),
-        Err(error @ (CronLineError::Never | CronLineError::Timezone)) => {
+        Err(CronLineError::Line { reason }) => {
+            let help = if line.value.trim_start().starts_with("@every") {
+                "write `every = \"5s\"` instead of a cron line"
+            } else {
+                "minute hour day month weekday, with the second before them if there are six"
+            };
+            Mistake::new("this is no cron line")
+                .at(&line.span, reason)
+                .help(help)
+        }
+        Err(error @ CronLineError::Never) => {
             Mistake::new(error.to_string()).at(&line.span, "no day has this date")
         }
     };

@@ -274,3 +274,29 @@ fn answers_are_fresh_as_long_as_what_loads_them_says() {
         Some(60)
     );
 }
+
+#[test]
+fn what_may_only_be_loaded_by_its_schedule_lasts_until_then() {
+    const GAP: &str = "answers of this endpoint expire before its schedule brings new ones";
+    let refusing = |lines: &str, expected: &[&str]| {
+        check(
+            &format!("on_miss = 'refuse'\nmax_age = '10s'\n{lines}"),
+            expected,
+        );
+    };
+    refusing("refresh.every = '2m'", &[GAP]);
+    refusing("refresh.every = '70s'", &[]);
+    refusing(
+        "refresh.every = '70s'\nstale_while_revalidate = '50s'",
+        &[GAP],
+    );
+    refusing("refresh.cron = '@hourly'", &[GAP]);
+    refusing(
+        "refresh.cron = '@hourly'\nstale_while_revalidate = '1h'",
+        &[],
+    );
+    refusing("refresh = { cron = '@hourly', every = '30s' }", &[]);
+    refusing("refresh = { cron = '@hourly', notify = 'c' }", &[]);
+    check("on_miss = 'refuse'\nrefresh.every = '2h'", &[]);
+    check("max_age = '10s'\nrefresh.every = '2h'", &[]);
+}
