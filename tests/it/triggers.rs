@@ -242,8 +242,8 @@ async fn a_key_in_use_never_goes_stale_and_one_that_is_not_lapses() {
     )
     .await;
     let mut connection = Connection::open(app.address()).await;
-    connection.get("/n/1").await.assert_cache("miss");
     connection.get("/n/2").await.assert_cache("miss");
+    connection.get("/n/1").await.assert_cache("miss");
     let ahead = |e: &Event| {
         matches!(
             e,
