@@ -28,6 +28,13 @@ use crate::plan::Plan;
 /// own fields and the two reference counts. An estimate that errs upward.
 const OVERHEAD: usize = 300;
 
+/// Seeded anew for each store, so that nobody can choose keys that collide.
+#[cfg(not(test))]
+type KeyHasher = std::hash::RandomState;
+/// The same in every run: which keys make room depends on it, and a test must be able to repeat it.
+#[cfg(test)]
+type KeyHasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
 /// The store.
 ///
 /// Endpoints without parameters have one entry each, in a place of its own: read without a lock, and
@@ -35,7 +42,7 @@ const OVERHEAD: usize = 300;
 #[derive(Debug)]
 pub struct Cache {
     resident: Box<[ArcSwapOption<Entry>]>,
-    keyed: moka::sync::Cache<Key, Arc<Entry>>,
+    keyed: moka::sync::Cache<Key, Arc<Entry>, KeyHasher>,
     observer: Observer,
 }
 
@@ -49,12 +56,13 @@ impl Cache {
                 u32::try_from(key.size() + entry.size() + OVERHEAD).unwrap_or(u32::MAX)
             })
             .expire_after(AtTheLimit)
-            .eviction_listener(move |_, _, cause| {
+            .eviction_listener(move |_, entry: Arc<Entry>, cause| {
+                entry.leave_slot();
                 if cause == RemovalCause::Size {
                     told.emit(&Event::EntryEvicted);
                 }
             })
-            .build();
+            .build_with_hasher(KeyHasher::default());
         Self {
             resident: plan
                 .endpoints()
@@ -89,6 +97,12 @@ impl Cache {
         } else {
             self.keyed.insert(key.clone(), entry);
         }
+    }
+
+    /// Lets an entry go as moka does when it makes room or time is up: at a moment of the test's.
+    #[cfg(test)]
+    pub(crate) fn forget(&self, key: &Key) {
+        self.keyed.invalidate(key);
     }
 
     /// Does what moka leaves to its readers otherwise: drops what has expired, settles the bound.

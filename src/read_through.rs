@@ -22,6 +22,9 @@ mod failures;
 mod health;
 mod turns;
 
+#[cfg(test)]
+mod simulation;
+
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -62,6 +65,9 @@ struct Shared<S> {
     failures: Failures,
     /// Who keeps the time of keys that are loaded ahead.
     ahead: OnceLock<mpsc::UnboundedSender<Ahead>>,
+    /// What is broken on purpose, to see that it is found.
+    #[cfg(test)]
+    broken: simulation::Broken,
 }
 
 #[derive(Debug)]
@@ -165,6 +171,8 @@ impl<S: Source> ReadThrough<S> {
             budget: Budget::new(plan.repository().max_loads_per_second),
             turns: Turns::new(plan.repository().max_connections),
             failures: Failures::default(),
+            #[cfg(test)]
+            broken: simulation::Broken::default(),
             plan,
             source,
             cache,
@@ -186,8 +194,9 @@ impl<S: Source> ReadThrough<S> {
         arguments: Arguments,
     ) -> Result<Served, ReadError> {
         let key = Key::new(endpoint, arguments);
+        let timeout = self.endpoint(endpoint).timeout;
         let Some(entry) = self.shared.cache.get(&key) else {
-            return self.wait_for_load(&key).await;
+            return self.wait_for_load(&key, timeout).await;
         };
         if entry.mark_used() {
             self.noticed(&key);
@@ -198,18 +207,25 @@ impl<S: Source> ReadThrough<S> {
                 self.reload(&key);
                 Ok(self.served(entry, &key, CacheStatus::Stale))
             }
-            // While loads are known to fail, nobody waits to hear it again.
-            Freshness::StaleIfError if self.is_failing(&key) => {
+            // While loads are known to fail, nobody waits to hear it again; and where nobody waits at
+            // all, what was invalidated would be the last word without a load.
+            Freshness::StaleIfError if self.is_failing(&key) || self.refuses(endpoint) => {
                 self.reload(&key);
                 Ok(self.served(entry, &key, CacheStatus::Stale))
             }
-            Freshness::StaleIfError => match self.wait_for_load(&key).await {
-                Err(_) if self.freshness(&key, &entry) != Freshness::Expired => {
-                    Ok(self.served(entry, &key, CacheStatus::Stale))
+            Freshness::StaleIfError => {
+                // What is at hand is given while it may be: not waited for until it is too old.
+                let age = entry.age(Instant::now(), &self.standing(endpoint));
+                let left = entry.lifetime().stale_if_error.saturating_sub(age);
+                let patience = timeout.min(left.saturating_sub(TIMERS_LATE));
+                match self.wait_for_load(&key, patience).await {
+                    Err(_) if self.freshness(&key, &entry) != Freshness::Expired => {
+                        Ok(self.served(entry, &key, CacheStatus::Stale))
+                    }
+                    loaded => loaded,
                 }
-                loaded => loaded,
-            },
-            Freshness::Expired => self.wait_for_load(&key).await,
+            }
+            Freshness::Expired => self.wait_for_load(&key, timeout).await,
         }
     }
 
@@ -223,6 +239,10 @@ impl<S: Source> ReadThrough<S> {
     }
 
     fn standing(&self, endpoint: EndpointId) -> Standing {
+        #[cfg(test)]
+        if self.shared.broken == simulation::Broken::Generations {
+            return Standing::default();
+        }
         **self.state(endpoint).standing.load()
     }
 
@@ -266,7 +286,7 @@ impl<S: Source> ReadThrough<S> {
     }
 
     /// Loads a resident entry again, unless a load of it is running. Where it must have begun after
-    /// some moment, an older one is waited for and followed by another.
+    /// some moment, the running one is waited for, and followed by another if it began before or fails.
     pub async fn refresh(
         &self,
         endpoint: EndpointId,
@@ -283,16 +303,19 @@ impl<S: Source> ReadThrough<S> {
                         Err(_) => RefreshOutcome::Failed,
                     };
                 }
-                Ok(Start::Joined(flight)) if after.is_some_and(|after| flight.began() < after) => {
-                    drop(flight.landed().await);
+                Ok(Start::Joined(flight)) => {
+                    let Some(after) = after else { break };
+                    // A client's load that waits for its turn may be given up.
+                    if flight.landed().await.is_ok_and(|e| e.began() >= after) {
+                        break;
+                    }
                 }
-                Ok(Start::Joined(_) | Start::Loaded(_)) | Err(_) => {
-                    let outcome = RefreshOutcome::Skipped;
-                    self.emit_refresh(endpoint, trigger, outcome, Duration::ZERO);
-                    return outcome;
-                }
+                Ok(Start::Loaded(_)) | Err(_) => break,
             }
         }
+        let outcome = RefreshOutcome::Skipped;
+        self.emit_refresh(endpoint, trigger, outcome, Duration::ZERO);
+        outcome
     }
 
     /// Says when the endpoint's schedule loads it next: entries loaded before then are fresh until
@@ -322,9 +345,9 @@ impl<S: Source> ReadThrough<S> {
         self.shared.cache.maintain();
     }
 
-    async fn wait_for_load(&self, key: &Key) -> Result<Served, ReadError> {
+    async fn wait_for_load(&self, key: &Key, patience: Duration) -> Result<Served, ReadError> {
         let endpoint = self.endpoint(key.endpoint());
-        if endpoint.on_miss == OnMiss::Refuse {
+        if self.refuses(endpoint.id) {
             let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
             let retry_in = due.map_or(Duration::ZERO, |due| due - Instant::now());
             return Err(ReadError::NotLoaded { retry_in });
@@ -339,7 +362,7 @@ impl<S: Source> ReadThrough<S> {
                 return Ok(self.served(entry, key, CacheStatus::Hit));
             }
         };
-        match tokio::time::timeout(endpoint.timeout, flight.landed()).await {
+        match tokio::time::timeout(patience, flight.landed()).await {
             Ok(Ok(entry)) => Ok(self.served(entry, key, status)),
             Ok(Err(error)) => Err(ReadError::Load {
                 error,
@@ -362,6 +385,11 @@ impl<S: Source> ReadThrough<S> {
         self.shared.failures.contains(key) || !self.shared.source.retry_in().is_zero()
     }
 
+    /// Whether nobody waits for a load of the endpoint.
+    fn refuses(&self, endpoint: EndpointId) -> bool {
+        self.endpoint(endpoint).on_miss == OnMiss::Refuse
+    }
+
     fn endpoint(&self, id: EndpointId) -> &Endpoint {
         self.shared.plan.endpoint(id)
     }
@@ -370,6 +398,9 @@ impl<S: Source> ReadThrough<S> {
         &self.shared.endpoints[id.index()]
     }
 }
+
+/// How late a wait may end: timers are exact to a millisecond, and what they wake has to run.
+const TIMERS_LATE: Duration = Duration::from_millis(10);
 
 /// Why these locks are never poisoned.
 const UNPOISONED: &str = "nothing panics while it holds the lock";

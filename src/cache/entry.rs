@@ -1,7 +1,7 @@
 //! A finished answer with its times.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -32,8 +32,11 @@ pub struct Origin {
     pub slot: Option<Arc<Slot>>,
 }
 
-/// The finished bytes of a key. Immutable, but for the note that it was asked for: a refresh makes a
-/// new one.
+/// Why the lock on a slot is never poisoned.
+const UNPOISONED: &str = "nothing panics while it holds the lock";
+
+/// The finished bytes of a key. Immutable, but for the note that it was asked for, and the place
+/// it leaves: a refresh makes a new one.
 #[derive(Debug)]
 pub struct Entry {
     answer: Answer,
@@ -42,6 +45,7 @@ pub struct Entry {
     lifetime: Lifetime,
     query_time: Duration,
     used: AtomicBool,
+    slot: Mutex<Option<Arc<Slot>>>,
 }
 
 impl Entry {
@@ -49,13 +53,14 @@ impl Entry {
     /// same, the content has not changed since, and its bytes are kept instead of the new ones.
     pub fn new(
         answer: Answer,
-        origin: Origin,
+        mut origin: Origin,
         query_time: Duration,
         lifetime: Lifetime,
         previous: Option<&Self>,
     ) -> Self {
         let same = previous.filter(|previous| previous.answer == answer);
         let last_modified = same.map_or(origin.began_at, |same| same.last_modified);
+        let slot = Mutex::new(origin.slot.take());
         Self {
             answer: same.map_or(answer, |same| same.answer.clone()),
             origin,
@@ -63,6 +68,7 @@ impl Entry {
             lifetime,
             query_time,
             used: AtomicBool::new(false),
+            slot,
         }
     }
 
@@ -81,9 +87,15 @@ impl Entry {
         self.origin.generation
     }
 
-    /// Its key's place among those its endpoint may have.
-    pub fn slot(&self) -> Option<&Arc<Slot>> {
-        self.origin.slot.as_ref()
+    /// Its key's place among those its endpoint may have, while it is in the cache.
+    pub fn slot(&self) -> Option<Arc<Slot>> {
+        self.slot.lock().expect(UNPOISONED).clone()
+    }
+
+    /// Leaves its key's place to others: it is out of the cache. moka drops what it has put out some
+    /// time later, and whoever is served by it may hold it for long.
+    pub(super) fn leave_slot(&self) {
+        self.slot.lock().expect(UNPOISONED).take();
     }
 
     /// The time since its query began, or since it was last found to be unchanged.

@@ -10,7 +10,8 @@ pub struct Slots {
     max: u64,
 }
 
-/// A key's place: held by its entry and the load that makes it, free when both are gone.
+/// A key's place: held by its entry while that is in the cache, and by the load that
+/// makes it; free when both have left it.
 #[derive(Debug)]
 pub struct Slot {
     taken: Arc<AtomicU64>,

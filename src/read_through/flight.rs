@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::{LoadError, ReadError, Start, UNPOISONED};
 use crate::cache::{Entry, Key};
@@ -17,6 +16,9 @@ pub type Landed = Result<Arc<Entry>, Arc<LoadError>>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Flights {
     running: Arc<Mutex<HashMap<Key, Flight>>>,
+    /// Nobody joins: for the test of the test that everyone does.
+    #[cfg(test)]
+    pub(super) nobody_joins: bool,
 }
 
 impl Flights {
@@ -29,6 +31,10 @@ impl Flights {
         begin: impl FnOnce(Landing, T),
     ) -> Result<Start, ReadError> {
         let mut running = self.running.lock().expect(UNPOISONED);
+        #[cfg(test)]
+        if self.nobody_joins {
+            running.remove(key);
+        }
         if let Some(flight) = running.get(key) {
             return Ok(Start::Joined(flight.clone()));
         }
@@ -37,10 +43,7 @@ impl Flights {
             Admitted::Loaded(entry) => return Ok(Start::Loaded(entry)),
         };
         let (sender, receiver) = watch::channel(None);
-        let flight = Flight {
-            began: Instant::now(),
-            receiver,
-        };
+        let flight = Flight { receiver };
         running.insert(key.clone(), flight.clone());
         drop(running);
         let landing = Landing {
@@ -64,16 +67,10 @@ pub(super) enum Admitted<T> {
 /// A running load, seen by those who wait.
 #[derive(Debug, Clone)]
 pub(super) struct Flight {
-    began: Instant,
     receiver: watch::Receiver<Option<Landed>>,
 }
 
 impl Flight {
-    /// When it was asked for; its query begins later.
-    pub(super) fn began(&self) -> Instant {
-        self.began
-    }
-
     /// Waits for its end.
     pub(super) async fn landed(mut self) -> Landed {
         match self.receiver.wait_for(Option::is_some).await {

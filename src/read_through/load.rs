@@ -1,8 +1,10 @@
 //! A load from its beginning to the moment everyone knows.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::ahead::{AHEAD_RETRY, ahead_of};
@@ -34,7 +36,7 @@ pub enum LoadError {
     /// Its turn did not come in time.
     #[error("more loads were asked for than the repository could answer")]
     Overloaded,
-    /// The load's task ended without a word: a defect of Larder.
+    /// The load panicked: a defect of Larder.
     #[error("the load was lost")]
     Lost,
 }
@@ -89,7 +91,7 @@ impl<S: Source> ReadThrough<S> {
             return Ok(None);
         }
         let endpoint = self.endpoint(key.endpoint());
-        let own = there.and_then(|entry| entry.slot().cloned());
+        let own = there.and_then(Entry::slot);
         let slot = own.or_else(|| self.state(endpoint.id).slots.take());
         let lapse = || {
             endpoint
@@ -110,10 +112,10 @@ impl<S: Source> ReadThrough<S> {
     async fn run(self, key: Key, cause: Cause, landing: Landing, slot: Option<Arc<Slot>>) {
         let began = Instant::now();
         let previous = self.shared.cache.get(&key);
-        let loaded = self
-            .load(&key, cause, previous.as_deref(), &landing, slot)
-            .await;
-        let loaded = loaded.map_err(Arc::new);
+        let load = self.load(&key, cause, previous.as_deref(), &landing, slot);
+        // What a panic leaves half done is dropped with the load; nothing of it is in the cache.
+        let loaded = AssertUnwindSafe(load).catch_unwind().await;
+        let loaded = loaded.unwrap_or(Err(LoadError::Lost)).map_err(Arc::new);
         let outcome = match &loaded {
             Ok(entry) => {
                 self.shared.cache.put(&key, Arc::clone(entry));
