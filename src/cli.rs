@@ -154,6 +154,10 @@ fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
     Ok(Arc::new(Plan::compile(config)?))
 }
 
+/// Postgres could not find out a parameter's type, or found out two: indeterminate_datatype and
+/// ambiguous_parameter.
+const NO_TYPE: [&str; 2] = ["42P18", "42P08"];
+
 /// What Postgres found, at its place in the configuration.
 fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
     let mut report = Report::new();
@@ -163,11 +167,19 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
             RepositoryError::Refused { refusal } => {
                 let message = format!("Postgres refuses this statement: {}", refusal.message);
                 let detail = refusal.detail.as_deref();
-                report.append(plan.statement_mistake(endpoint, &message, detail, refusal.position));
+                let position = refusal.position;
+                report.append(if NO_TYPE.contains(&refusal.code.as_str()) {
+                    plan.type_mistake(endpoint, &message, detail, position)
+                } else {
+                    plan.statement_mistake(endpoint, &message, detail, position)
+                });
             }
             RepositoryError::Unusable { mistakes } => {
                 for mistake in mistakes {
-                    report.append(plan.statement_mistake(endpoint, &mistake, None, None));
+                    report.append(match &mistake.parameter {
+                        Some(name) => plan.parameter_mistake(endpoint, name, &mistake.text),
+                        None => plan.statement_mistake(endpoint, &mistake.text, None, None),
+                    });
                 }
             }
             // About the repository as a whole: once is enough, and what Postgres did find comes first.

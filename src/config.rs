@@ -26,6 +26,7 @@ mod strike_out;
 pub(crate) mod suggest;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -69,10 +70,10 @@ impl Config {
     /// are kept, for [`crate::plan::Plan::compile`] to report with its own.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
         let name = path.display().to_string();
-        let text = files::read(path, files::CONFIG_BYTES_MAX).map_err(|reason| {
-            Mistake::new(format!("the configuration can not be read: {reason}"))
+        let text = files::read(path, files::CONFIG_BYTES_MAX).map_err(|why| {
+            Mistake::new(format!("the configuration can not be read: {}", why.reason))
                 .in_file(&name)
-                .help("say which file with -c")
+                .help(why.help.unwrap_or("say which file with -c"))
         })?;
         Self::parse(&name, text, path.parent().unwrap_or(Path::new("")), env)
     }
@@ -81,10 +82,6 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the text may hold secrets: it is given up here, and only a struck-out copy is kept"
-    )]
     pub fn parse(
         name: &str,
         text: String,
@@ -95,15 +92,18 @@ impl Config {
             let mistake = Mistake::new("the configuration is larger than 16 MiB").in_file(name);
             return Err(mistake.into());
         }
+        // Given up here, for it may hold secrets: only a struck-out copy is kept.
+        let text = files::plain(text);
         let (document, errors) = DeTable::parse_recoverable(&text);
         let document = document.into_inner();
         // A key that is there twice leaves the rest as readable as it was; nothing else does.
         let is_readable = errors
             .iter()
             .all(|error| error.message() == "duplicate key");
-        let shown = strike_out::strike_out(&text, is_readable.then_some(&document));
+        let shown =
+            strike_out::strike_out(&text, is_readable.then_some(&document), !errors.is_empty());
         let source = Arc::new(Source::new(name, shown, Language::Toml));
-        let report = syntax_report(&source, &errors);
+        let report = syntax_report(&source, &errors, &document);
         if !is_readable {
             return Err(report.sorted());
         }
@@ -122,17 +122,20 @@ impl Config {
     fn read(desk: &mut Desk<'_>, document: DeTable<'_>) -> Self {
         let source = Arc::clone(&desk.source);
         let mut root = Reader::root(desk, document);
-        let server = root
-            .table("server", ServerSection::read)
-            .unwrap_or_default();
-        let repository = root
-            .table("repository", RepositorySection::read)
-            .unwrap_or_default();
-        let cache = root.table("cache", CacheSection::read).unwrap_or_default();
-        let defaults = root
-            .table("defaults", PolicySection::read)
-            .unwrap_or_default();
+        let server = root.table("server", ServerSection::read).or_default();
+        let repository = root.table("repository", RepositorySection::read);
+        let cache = root.table("cache", CacheSection::read).or_default();
+        let defaults = root.table("defaults", PolicySection::read).or_default();
         let endpoints = root.tables("endpoint", EndpointSection::read);
+        let endpoints = endpoints.filter(|all| !all.is_empty() || !root.is_misspelled("endpoint"));
+        let repository = match root.unless_misspelled("repository", repository) {
+            // What is wrong may well hold the URL.
+            Field::Wrong => RepositorySection {
+                url: Field::Wrong,
+                ..RepositorySection::default()
+            },
+            read @ (Field::Given(_) | Field::Absent) => read.or_default(),
+        };
         root.finish();
         let mistakes = std::mem::take(&mut desk.report);
         Self {
@@ -147,7 +150,7 @@ impl Config {
     }
 }
 
-fn syntax_report(source: &Arc<Source>, errors: &[Error]) -> Report {
+fn syntax_report(source: &Arc<Source>, errors: &[Error], document: &DeTable<'_>) -> Report {
     let mut report = Report::new();
     let mut lines = HashSet::new();
     for error in errors {
@@ -159,13 +162,68 @@ fn syntax_report(source: &Arc<Source>, errors: &[Error]) -> Report {
         let mistake = Mistake::new(error.message());
         report.push(match error.span() {
             Some(span) if error.message() == "duplicate key" => {
-                mistake.at(&Span::new(source, span), "this key has been set before")
+                let first = header_before(source.text(), span.start)
+                    .or_else(|| last_key_before(document, &span, source.text()));
+                let mistake = mistake
+                    .at(&Span::new(source, span), "this key has been set before")
+                    .help("remove one of them");
+                match first {
+                    Some(first) => mistake.at(&Span::new(source, first), "here"),
+                    None => mistake,
+                }
             }
             Some(span) => mistake.at(&Span::new(source, span), ""),
             None => mistake.in_file(source.name()),
         });
     }
     report
+}
+
+/// Where the header of a table that begins again at `second` stood before: the parser keeps the
+/// second alone. `None` where there is no header.
+fn header_before(text: &str, second: usize) -> Option<Range<usize>> {
+    let header = |line: &str| {
+        let end = line.find(']')?;
+        line.starts_with('[').then_some(end + 1)
+    };
+    let line_start = text.get(..second)?.rfind('\n').map_or(0, |end| end + 1);
+    let again = &text[line_start..];
+    let again = &again[..header(again)?];
+    let mut end = line_start;
+    for line in text[..line_start].split_inclusive('\n').rev() {
+        let start = end - line.len();
+        end = start;
+        if let Some(len) = header(line).filter(|len| &line[..*len] == again) {
+            return Some(start..start + len);
+        }
+    }
+    None
+}
+
+/// Where the key that stands again at `second` was set: the last place before it with a key of the
+/// same name, for only keys of its own table and of tables within that can stand between.
+fn last_key_before(table: &DeTable<'_>, second: &Range<usize>, text: &str) -> Option<Range<usize>> {
+    let name = text.get(second.clone())?;
+    let mut last: Option<Range<usize>> = None;
+    let mut found = |span: Range<usize>| {
+        if span.start < second.start && last.as_ref().is_none_or(|l| l.start < span.start) {
+            last = Some(span);
+        }
+    };
+    for (key, value) in table {
+        if text.get(key.span()) == Some(name) {
+            found(key.span());
+        }
+        let tables = value.get_ref().as_table().into_iter();
+        let rows = value.get_ref().as_array().into_iter().flatten();
+        let rows = rows.filter_map(|row| row.get_ref().as_table());
+        for inner in tables.chain(rows) {
+            if let Some(span) = last_key_before(inner, second, text) {
+                found(span);
+            }
+        }
+    }
+    last
 }
 
 #[cfg(test)]

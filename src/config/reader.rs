@@ -75,7 +75,9 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
             } else {
                 format!(" in {}", self.name)
             };
-            let mistake = Mistake::new(format!("unknown key `{}`{place}", key.get_ref()));
+            // As it is shown: whoever takes a URL for a key has its secrets struck out there.
+            let written = span.text().trim_matches(['"', '\'']);
+            let mistake = Mistake::new(format!("unknown key `{written}`{place}"));
             let mistake = match suggest::nearest(key.get_ref(), self.known.iter().copied()) {
                 Some(known) => mistake
                     .at(&span, "not a key of Larder")
@@ -87,6 +89,29 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
             };
             self.desk.report.push(mistake);
         }
+    }
+
+    /// Whether keys are left that nobody has asked for. To be asked after the last known key.
+    pub(super) fn has_strangers(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// The value of `key`, unless it is absent and a key that nobody knows seems to be meant for it:
+    /// that is reported, and the absence need not be. To be asked after the last known key.
+    pub(super) fn unless_misspelled<T>(&self, key: &str, value: Field<T>) -> Field<T> {
+        if value.is_absent() && self.is_misspelled(key) {
+            Field::Wrong
+        } else {
+            value
+        }
+    }
+
+    /// Whether a key that nobody knows seems to be meant for `key`.
+    pub(super) fn is_misspelled(&self, key: &str) -> bool {
+        let meant = |left: &str| suggest::nearest(left, self.known.iter().copied());
+        self.left
+            .keys()
+            .any(|left| meant(left.get_ref()) == Some(key))
     }
 
     /// Text, with variables replaced.
@@ -209,12 +234,13 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let path = self.desk.folder.join(&name.value);
         let known = self.desk.files.get(&path).cloned();
         let source = known.unwrap_or_else(|| {
-            let read = files::read(&path, files::SQL_BYTES_MAX);
-            let read = read.map_err(|reason| {
+            let read = files::read_regular(&path, files::SQL_BYTES_MAX);
+            let read = read.map_err(|why| {
+                let help = "the name is relative to the folder config.toml is in";
                 self.desk.report.push(
                     Mistake::new(format!("`{key}` can not be read"))
-                        .at(&name.span, reason)
-                        .help("the name is relative to the folder config.toml is in"),
+                        .at(&name.span, why.reason)
+                        .help(why.help.unwrap_or(help)),
                 );
             });
             let source = read

@@ -32,6 +32,16 @@ impl<T> Field<T> {
         matches!(self, Self::Absent)
     }
 
+    pub(super) fn or_default(self) -> T
+    where
+        T: Default,
+    {
+        match self {
+            Self::Given(at) => at.value,
+            Self::Absent | Self::Wrong => T::default(),
+        }
+    }
+
     pub(super) fn from_option(value: Option<At<T>>) -> Self {
         value.map_or(Self::Wrong, Self::Given)
     }
@@ -118,6 +128,17 @@ pub struct EndpointSection {
     pub policy: PolicySection,
     /// `params`
     pub params: Vec<ParamSection>,
+    /// What of `params` is no declaration, and has been reported.
+    pub wrong_params: Option<WrongParams>,
+}
+
+/// What of `params` is no declaration.
+#[derive(Debug)]
+pub enum WrongParams {
+    /// `params` itself is no table.
+    All,
+    /// The parameters of these names are no tables.
+    Named(Vec<String>),
 }
 
 /// `refresh = { … }`
@@ -125,6 +146,8 @@ pub struct EndpointSection {
 pub struct RefreshSection {
     /// The table, where there is one.
     pub span: Option<Span>,
+    /// Whether what is written is no table or has keys nobody knows: what is missed may be there.
+    pub is_wrong: bool,
     /// `every`
     pub every: Field<String>,
     /// `cron`
@@ -170,7 +193,7 @@ impl ServerSection {
 
 impl RepositorySection {
     pub(super) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
-        Self {
+        let read = Self {
             span: Some(section.span().clone()),
             url: section.secret("url"),
             max_connections: section.count("max_connections"),
@@ -178,6 +201,10 @@ impl RepositorySection {
             max_rows: section.count("max_rows"),
             max_bytes: section.size("max_bytes"),
             max_loads_per_second: section.count("max_loads_per_second"),
+        };
+        Self {
+            url: section.unless_misspelled("url", read.url),
+            ..read
         }
     }
 }
@@ -212,12 +239,19 @@ impl EndpointSection {
         let summary = section.string("summary");
         let sql = section.verbatim("sql");
         let (sql_file, sql_file_span) = section.file("sql_file");
-        let refresh = section
-            .table("refresh", RefreshSection::read)
-            .unwrap_or_default();
+        let refresh = match section.table("refresh", RefreshSection::read) {
+            Field::Absent => RefreshSection::default(),
+            Field::Given(refresh) => refresh.value,
+            Field::Wrong => RefreshSection {
+                is_wrong: true,
+                ..RefreshSection::default()
+            },
+        };
         let policy = PolicySection::read(section);
-        let params = section.named_tables("params", ParamSection::read);
+        let (params, wrong_params) = section.named_tables("params", ParamSection::read);
         let span = section.span().clone();
+        let path = section.unless_misspelled("path", path);
+        let sql = section.unless_misspelled("sql", sql);
         Self {
             span,
             path,
@@ -228,17 +262,22 @@ impl EndpointSection {
             refresh,
             policy,
             params,
+            wrong_params,
         }
     }
 }
 
 impl RefreshSection {
     fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        let every = section.duration("every");
+        let cron = section.string("cron");
+        let timezone = section.string("timezone");
         Self {
             span: Some(section.span().clone()),
-            every: section.duration("every"),
-            cron: section.string("cron"),
-            timezone: section.string("timezone"),
+            is_wrong: section.has_strangers(),
+            every,
+            cron,
+            timezone,
         }
     }
 }

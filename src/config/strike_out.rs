@@ -5,30 +5,31 @@
 
 use std::ops::Range;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::env;
 
 /// `text` with every secret replaced by asterisks. `${NAME}` stays: a name is no secret, and what it
 /// stands for was never in the text. `document` is what the parser made of it, `None` where it could
-/// not.
-pub(super) fn strike_out(text: &str, document: Option<&DeTable<'_>>) -> String {
+/// not. Where it `dropped` something, as the second of two equal keys, lines are looked at too.
+pub(super) fn strike_out(text: &str, document: Option<&DeTable<'_>>, dropped: bool) -> String {
     let mut secret = Vec::new();
-    let mut sql = Vec::new();
-    match document {
-        Some(document) => {
-            secret_values(text, document, &mut secret);
-            sql_values(document, &mut sql);
-        }
-        None => secret_lines(text, &mut secret),
-    }
     let mut looks = Vec::new();
+    let mut sql = Vec::new();
+    if let Some(document) = document {
+        secret_values(text, document, &mut secret);
+        sql_values(document, &mut sql);
+    }
+    if document.is_none() || dropped {
+        secret_lines(text, &mut looks);
+    }
     user_infos(text, &mut looks);
     passwords(text, &mut looks);
     // Places in SQL are found by reading its escapes again, so SQL stays as it was written.
     looks.retain(|found| {
         !sql.iter()
-            .any(|sql| sql.start <= found.start && found.end <= sql.end)
+            .any(|sql| sql.start <= found.start && found.start < sql.end)
     });
     secret.append(&mut looks);
 
@@ -41,23 +42,71 @@ pub(super) fn strike_out(text: &str, document: Option<&DeTable<'_>>) -> String {
 }
 
 /// Words in a key that announce a secret.
-const SECRET_KEYS: [&str; 5] = ["url", "password", "passwd", "secret", "dsn"];
+const SECRET_KEYS: [&str; 8] = [
+    "url", "dsn", "secret", "token", "passwd", "pass", "pwd", "pw",
+];
+/// Words before a `=` that can only mean a password, also within a string.
+const PASSWORD_WORDS: [&str; 5] = ["password", "passwd", "pass", "pwd", "pw"];
+/// Sections that have no business with secrets. Any other may be `[repository]`, misspelled.
+const OPEN_SECTIONS: [&str; 4] = ["server", "cache", "defaults", "endpoint"];
+/// The keys of `[repository]` whose values may be shown. Whatever else is written there is struck:
+/// nobody can say how a key is misspelled that should have been `url`.
+pub(super) const SHOWN_KEYS: [&str; 5] = [
+    "max_connections",
+    "statement_timeout",
+    "max_rows",
+    "max_bytes",
+    "max_loads_per_second",
+];
 
 fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     SECRET_KEYS.iter().any(|word| key.contains(word))
 }
 
-/// Values of secret keys in `[repository]` and its like. Endpoints are left out: `url` is a fine name
-/// for a parameter.
 fn secret_values(text: &str, document: &DeTable<'_>, found: &mut Vec<Range<usize>>) {
-    let sections = document
-        .iter()
-        .filter_map(|(_, section)| section.get_ref().as_table());
-    for (key, value) in sections.flat_map(DeTable::iter).chain(document.iter()) {
-        let is_text = matches!(value.get_ref(), DeValue::String(_));
-        if is_text && is_secret_key(key.get_ref()) {
-            found.push(without_quotes(text, value.span()));
+    for (section, value) in document {
+        let is_open = OPEN_SECTIONS.contains(&&**section.get_ref());
+        let tables = value.get_ref().as_table().into_iter();
+        let rows = value.get_ref().as_array().into_iter().flatten();
+        let rows = rows.filter_map(|row| row.get_ref().as_table());
+        let mut has_tables = false;
+        for (key, value) in tables.chain(rows).flat_map(DeTable::iter) {
+            has_tables = true;
+            let key = key.get_ref();
+            // `url` is a fine name for a parameter, so what an endpoint nests is left out.
+            let is_secret = if is_open {
+                is_secret_key(key)
+            } else {
+                let is_nested = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+                is_nested || !SHOWN_KEYS.contains(&&**key)
+            };
+            if is_secret {
+                every_scalar(text, value, found);
+            }
+        }
+        if !is_open && !has_tables {
+            every_scalar(text, value, found);
+        }
+    }
+}
+
+/// The values in a value, however deep.
+fn every_scalar(text: &str, value: &Spanned<DeValue<'_>>, found: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Array(array) => {
+            for item in array {
+                every_scalar(text, item, found);
+            }
+        }
+        DeValue::Table(table) => {
+            for (_, item) in table {
+                every_scalar(text, item, found);
+            }
+        }
+        DeValue::String(_) => found.push(without_quotes(text, value.span())),
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+            found.push(value.span());
         }
     }
 }
@@ -71,29 +120,45 @@ fn sql_values(document: &DeTable<'_>, found: &mut Vec<Range<usize>>) {
     }
 }
 
-/// All that follows a secret key's `=` on its line, in a file that has no keys yet.
+/// What may be secret in lines that no parser made anything of: all of `[repository]` but the keys
+/// that may be shown, and elsewhere all that follows a secret key's `=`.
 fn secret_lines(text: &str, found: &mut Vec<Range<usize>>) {
     let mut start = 0;
+    let mut is_open = true;
     for line in text.split_inclusive('\n') {
-        if let Some(equals) = line
-            .find('=')
-            .filter(|equals| is_secret_key(&line[..*equals]))
-        {
-            found.push(start + equals + 1..start + line.len());
+        let end = start + line.len();
+        let word = line.trim_start_matches(|c: char| c.is_whitespace() || "[\"'".contains(c));
+        let has_word = |words: &[&str]| words.iter().any(|known| word.starts_with(known));
+        let is_header = line.trim_start().starts_with('[') && !line.contains(['=', ',', '"']);
+        if has_word(&["repository"]) {
+            is_open = false;
+        } else if is_header {
+            is_open = has_word(&OPEN_SECTIONS);
         }
-        start += line.len();
+        let is_shown = is_open || is_header || has_word(&SHOWN_KEYS);
+        let equals = if is_shown {
+            let lower = line.to_ascii_lowercase();
+            let key = SECRET_KEYS.iter().filter_map(|word| lower.find(word)).min();
+            key.and_then(|key| Some(key + line[key..].find('=')?))
+        } else {
+            // A line without its own key goes on with the value of another.
+            Some(line.find('=').unwrap_or(0))
+        };
+        if let Some(equals) = equals {
+            let behind = usize::from(line[equals..].starts_with('='));
+            found.push(start + equals + behind..end);
+        }
+        start = end;
     }
 }
 
-/// `user:password` in `scheme://user:password@host`. A password may hold a bare `@` or `/`, so the
-/// last `@` of the word ends it.
+/// `user:password` in `scheme://user:password@host`. A password may hold anything, a bare `@`, `/`,
+/// quote or space included, so the last `@` of the line ends it.
 fn user_infos(text: &str, found: &mut Vec<Range<usize>>) {
     for (at, scheme_end) in text.match_indices("://") {
         let start = at + scheme_end.len();
-        let word = text[start..]
-            .split(|c: char| c.is_whitespace() || c == '"' || c == '\'')
-            .next();
-        if let Some(end) = word.and_then(|word| word.rfind('@')) {
+        let line = text[start..].split('\n').next();
+        if let Some(end) = line.and_then(|line| line.rfind('@')) {
             found.push(start..start + end);
         }
     }
@@ -102,7 +167,10 @@ fn user_infos(text: &str, found: &mut Vec<Range<usize>>) {
 /// The value in `password=value` and `password = 'value'`.
 fn passwords(text: &str, found: &mut Vec<Range<usize>>) {
     let lower = text.to_ascii_lowercase();
-    for (at, key) in lower.match_indices("password") {
+    let words = PASSWORD_WORDS
+        .iter()
+        .flat_map(|word| lower.match_indices(word));
+    for (at, key) in words {
         let after_key = text[at + key.len()..].trim_start_matches([' ', '\t', '"', '\'']);
         let Some(value) = after_key.strip_prefix('=') else {
             continue;
@@ -118,6 +186,7 @@ fn passwords(text: &str, found: &mut Vec<Range<usize>>) {
                 value.find(|c: char| c.is_whitespace() || c == '"' || c == '\''),
             ),
         };
+        // Where it begins with a quote, `end` counts from behind that.
         found.push(start..end.map_or(text.len(), |end| start + end));
     }
 }
@@ -163,7 +232,9 @@ mod tests {
 
     fn struck(text: &str) -> String {
         let (document, errors) = DeTable::parse_recoverable(text);
-        strike_out(text, errors.is_empty().then_some(document.get_ref()))
+        let is_readable = errors.iter().all(|e| e.message() == "duplicate key");
+        let document = is_readable.then_some(document.get_ref());
+        strike_out(text, document, !errors.is_empty())
     }
 
     #[test]
@@ -179,6 +250,29 @@ mod tests {
             "[repository]\nurl = \"postgres://me:hunter2@db/x",
             "[repository\nurl = hunter2",
             "# was postgres://me:hun@ter2/hunter2@db/x",
+            "[repository]\nurl = 'x'\nurl = \"postgres://me:it's hunter2@h/d\"",
+            "[repository]\nurl = 'x'\nurl = \"host=h passwd=hunter2\"",
+            "[repository]\nurl = 'x'\nurl = \"\"\"\nhost=h\n hunter2\"\"\"",
+            "[repository]\nurl = 'x'\nurl = [\n 'x',\n 'hunter2'\n]",
+            "repository.url = 'x'\nrepository.url = 'hunter2'",
+            "[repository]\nurl = 'x'\n[repository]\npas = 'hunter2'",
+            "[repository]\nurl = { host = 'db', user = 'me', pass = 'hunter2' }",
+            "[repository]\nurl = ['postgres://db', 'hunter2', [{ a = 'hunter2' }]]",
+            "[repository]\nurl.primary = 'hunter2'",
+            "[repository]\npass = 'hunter2'\npw = 'hunter2'\npasword = 'hunter2'",
+            "[repository]\npassword = { a = 'hunter2' }",
+            "[repository]\nmax_rows = { a = 'hunter2' }\nmax_bytes = ['hunter2']",
+            "[[repository]]\npasword = 'hunter2'",
+            "[repositroy]\nkey = 'hunter2'",
+            "repository = 'hunter2'",
+            "repository = ['hunter2']",
+            "[server]\npw = ['hunter2']",
+            "[[endpoint]]\ntoken = 'hunter2'",
+            "[repository]\npass = hunter2",
+            "[repository]\npasword = hunter2\n",
+            "[repository]\nurl = [\n\"hunter2\",\n",
+            "repository = {\n key = hunter2",
+            "[server]\npw = hunter2",
         ] {
             let struck = struck(text);
             assert!(!struck.contains("hunter2"), "{struck}");
@@ -193,6 +287,9 @@ mod tests {
             "[[endpoint]]\nsql = \"select 'postgres://a:b@c'\"",
             "[[endpoint]]\nparams.url = { default = \"https://example.org\" }",
             "[[endpoint]]\nparams.password = { optional = true }",
+            "[repository]\nmax_rows = 5\nstatement_timeout = \"${T}\"\nmax_bytes = '16'",
+            "[[endpoint]]\nsql = 'select 1 where url = :url and pw = 1'\nsql = 'x'",
+            "[server]\nlisten = '127.0.0.1:80'\nlisten = '127.0.0.1:80'",
         ] {
             assert_eq!(struck(text), text);
         }
@@ -201,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn length_and_lines_are_kept(text in "(url|password|=|://|@|\"|'|\\$\\{A\\}|\n|ä| |x|\\[a\\]){0,20}") {
+        fn length_and_lines_are_kept(text in "(url|password|repository|max_rows|pw|=|://|@|\"|'|\\$\\{A\\}|\n|ä| |x|\\[a\\]){0,20}") {
             let struck = struck(&text);
             prop_assert_eq!(struck.len(), text.len());
             prop_assert_eq!(struck.matches('\n').count(), text.matches('\n').count());

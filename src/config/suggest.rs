@@ -1,7 +1,7 @@
 //! The known name an unknown one was probably meant to be.
 
 /// The candidate fewest edits away from `name`, unless they are too many to be a slip: one in
-/// three letters.
+/// four letters.
 pub(crate) fn nearest<'c>(
     name: &str,
     candidates: impl IntoIterator<Item = &'c str>,
@@ -11,7 +11,7 @@ pub(crate) fn nearest<'c>(
     if name.len() > LONGEST {
         return None;
     }
-    let allowed = name.chars().count().div_ceil(3);
+    let allowed = name.chars().count().div_ceil(4);
     candidates
         .into_iter()
         .map(|candidate| (distance(name, candidate), candidate))
@@ -60,5 +60,9 @@ mod tests {
         assert_eq!(nearest("lsiten", keys), Some("listen"));
         assert_eq!(nearest("tls", keys), None);
         assert_eq!(nearest("", keys), None);
+        assert_eq!(
+            nearest("max_keys", ["max_rows", "max_bytes", "max_age"]),
+            None
+        );
     }
 }

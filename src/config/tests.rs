@@ -130,6 +130,70 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn marks_and_line_ends_of_other_systems_are_not_seen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.toml");
+    std::fs::write(folder.path().join("a.sql"), "\u{feff}SELECT 1\r\n, 2").expect("written");
+    let text = "\u{feff}[server]\r\nlisten = 3\r\n[[endpoint]]\r\nsql_file = 'a.sql'\r\n";
+    std::fs::write(&path, text).expect("written");
+    for config in [
+        Config::load(&path, &no_env),
+        Config::parse("x", text.to_owned(), folder.path(), &no_env),
+    ] {
+        let config = config.expect("readable");
+        let endpoint = &config.endpoints.as_ref().expect("an array of tables")[0];
+        let sql = endpoint.sql_file.given().expect("given");
+        assert_eq!(sql.value, "SELECT 1\n, 2");
+        assert_eq!(config.mistakes.len(), 1);
+        let report = config.mistakes.render(false);
+        assert!(report.contains("2 | listen = 3\n"), "{report}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_no_sql_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("there is a mkfifo").success());
+    for name in [&*pipe, folder.path(), Path::new("/dev/zero")] {
+        let text = format!("[[endpoint]]\nsql_file = '{}'", name.display());
+        assert_eq!(mistakes(&text), ["2: `sql_file` can not be read"]);
+    }
+}
+
+#[test]
+fn text_that_is_no_utf_8_is_told_apart_from_a_missing_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, b"[server]\n# caf\xe9").expect("written");
+    let report = Config::load(&path, &no_env).expect_err("Latin-1");
+    assert!(
+        report.mistakes()[0]
+            .message()
+            .ends_with("not UTF-8 text from line 2 on")
+    );
+    assert_eq!(report.mistakes()[0].advice(), Some("save it as UTF-8"));
+}
+
+#[test]
+fn a_key_that_stands_twice_is_shown_twice() {
+    for text in [
+        "[server]\nlisten = 'a'\n[cache]\nmax_size = '1'\nmax_size = '2'",
+        "[[endpoint]]\nmax_age = '1'\n[[endpoint]]\nmax_age = '1'\nparams.x = {}\nmax_age = '2'",
+        "[server]\n[cache]\nmax_size = '1'\n[server]\nlisten = 'a'",
+    ] {
+        let report = match Config::parse("config.toml", text.to_owned(), Path::new(""), &no_env) {
+            Ok(config) => config.mistakes,
+            Err(report) => report,
+        };
+        let rendered = report.render(false);
+        assert!(rendered.contains("- here\n"), "{rendered}");
+        assert!(rendered.contains("help: remove one of them"), "{rendered}");
+    }
+}
+
+#[test]
 fn text_that_is_too_large_is_not_read() {
     let text = " ".repeat(files::CONFIG_BYTES_MAX as usize + 1);
     assert_eq!(
@@ -153,6 +217,17 @@ fn accepted_keys() -> BTreeSet<(String, &'static str)> {
     };
     Config::read(&mut desk, document.into_inner());
     desk.accepted
+}
+
+#[test]
+fn all_of_repository_may_be_shown_but_its_url() {
+    let keys = accepted_keys();
+    let shown: BTreeSet<_> = keys
+        .iter()
+        .filter(|(section, key)| section == "[repository]" && *key != "url")
+        .map(|(_, key)| *key)
+        .collect();
+    assert_eq!(shown, BTreeSet::from(strike_out::SHOWN_KEYS));
 }
 
 #[test]

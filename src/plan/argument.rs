@@ -13,7 +13,6 @@ mod time;
 mod value;
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -56,9 +55,7 @@ pub enum ParameterType {
     TimestampTz,
     /// `json` or `jsonb`
     Json,
-    /// An enum, with its labels
-    Enum(Arc<[String]>),
-    /// A type only Postgres can parse, by its name: its own refusal becomes the client's 400.
+    /// A type only Postgres can parse, enums among them, by its name: its own refusal becomes the client's 400.
     Other(String),
 }
 
@@ -99,6 +96,39 @@ pub struct Signature {
     rules: Vec<Rule>,
 }
 
+/// Why a declaration does not fit what Postgres says of its statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The parameter it is about; `None` for the statement as a whole.
+    pub parameter: Option<String>,
+    /// What is wrong, and the way out, in a sentence.
+    pub text: String,
+}
+
+impl Mismatch {
+    /// One about the statement as a whole.
+    pub fn of_statement(text: impl Into<String>) -> Self {
+        Self {
+            parameter: None,
+            text: text.into(),
+        }
+    }
+
+    /// One about a parameter's declaration.
+    pub fn of_parameter(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            parameter: Some(name.into()),
+            text: text.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// Why a request's arguments were refused. Written for clients.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ArgumentError {
@@ -136,14 +166,14 @@ impl Signature {
     /// The endpoint's parameters with their types, in the order of the statement's `$1`…
     ///
     /// # Errors
-    /// A sentence for every default, limit and allowed value that its type does not allow.
-    pub fn new(endpoint: &Endpoint, types: Vec<ParameterType>) -> Result<Self, Vec<String>> {
+    /// A [`Mismatch`] for every default, limit and allowed value that its type does not allow.
+    pub fn new(endpoint: &Endpoint, types: Vec<ParameterType>) -> Result<Self, Vec<Mismatch>> {
         if types.len() != endpoint.parameters.len() {
-            return Err(vec![format!(
+            return Err(vec![Mismatch::of_statement(format!(
                 "the statement has {} parameters, and {} are declared",
                 types.len(),
                 endpoint.parameters.len()
-            )]);
+            ))]);
         }
         let mut mistakes = Vec::new();
         let rules = endpoint

@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::route::RouteTable;
-use super::{CacheSettings, Endpoint, EndpointId, Plan, RepositorySettings, ServerSettings};
+use super::{
+    CacheSettings, Endpoint, EndpointId, Plan, RepositorySettings, ServerSettings, Written,
+};
 use crate::config::schema::{RepositorySection, ServerSection};
 use crate::config::{At, Config, Field, Mistake, Report, Secret, Span};
 use policy::{Limits, Policy};
@@ -54,7 +56,13 @@ pub(super) fn compile(config: Config) -> Result<Plan, Report> {
         routes.add(&parts, id, &mut report);
         if let Some((endpoint, sql)) = parts.assemble() {
             compiled.push(endpoint);
-            written.push(sql);
+            let names = section.params.iter().map(|param| &param.name);
+            written.push(Written {
+                sql,
+                parameters: names
+                    .map(|at| (at.value.clone(), at.span.clone()))
+                    .collect(),
+            });
         }
     }
     check_room(max_size.as_ref(), &compiled, &mut report);

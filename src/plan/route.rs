@@ -39,6 +39,9 @@ impl PathPattern {
         if let Some(at) = path.find(['?', '#']) {
             return Err(PathError::Query { at: at..path.len() });
         }
+        if segments.is_empty() {
+            return Err(PathError::Root);
+        }
         let mut names: Vec<&str> = Vec::new();
         let mut start = 1;
         for segment in segments.split('/') {
@@ -141,6 +144,17 @@ pub enum PathError {
         /// The segment.
         at: Range<usize>,
     },
+    /// A parameter as other routers write it: `:name` or `<name>`.
+    #[error("a path parameter is written `{{{name}}}`")]
+    Foreign {
+        /// Its name.
+        name: String,
+        /// The segment.
+        at: Range<usize>,
+    },
+    /// Nothing but `/`.
+    #[error("a path has at least one segment")]
+    Root,
     /// A parameter that stands there twice.
     #[error("the path has two parameters called `{name}`")]
     Doubled {
@@ -166,13 +180,14 @@ impl PathError {
     /// Its place in the path; `None` for the whole of it.
     pub fn at(&self) -> Option<Range<usize>> {
         match self {
-            Self::NoSlash | Self::Reserved => None,
+            Self::NoSlash | Self::Root | Self::Reserved => None,
             Self::Query { at }
             | Self::EmptySegment { at }
             | Self::TrailingSlash { at }
             | Self::Dots { at }
             | Self::Character { at }
             | Self::Parameter { at }
+            | Self::Foreign { at, .. }
             | Self::Doubled { at, .. }
             | Self::Format { at, .. } => Some(at.clone()),
         }
@@ -181,7 +196,7 @@ impl PathError {
     /// What to do about it.
     pub fn help(&self) -> String {
         match self {
-            Self::NoSlash => "for example `/sales/{country}`".to_owned(),
+            Self::NoSlash | Self::Root => "for example `/sales/{country}`".to_owned(),
             Self::Query { .. } => "end the path before it".to_owned(),
             Self::EmptySegment { .. } => "put a name there".to_owned(),
             Self::TrailingSlash { .. } | Self::Dots { .. } | Self::Character { .. } => {
@@ -192,6 +207,7 @@ impl PathError {
                  wildcards"
                     .to_owned()
             }
+            Self::Foreign { name, .. } => format!("write {{{name}}}, a whole segment"),
             Self::Doubled { .. } => "give one of them another name".to_owned(),
             Self::Reserved => format!("others that are: {}", RESERVED_PATHS.join(" ")),
             Self::Format { suffix, .. } => {
@@ -211,6 +227,17 @@ fn check_segment<'s>(segment: &'s str, at: &Range<usize>) -> Result<Option<&'s s
         return name
             .map(Some)
             .ok_or_else(|| PathError::Parameter { at: at.clone() });
+    }
+    let foreign = segment.strip_prefix(':').or_else(|| {
+        let inside = segment.strip_prefix('<')?.strip_suffix('>')?;
+        // Some name a type before the name.
+        Some(inside.rsplit(':').next().unwrap_or(inside))
+    });
+    if let Some(name) = foreign.filter(|name| is_parameter_name(name)) {
+        return Err(PathError::Foreign {
+            name: name.to_owned(),
+            at: at.clone(),
+        });
     }
     if segment == "." || segment == ".." {
         return Err(PathError::Dots { at: at.clone() });
@@ -331,7 +358,15 @@ mod tests {
         };
         check("", PathError::NoSlash);
         check("count", PathError::NoSlash);
-        check("/", PathError::EmptySegment { at: 1..1 });
+        check("/", PathError::Root);
+        let foreign = |path, at| {
+            let name = "id".to_owned();
+            check(path, PathError::Foreign { name, at });
+        };
+        foreign("/a/:id", 3..6);
+        foreign("/<id>/b", 1..5);
+        foreign("/<int:id>", 1..9);
+        check("/:1", PathError::Character { at: 1..2 });
         check("/a//b", PathError::EmptySegment { at: 3..3 });
         check("/a/", PathError::TrailingSlash { at: 2..3 });
         check("/a?b=1", PathError::Query { at: 2..6 });

@@ -10,6 +10,8 @@ use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use thiserror::Error;
 
+use crate::config::suggest;
+
 /// `refresh = { … }`: any of these, together.
 #[derive(Debug, Clone, Default)]
 pub struct Refresh {
@@ -23,6 +25,25 @@ impl Refresh {
     /// Whether anything is scheduled.
     pub fn is_scheduled(&self) -> bool {
         self.every.is_some() || self.cron.is_some()
+    }
+}
+
+/// A time zone of the IANA database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timezone(Tz);
+
+impl Timezone {
+    /// UTC.
+    pub const UTC: Self = Self(Tz::UTC);
+
+    /// The zone of this name, as `Europe/Berlin`; the case of its letters counts.
+    pub fn parse(name: &str) -> Option<Self> {
+        name.parse().ok().map(Self)
+    }
+
+    /// The name of the zone that was probably meant.
+    pub(super) fn nearest(name: &str) -> Option<&'static str> {
+        suggest::nearest(name, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()))
     }
 }
 
@@ -52,19 +73,18 @@ pub enum CronLineError {
     /// The line follows the rules and yet never comes, as on the 31st of February.
     #[error("this time never comes")]
     Never,
-    /// The IANA database has no zone of this name.
-    #[error("there is no time zone of this name")]
-    Timezone,
 }
 
 impl CronLine {
     /// A line of 5 fields, or of 6 that begin with the second; `@hourly`, `@daily`, `@weekly`,
-    /// `@monthly` and `@yearly` too. `timezone` is a name of the IANA database.
+    /// `@monthly` and `@yearly` too.
     ///
     /// # Errors
-    /// [`CronLineError`]; the zone is looked at first.
-    pub fn parse(line: &str, timezone: &str) -> Result<Self, CronLineError> {
-        let timezone: Tz = timezone.parse().map_err(|_| CronLineError::Timezone)?;
+    /// [`CronLineError`].
+    pub fn parse(line: &str, timezone: Timezone) -> Result<Self, CronLineError> {
+        if let Some(reason) = too_wide_a_step(line) {
+            return Err(CronLineError::Line { reason });
+        }
         let parser = CronParser::builder()
             .seconds(Seconds::Optional)
             .year(Year::Disallowed)
@@ -74,7 +94,7 @@ impl CronLine {
         })?;
         let parsed = Self {
             line: line.trim().to_owned(),
-            timezone,
+            timezone: timezone.0,
             cron,
         };
         // The calendar repeats every 400 years, so a line that does not come after one moment does
@@ -101,6 +121,25 @@ impl CronLine {
         u32::try_from(self.cron.pattern.seconds.values().len()).unwrap_or(60)
     }
 
+    /// A distance between two of its runs that no other is known to exceed: the longest of those of
+    /// a year or so, and of fewer where they are many.
+    pub(super) fn long_gap(&self) -> Option<Duration> {
+        const RUNS: usize = 1_000;
+        const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+        let start = UNIX_EPOCH + FROM_EPOCH;
+        let mut longest = None;
+        let mut before = self.next_after(start)?;
+        for _ in 0..RUNS {
+            let next = self.next_after(before)?;
+            longest = longest.max(next.duration_since(before).ok());
+            if next > start + LONGEST {
+                break;
+            }
+            before = next;
+        }
+        longest
+    }
+
     /// The zone its times are in, as in `Europe/Berlin`.
     pub fn timezone(&self) -> &'static str {
         self.timezone.name()
@@ -116,11 +155,80 @@ impl fmt::Display for CronLine {
 /// 2024-01-01: recent, so that the search for the first time is short.
 const FROM_EPOCH: Duration = Duration::from_secs(1_704_067_200);
 
+/// What a field of a cron line counts, and the largest number in it, from the second on.
+const FIELDS: [(&str, u32); 6] = [
+    ("second", 59),
+    ("minute", 59),
+    ("hour", 23),
+    ("day", 31),
+    ("month", 12),
+    ("weekday", 7),
+];
+
+/// The fields of a line with what they count.
+fn fields(line: &str) -> impl Iterator<Item = (&str, &'static str, u32)> {
+    let count = line.split_whitespace().count();
+    let kinds = FIELDS.iter().skip(FIELDS.len().saturating_sub(count));
+    line.split_whitespace()
+        .zip(kinds)
+        .map(|(field, (kind, largest))| (field, *kind, *largest))
+}
+
+/// A step that is never taken: croner reads `*/90` as `0`.
+fn too_wide_a_step(line: &str) -> Option<String> {
+    fields(line).find_map(|(field, kind, largest)| {
+        let steps = field.split(',').filter_map(|part| part.split_once('/'));
+        let too_wide = |step: &str| step.parse::<u32>().is_ok_and(|step| step > largest);
+        let (_, step) = steps.into_iter().find(|(_, step)| too_wide(step))?;
+        Some(format!(
+            "a step of {step} is never taken: the largest {kind} is {largest}"
+        ))
+    })
+}
+
+/// A month or a weekday that is written in full.
+fn long_name(line: &str) -> Option<String> {
+    const NAMES: [&str; 19] = [
+        "january",
+        "february",
+        "march",
+        "april",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+        "sunday",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sept",
+    ];
+    let words = line.split(|c: char| !c.is_ascii_alphabetic());
+    let word = words
+        .into_iter()
+        .find(|word| NAMES.iter().any(|name| name.eq_ignore_ascii_case(word)))?;
+    let short = word[..3].to_ascii_uppercase();
+    Some(format!("{word} is written {short}"))
+}
+
 /// Croner's words, in ours where they speak of its settings.
 fn reason(line: &str, error: &CronError) -> String {
+    let line = line.trim();
+    if line.starts_with('@') {
+        return "known are @hourly, @daily, @weekly, @monthly and @yearly".to_owned();
+    }
     let fields = line.split_whitespace().count();
-    if !line.trim_start().starts_with('@') && !(5..=6).contains(&fields) {
+    if !(5..=6).contains(&fields) {
         return format!("it has {fields} fields instead of 5 or 6");
+    }
+    if let Some(reason) = long_name(line) {
+        return reason;
     }
     match error {
         CronError::InvalidPattern(reason)
@@ -139,13 +247,17 @@ mod tests {
 
     use super::*;
 
+    fn zone(name: &str) -> Timezone {
+        Timezone::parse(name).expect(name)
+    }
+
     fn at(text: &str) -> SystemTime {
         SystemTime::from(DateTime::parse_from_rfc3339(text).expect("a time"))
     }
 
     /// The runs of `line` from `from`, exclusive, until `to`, inclusive, in UTC.
     fn runs(line: &str, timezone: &str, from: &str, to: &str) -> Vec<String> {
-        let cron = CronLine::parse(line, timezone).expect(line);
+        let cron = CronLine::parse(line, zone(timezone)).expect(line);
         let mut runs = Vec::new();
         let mut time = at(from);
         while let Some(next) = cron.next_after(time).filter(|next| *next <= at(to)) {
@@ -183,7 +295,7 @@ mod tests {
             "@never",
             "* * 0 * *",
         ] {
-            let error = CronLine::parse(line, "UTC").expect_err(line);
+            let error = CronLine::parse(line, Timezone::UTC).expect_err(line);
             assert!(
                 matches!(error, CronLineError::Line { .. }),
                 "{line}: {error}"
@@ -191,23 +303,61 @@ mod tests {
         }
         for line in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6 *"] {
             assert_eq!(
-                CronLine::parse(line, "UTC").expect_err(line),
+                CronLine::parse(line, Timezone::UTC).expect_err(line),
                 CronLineError::Never,
                 "{line}"
             );
         }
-        let error = CronLine::parse("* * * * *", "Europe/Berln").expect_err("a slip");
-        assert_eq!(error, CronLineError::Timezone);
+        let reason = |line| {
+            CronLine::parse(line, Timezone::UTC)
+                .expect_err(line)
+                .to_string()
+        };
+        for line in [
+            "*/60 * * * *",
+            "*/90 * * * *",
+            "0 1-5,*/24 * * *",
+            "*/60 * * * * *",
+            "0 0 1 */13 *",
+        ] {
+            assert!(
+                reason(line).contains("is never taken"),
+                "{line}: {}",
+                reason(line)
+            );
+        }
+        assert!(reason("0 0 1 JANUARY *").ends_with("JANUARY is written JAN"));
+        assert!(reason("0 9 * * Monday-FRI").ends_with("Monday is written MON"));
+        for line in ["@every 5s", "@reboot"] {
+            assert!(reason(line).contains("known are @hourly"), "{line}");
+        }
+        for line in ["*/59 */23 */31 */12 */7", "*/59 * * * * *"] {
+            CronLine::parse(line, Timezone::UTC).expect(line);
+        }
+        assert_eq!(Timezone::parse("Europe/Berln"), None);
+        assert_eq!(Timezone::nearest("Europe/Berln"), Some("Europe/Berlin"));
+        assert_eq!(Timezone::nearest("europe/berlin"), Some("Europe/Berlin"));
+        assert_eq!(Timezone::nearest("Mars"), None);
+    }
+
+    #[test]
+    fn the_longest_gap_is_found() {
+        let gap = |line| CronLine::parse(line, Timezone::UTC).expect(line).long_gap();
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
+        assert_eq!(gap("*/5 * * * *"), Some(Duration::from_secs(300)));
+        assert_eq!(gap("0 9,17 * * *"), hours(16));
+        assert_eq!(gap("0 9 * * MON-FRI"), hours(72));
+        assert_eq!(gap("0 0 1 1 *"), hours(365 * 24));
     }
 
     #[test]
     fn leap_days_are_waited_for() {
-        let cron = CronLine::parse("0 0 29 2 *", "UTC").expect("comes");
+        let cron = CronLine::parse("0 0 29 2 *", Timezone::UTC).expect("comes");
         let next = cron
             .next_after(at("2024-02-29T00:00:00Z"))
             .expect("comes again");
         assert_eq!(next, at("2028-02-29T00:00:00Z"));
-        let cron = CronLine::parse("0 0 29 2 +MON", "UTC").expect("comes");
+        let cron = CronLine::parse("0 0 29 2 +MON", Timezone::UTC).expect("comes");
         assert_eq!(
             cron.next_after(at("2024-03-01T00:00:00Z")),
             Some(at("2044-02-29T00:00:00Z"))
@@ -313,7 +463,7 @@ mod tests {
 
     #[test]
     fn times_out_of_reach_have_no_next() {
-        let cron = CronLine::parse("* * * * *", "UTC").expect("a line");
+        let cron = CronLine::parse("* * * * *", Timezone::UTC).expect("a line");
         assert_eq!(cron.next_after(UNIX_EPOCH - Duration::from_secs(1)), None);
         assert_eq!(cron.next_after(at("9999-12-31T23:59:59Z")), None);
         assert_eq!(
@@ -324,11 +474,15 @@ mod tests {
 
     #[test]
     fn it_shows_as_written_and_says_how_often_it_runs() {
-        let cron = CronLine::parse(" 0,30 */5 * * * * ", "Europe/Berlin").expect("a line");
+        let cron = CronLine::parse(" 0,30 */5 * * * * ", zone("Europe/Berlin")).expect("a line");
         assert_eq!(cron.to_string(), "0,30 */5 * * * *");
         assert_eq!(cron.timezone(), "Europe/Berlin");
         assert_eq!(cron.most_per_minute(), 2);
-        let most = |line| CronLine::parse(line, "UTC").expect(line).most_per_minute();
+        let most = |line| {
+            CronLine::parse(line, Timezone::UTC)
+                .expect(line)
+                .most_per_minute()
+        };
         assert_eq!(most("* * * * *"), 1);
         assert_eq!(most("* * * * * *"), 60);
         assert_eq!(most("*/7 * * * * *"), 9);
@@ -337,7 +491,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_panics(line in "[0-9*,/LW#?+@a-zA-Z -]{0,24}") {
-            let _ = CronLine::parse(&line, "Europe/Berlin");
+            let _ = CronLine::parse(&line, zone("Europe/Berlin"));
         }
 
         #[test]
@@ -346,7 +500,7 @@ mod tests {
         ]), line in prop::sample::select(vec![
             "0 0 * * *", "30 2 * * *", "*/7 1-3 * * *", "*/20 * * * * *", "0 0 29 2 *",
         ])) {
-            let cron = CronLine::parse(line, zone).expect("a line");
+            let cron = CronLine::parse(line, Timezone::parse(zone).expect("a zone")).expect("a line");
             let mut time = UNIX_EPOCH + Duration::from_secs(start);
             for _ in 0..20 {
                 let next = cron.next_after(time).expect("there is always a next");

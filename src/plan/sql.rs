@@ -8,12 +8,14 @@
 //! a variable there. Write `a[x : y]` for the slice. `a[1:2]` is a slice, for no name begins with a
 //! digit.
 
+mod lock;
 mod scan;
 
 use std::ops::Range;
 
 use thiserror::Error;
 
+use lock::LockFinder;
 use scan::{Scanner, Token};
 
 /// One statement, ready to prepare.
@@ -73,6 +75,28 @@ pub enum StatementError {
         /// The character.
         at: Range<usize>,
     },
+    /// `FOR UPDATE` and its like.
+    #[error("this locks rows, and Larder's sessions are read-only")]
+    Lock {
+        /// The clause.
+        at: Range<usize>,
+    },
+    /// White space beyond ASCII, which Postgres takes for a letter.
+    #[error("U+{:04X} looks like a space, and is a letter to Postgres", u32::from(*character))]
+    Space {
+        /// Which.
+        character: char,
+        /// The character.
+        at: Range<usize>,
+    },
+    /// `:'name'`, as psql writes a parameter's text.
+    #[error("a parameter is written without quotes")]
+    QuotedParameter {
+        /// Its name.
+        name: String,
+        /// All of it.
+        at: Range<usize>,
+    },
     /// More parameters than the protocol can count.
     #[error("a statement has at most {PARAMETERS_MAX} parameters")]
     TooManyParameters {
@@ -115,13 +139,16 @@ impl StatementError {
             | Self::Unterminated { at, .. }
             | Self::Positional { at }
             | Self::Nul { at }
+            | Self::Lock { at }
+            | Self::Space { at, .. }
+            | Self::QuotedParameter { at, .. }
             | Self::TooManyParameters { at } => Some(at.clone()),
         }
     }
 
     /// What to do about it.
-    pub fn help(&self) -> &'static str {
-        match self {
+    pub fn help(&self) -> String {
+        let help = match self {
             Self::Empty => "write one SELECT, WITH, VALUES or TABLE statement",
             Self::TwoStatements { .. } => "declare one endpoint for each statement",
             Self::NotAQuery { .. } => "it must begin with SELECT, WITH, VALUES or TABLE",
@@ -133,8 +160,14 @@ impl StatementError {
             },
             Self::Positional { .. } => "give the parameter a name, as in `:country`",
             Self::Nul { .. } => "remove it",
+            Self::Lock { .. } => "remove it: a query sees one state of its tables without it",
+            Self::Space { .. } => "replace it with a space",
+            Self::QuotedParameter { name, .. } => {
+                return format!("write :{name} without quotes: it is bound, never spliced");
+            }
             Self::TooManyParameters { .. } => "pass an array instead",
-        }
+        };
+        help.to_owned()
     }
 }
 
@@ -152,6 +185,7 @@ impl Statement {
             parameters: Vec::new(),
             placeholders: Vec::new(),
         };
+        let mut locks = LockFinder::new();
         let mut first_word: Option<(&str, Range<usize>)> = None;
         let mut end = None;
         // Everything up to here has been copied to the text.
@@ -163,10 +197,21 @@ impl Statement {
                 continue;
             }
             if end.is_some() {
+                if token == Token::Semicolon {
+                    continue;
+                }
                 return Err(StatementError::TwoStatements { at });
             }
             if first_word.is_none() && token != Token::OpenParenthesis {
                 first_word = Some((&sql[at.clone()], at.clone()));
+            }
+            // Whether it is a query at all is the first thing to say.
+            if let Some(at) = locks.next(&sql[at.clone()], &at)
+                && first_word
+                    .as_ref()
+                    .is_some_and(|(word, _)| is_query_word(word))
+            {
+                return Err(StatementError::Lock { at });
             }
             match token {
                 Token::Semicolon => {
@@ -247,6 +292,34 @@ impl Statement {
             .map(|p| p.written.clone())
     }
 
+    /// The first parameter that a message of Postgres's names by its `$n`.
+    pub(super) fn first_named(&self, message: &str) -> Option<&str> {
+        numbers(message).find_map(|at| self.numbered(&message[at]))
+    }
+
+    /// A message of Postgres's with `:name` for every `$n`, which nobody wrote.
+    pub(super) fn in_names(&self, message: &str) -> String {
+        let mut named = String::with_capacity(message.len());
+        let mut copied = 0;
+        for at in numbers(message) {
+            if let Some(name) = self.numbered(&message[at.clone()]) {
+                named.push_str(&message[copied..at.start]);
+                named.push(':');
+                named.push_str(name);
+                copied = at.end;
+            }
+        }
+        named.push_str(&message[copied..]);
+        named
+    }
+
+    /// The parameter that `$n` stands for.
+    fn numbered(&self, number: &str) -> Option<&str> {
+        let number: usize = number.strip_prefix('$')?.parse().ok()?;
+        let parameter = self.parameters.get(number.checked_sub(1)?)?;
+        Some(parameter)
+    }
+
     /// The bytes of the SQL as written that the character `position` of the text, counted from 1 as
     /// Postgres does, came from: a whole placeholder or word. `None` where the text ends before it.
     pub(super) fn written_at(&self, written: &str, position: u32) -> Option<Range<usize>> {
@@ -276,6 +349,17 @@ impl Statement {
         let first = rest.chars().next().map_or(0, char::len_utf8);
         Some(start..start + word.max(first))
     }
+}
+
+/// Where in a text there is a `$` with digits behind it.
+fn numbers(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices('$').filter_map(|(start, _)| {
+        let digits = &text[start + 1..];
+        let len = digits
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(digits.len());
+        (len > 0).then_some(start..start + 1 + len)
+    })
 }
 
 /// What a query begins with. `WITH` may also begin a change, which a read-only session refuses.

@@ -10,7 +10,7 @@ use tokio_postgres::types::{Kind, Type};
 
 use super::rows::Lease;
 use super::{Column, RepositoryError, ValueType};
-use crate::plan::{Endpoint, ParameterType, Shape, Signature};
+use crate::plan::{Endpoint, Mismatch, ParameterType, Shape, Signature};
 
 /// A statement whose types are known.
 #[derive(Debug)]
@@ -86,7 +86,8 @@ pub(super) async fn describe(
         .iter()
         .map(tokio_postgres::Column::name)
         .collect();
-    let mut mistakes = shape_mistakes(endpoint.shape, &names);
+    let shape = shape_mistakes(endpoint.shape, &names).into_iter();
+    let mut mistakes: Vec<Mismatch> = shape.map(Mismatch::of_statement).collect();
 
     let parameter_types = statement.params().iter().map(parameter_type).collect();
     let signature = match Signature::new(endpoint, parameter_types) {
@@ -158,9 +159,13 @@ async fn declared_types(lease: &Lease, endpoint: &Endpoint) -> Result<Vec<Type>,
             .query_one("SELECT to_regtype($1)::text", &[declared])
             .await?;
         let Some(name) = row.get::<_, Option<String>>(0) else {
-            mistakes.push(format!(
-                "`{declared}`, declared as the type of parameter `{}`, is no type of this database",
-                parameter.name
+            mistakes.push(Mismatch::of_parameter(
+                &parameter.name,
+                format!(
+                    "`{declared}`, declared as the type of parameter `{}`, is no type of this \
+                     database",
+                    parameter.name
+                ),
             ));
             continue;
         };

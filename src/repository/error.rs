@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 
 use crate::observe::{Fault, QueryOutcome};
+use crate::plan::Mismatch;
 
 /// Why there are no rows.
 ///
@@ -56,10 +57,10 @@ pub enum RepositoryError {
         refusal: Refusal,
     },
     /// The statement is sound, but can not be served as declared.
-    #[error("{}", mistakes.join("; "))]
+    #[error("{}", sentences(mistakes))]
     Unusable {
         /// What is wrong, and the way out; at least one.
-        mistakes: Vec<String>,
+        mistakes: Vec<Mismatch>,
     },
     /// The statement no longer is what was described.
     #[error("the statement no longer is what was described{}", refusal.as_ref().map(|r| format!(": {}", r.message)).unwrap_or_default())]
@@ -67,6 +68,11 @@ pub enum RepositoryError {
         /// Postgres's words, if it was Postgres that noticed.
         refusal: Option<Refusal>,
     },
+}
+
+fn sentences(mistakes: &[Mismatch]) -> String {
+    let sentences: Vec<&str> = mistakes.iter().map(|m| m.text.as_str()).collect();
+    sentences.join("; ")
 }
 
 /// An error of Postgres's own.

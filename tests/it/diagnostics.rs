@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use larder::config::{Config, Report};
 use larder::plan::Plan;
 
+use crate::support::postgres::Postgres;
+use crate::support::program::Program;
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/diagnostics")
 }
@@ -27,16 +30,20 @@ fn report(name: &str) -> Report {
 fn check(name: &str) -> String {
     let prefix = format!("{}/", folder().display());
     let rendered = report(name).render(false).replace(&prefix, "");
+    compare(name, &rendered);
+    rendered
+}
+
+fn compare(name: &str, rendered: &str) {
     let golden = folder().join(name).with_extension("txt");
     if std::env::var_os("LARDER_BLESS").is_some() {
-        fs::write(&golden, &rendered).expect("writable");
+        fs::write(&golden, rendered).expect("writable");
     }
     let expected = fs::read_to_string(&golden).unwrap_or_default();
     assert_eq!(
         rendered, expected,
         "{name}: run again with LARDER_BLESS=1 if this is better"
     );
-    rendered
 }
 
 #[test]
@@ -58,7 +65,12 @@ fn sql_is_shown_where_it_is_written() {
 
 #[test]
 fn a_secret_is_not_shown_by_the_mistake_it_stands_in() {
-    for name in ["secret", "secret_in_broken_toml"] {
+    for name in [
+        "secret",
+        "secret_in_broken_toml",
+        "secret_in_disguise",
+        "secret_that_is_no_toml",
+    ] {
         let rendered = check(name);
         assert!(!rendered.contains("hunter2"), "{rendered}");
         assert!(!format!("{:?}", report(name)).contains("hunter2"));
@@ -71,6 +83,18 @@ fn colours_change_nothing_but_colours() {
     let coloured = report.render(true);
     assert!(coloured.contains("\u{1b}["));
     assert_eq!(without_colours(&coloured), report.to_string());
+}
+
+#[tokio::test]
+async fn what_only_postgres_knows_is_shown_where_it_is_written() {
+    let db = Postgres::with("CREATE TYPE size AS ENUM ('S', 'M')").await;
+    let ended = Program::larder(&["check", "-c", "online.toml"])
+        .within(&folder())
+        .on(db.url())
+        .run()
+        .await;
+    ended.assert_code(1).assert_stdout("");
+    compare("online", &ended.stderr);
 }
 
 fn without_colours(text: &str) -> String {

@@ -3,6 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::Reader;
+use crate::config::schema::{Field, WrongParams};
 use crate::config::source::{At, Span};
 
 impl<'e, 'd> Reader<'_, 'e, 'd> {
@@ -11,15 +12,20 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         &mut self,
         key: &'static str,
         read: impl FnOnce(&mut Reader<'_, 'e, 'd>) -> T,
-    ) -> Option<T> {
-        let (span, value) = self.take(key)?;
+    ) -> Field<T> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
         let name = if self.name.is_empty() {
             format!("[{key}]")
         } else {
             format!("`{key}`")
         };
-        let table = self.as_table(key, &span, value, "a table", None)?;
-        Some(self.read_table(table, name, span, read))
+        let Some(table) = self.as_table(key, &span, value, "a table", None) else {
+            return Field::Wrong;
+        };
+        let read = self.read_table(table, name, span.clone(), read);
+        Field::Given(At::new(read, span))
     }
 
     /// Every table of an array of tables, read by `read`. `None` for a value of another kind.
@@ -48,19 +54,21 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         Some(tables)
     }
 
-    /// A table whose keys are the operator's own names, each of them a table read by `read`.
+    /// A table whose keys are the operator's own names, each of them a table read by `read`;
+    /// and what is no table.
     pub(in crate::config) fn named_tables<T>(
         &mut self,
         key: &'static str,
         mut read: impl FnMut(At<String>, &mut Reader<'_, 'e, 'd>) -> T,
-    ) -> Vec<T> {
+    ) -> (Vec<T>, Option<WrongParams>) {
         let Some((span, value)) = self.take(key) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
         let DeValue::Table(table) = value else {
             self.wrong::<()>(key, &span, &value, "a table", None);
-            return Vec::new();
+            return (Vec::new(), Some(WrongParams::All));
         };
+        let mut wrong = Vec::new();
         let mut tables = Vec::with_capacity(table.len());
         for (name, value) in table {
             let name_span = Span::new(&self.desk.source, name.span());
@@ -75,12 +83,15 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
                 "a table",
                 Some(&help),
             );
-            if let Some(table) = table {
-                let full_name = format!("`{full_name}`");
-                tables.push(self.read_table(table, full_name, span, |reader| read(name, reader)));
-            }
+            let Some(table) = table else {
+                wrong.push(name.value);
+                continue;
+            };
+            let full_name = format!("`{full_name}`");
+            tables.push(self.read_table(table, full_name, span, |reader| read(name, reader)));
         }
-        tables
+        let wrong = (!wrong.is_empty()).then_some(WrongParams::Named(wrong));
+        (tables, wrong)
     }
 
     fn as_table(

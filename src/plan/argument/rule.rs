@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::value::Value;
-use super::{ARGUMENT_BYTES_MAX, ArgumentError, ParameterType, excerpt};
+use super::{ARGUMENT_BYTES_MAX, ArgumentError, Mismatch, ParameterType, excerpt};
 use crate::config::suggest;
 use crate::plan::{Parameter, Presence};
 
@@ -23,9 +23,10 @@ impl Rule {
     pub(super) fn new(
         parameter: &Parameter,
         kind: ParameterType,
-        mistakes: &mut Vec<String>,
+        mismatches: &mut Vec<Mismatch>,
     ) -> Self {
         let name = &parameter.name;
+        let mut wrong = |text: String| mismatches.push(Mismatch::of_parameter(name, text));
         let mut rule = Self {
             kind,
             minimum: None,
@@ -36,16 +37,20 @@ impl Rule {
         let mut bound = |what: &str, text: &Option<String>| {
             let text = text.as_deref()?;
             if !rule.kind.is_ordered() {
-                mistakes.push(format!(
-                    "parameter `{name}` can not have a {what}: Larder has no order for {}",
+                let values = if let ParameterType::Other(name) = &rule.kind {
+                    format!("values of type {name}")
+                } else {
                     rule.kind.describe()
+                };
+                wrong(format!(
+                    "parameter `{name}` can not have a {what}: Larder has no order for {values}"
                 ));
                 return None;
             }
             match Value::parse(&rule.kind, text) {
                 Ok(value) => Some(value.text()),
                 Err(reason) => {
-                    mistakes.push(format!("the {what} of parameter `{name}` {reason}"));
+                    wrong(format!("the {what} of parameter `{name}` {reason}"));
                     None
                 }
             }
@@ -55,7 +60,7 @@ impl Rule {
         if let (Some(least), Some(greatest)) = (&minimum, &maximum)
             && rule.compare(least, greatest) == Some(Ordering::Greater)
         {
-            mistakes.push(format!(
+            wrong(format!(
                 "parameter `{name}` has a minimum above its maximum, so no value is allowed"
             ));
         }
@@ -66,7 +71,7 @@ impl Rule {
             match rule.canonical(parameter, text) {
                 Ok(value) => values.push(value),
                 Err(reason) => {
-                    mistakes.push(format!("a value listed for parameter `{name}` {reason}"));
+                    wrong(format!("a value listed for parameter `{name}` {reason}"));
                 }
             }
         }
@@ -77,7 +82,7 @@ impl Rule {
             match rule.canonical(parameter, text) {
                 Ok(value) => rule.default = Some(value),
                 Err(reason) => {
-                    mistakes.push(format!("the default of parameter `{name}` {reason}"));
+                    wrong(format!("the default of parameter `{name}` {reason}"));
                 }
             }
         }

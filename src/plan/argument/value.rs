@@ -24,7 +24,7 @@ pub(super) enum Value<'t> {
     Timestamp(NaiveDateTime),
     /// In UTC.
     TimestampTz(NaiveDateTime),
-    /// As it was sent: JSON, an enum's label, what only Postgres can read.
+    /// As it was sent: JSON, what only Postgres can read.
     Verbatim(&'t str),
 }
 
@@ -48,10 +48,6 @@ impl<'t> Value<'t> {
             ParameterType::Json => serde_json::from_str::<&RawValue>(text)
                 .ok()
                 .map(|raw| Self::Verbatim(raw.get())),
-            ParameterType::Enum(labels) => labels
-                .iter()
-                .any(|label| label == text)
-                .then_some(Self::Verbatim(text)),
             ParameterType::Other(_) => (!text.is_empty()).then_some(Self::Verbatim(text)),
         };
         parsed.ok_or_else(|| {
@@ -115,12 +111,6 @@ impl ParameterType {
                     .to_owned()
             }
             Self::Json => "JSON".to_owned(),
-            Self::Enum(labels) => {
-                const SHOWN: usize = 20;
-                let shown = labels.iter().take(SHOWN).map(String::as_str);
-                let more = if labels.len() > SHOWN { "…" } else { "" };
-                format!("one of {}{more}", crate::config::suggest::list(shown))
-            }
             Self::Other(name) => format!("of type {name}"),
         }
     }
@@ -139,7 +129,7 @@ impl ParameterType {
             | Self::Time
             | Self::Timestamp
             | Self::TimestampTz => true,
-            Self::Bool | Self::Uuid | Self::Json | Self::Enum(_) | Self::Other(_) => false,
+            Self::Bool | Self::Uuid | Self::Json | Self::Other(_) => false,
         }
     }
 }
@@ -262,12 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_strangers_stay_as_they_are() {
-        let sizes = ParameterType::Enum(vec!["Small".to_owned(), "Large".to_owned()].into());
-        check(
-            &sizes,
-            &[("Small", Some("Small")), ("small", None), ("", None)],
-        );
+    fn strangers_stay_as_they_are() {
         let interval = ParameterType::Other("interval".to_owned());
         check(&interval, &[("1 day", Some("1 day")), ("", None)]);
         check(

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::field;
 use super::parameters;
-use super::policy::{Limits, Policy, Settled};
+use super::policy::{self, Limits, Policy, Settled};
 use crate::config::schema::{EndpointSection, RefreshSection};
 use crate::config::{At, Field, Mistake, Report};
 use crate::plan::schedule::CronLineError;
-use crate::plan::{CronLine, Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement};
+use crate::plan::{
+    CronLine, Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement, Timezone,
+};
 
 /// Ten loads a second of one answer. Whoever needs more wants another tool than polling.
 const SHORTEST_EVERY: Duration = Duration::from_millis(100);
@@ -49,6 +51,7 @@ impl Parts {
         );
         let refresh = refresh(&section.refresh, report);
         let has_parameters = !section.params.is_empty()
+            || section.wrong_params.is_some()
             || path
                 .as_ref()
                 .is_some_and(|path| path.value.parameters().next().is_some());
@@ -66,9 +69,12 @@ impl Parts {
         let policy = Policy::read(&section.policy, report).settle(
             context.defaults,
             context.limits,
-            &refresh,
-            has_parameters,
-            &section.span,
+            &policy::Surroundings {
+                refresh: &refresh,
+                has_schedule: section.refresh.span.is_some() || section.refresh.is_wrong,
+                has_parameters,
+                endpoint: &section.span,
+            },
             report,
         );
         let summary = section.summary.given().map(|summary| summary.value.clone());
@@ -180,6 +186,7 @@ fn statement(sql: &At<String>, report: &mut Report) -> Option<Statement> {
 
 fn refresh(section: &RefreshSection, report: &mut Report) -> Refresh {
     if let Some(span) = &section.span
+        && !section.is_wrong
         && section.every.is_absent()
         && section.cron.is_absent()
         && section.timezone.is_absent()
@@ -206,30 +213,41 @@ fn cron(section: &RefreshSection, report: &mut Report) -> Option<CronLine> {
         );
     }
     let line = section.cron.given();
-    let timezone = section.timezone.given();
-    let zone_name = timezone.map_or("UTC", |at| at.value.as_str());
-    // With a zone that is wrong the line is looked at in UTC, to find what else is.
-    if let Some(timezone) = timezone
-        && CronLine::parse("* * * * *", &timezone.value).is_err()
-    {
-        report.push(
-            Mistake::new("there is no time zone of this name")
-                .at(&timezone.span, "unknown")
-                .help("names are those of the IANA database, as \"Europe/Berlin\" or \"UTC\""),
-        );
-        check_line(line?, "UTC", report);
-        return None;
+    let Some(written) = section.timezone.given() else {
+        let cron = check_line(line?, Timezone::UTC, report);
+        return cron.filter(|_| section.timezone.is_absent());
+    };
+    if let Some(timezone) = Timezone::parse(&written.value) {
+        return check_line(line?, timezone, report);
     }
-    check_line(line?, zone_name, report)
+    let help = match Timezone::nearest(&written.value) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => "names are those of the IANA database, as \"Europe/Berlin\" or \"UTC\"".to_owned(),
+    };
+    report.push(
+        Mistake::new("there is no time zone of this name")
+            .at(&written.span, "unknown")
+            .help(help),
+    );
+    // To find what else is wrong any zone will do.
+    check_line(line?, Timezone::UTC, report);
+    None
 }
 
-fn check_line(line: &At<String>, timezone: &str, report: &mut Report) -> Option<CronLine> {
+fn check_line(line: &At<String>, timezone: Timezone, report: &mut Report) -> Option<CronLine> {
     let mistake = match CronLine::parse(&line.value, timezone) {
         Ok(cron) => return Some(cron),
-        Err(CronLineError::Line { reason }) => Mistake::new("this is no cron line")
-            .at(&line.span, reason)
-            .help("minute hour day month weekday, with the second before them if there are six"),
-        Err(error @ (CronLineError::Never | CronLineError::Timezone)) => {
+        Err(CronLineError::Line { reason }) => {
+            let help = if line.value.trim_start().starts_with("@every") {
+                "write `every = \"5s\"` instead of a cron line"
+            } else {
+                "minute hour day month weekday, with the second before them if there are six"
+            };
+            Mistake::new("this is no cron line")
+                .at(&line.span, reason)
+                .help(help)
+        }
+        Err(error @ CronLineError::Never) => {
             Mistake::new(error.to_string()).at(&line.span, "no day has this date")
         }
     };

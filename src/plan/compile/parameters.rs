@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use super::field;
 use super::type_name::is_type_name;
-use crate::config::schema::{EndpointSection, ParamSection};
+use crate::config::schema::{EndpointSection, ParamSection, WrongParams};
 use crate::config::suggest;
 use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::argument::ARGUMENT_BYTES_MAX;
@@ -54,6 +54,7 @@ pub(super) fn read(
         {
             Some(index) => parameters.push(declared.swap_remove(index)),
             None if section.params.iter().any(|param| param.name.value == *name) => {}
+            None if is_wrong(section, name) => {}
             None => {
                 let span = statement.first_use(name).map(|at| sql.span.within(at));
                 let span = span.as_ref().unwrap_or(&sql.span);
@@ -66,6 +67,15 @@ pub(super) fn read(
         }
     }
     (parameters.len() == statement.parameters().len()).then_some(parameters)
+}
+
+/// Whether something was written about the parameter that is no declaration.
+fn is_wrong(section: &EndpointSection, name: &str) -> bool {
+    match &section.wrong_params {
+        None => false,
+        Some(WrongParams::All) => true,
+        Some(WrongParams::Named(names)) => names.iter().any(|wrong| wrong == name),
+    }
 }
 
 fn check_name(name: &At<String>, report: &mut Report) -> Option<()> {
@@ -112,7 +122,8 @@ fn check_unused(
         }
     }
     for param in &section.params {
-        if !names.iter().any(|(name, _)| *name == param.name.value) {
+        let name = param.name.value.as_str();
+        if is_parameter_name(name) && !names.iter().any(|(known, _)| *known == name) {
             names.push((&param.name.value, param.name.span.clone()));
         }
     }
@@ -243,19 +254,39 @@ fn bad_pattern(written: &At<String>, error: &regex::Error) -> Mistake {
 
 /// Numbers can be compared whatever their type turns out to be.
 fn check_range(section: &ParamSection, report: &mut Report) {
-    let (Some(minimum), Some(maximum)) = (section.minimum.given(), section.maximum.given()) else {
-        return;
+    let is_above = |a: &At<String>, b: &At<String>| {
+        let number = |at: &At<String>| at.value.parse::<f64>().ok();
+        let order = number(a)
+            .zip(number(b))
+            .and_then(|(a, b)| a.partial_cmp(&b));
+        order == Some(Ordering::Greater)
     };
-    let number = |at: &At<String>| at.value.parse::<f64>().ok();
-    let (Some(least), Some(greatest)) = (number(minimum), number(maximum)) else {
-        return;
-    };
-    if least.partial_cmp(&greatest) == Some(Ordering::Greater) {
+    let (minimum, maximum) = (section.minimum.given(), section.maximum.given());
+    if let (Some(minimum), Some(maximum)) = (minimum, maximum)
+        && is_above(minimum, maximum)
+    {
         report.push(
             Mistake::new("`minimum` is above `maximum`")
                 .at(&minimum.span, "no value would be allowed")
                 .at(&maximum.span, ""),
         );
+        return;
+    }
+    let Some(default) = section.default.given() else {
+        return;
+    };
+    let name = &section.name.value;
+    let too_small = minimum.filter(|minimum| is_above(minimum, default));
+    let too_large = maximum.filter(|maximum| is_above(default, maximum));
+    let passed = [(too_small, "below"), (too_large, "above")];
+    for (limit, side) in passed {
+        if let Some(limit) = limit {
+            report.push(
+                Mistake::new(format!("the default of `{name}` is not allowed"))
+                    .at(&default.span, format!("{side} the limit"))
+                    .at(&limit.span, ""),
+            );
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::field;
 use crate::config::schema::{PolicySection, RepositorySection};
 use crate::config::{At, Mistake, Report, Span};
-use crate::plan::{FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters};
+use crate::plan::{CronLine, FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters};
 
 /// A dashboard that polls every few seconds shows nothing older than it would without a cache.
 const MAX_AGE: Duration = Duration::from_secs(10);
@@ -61,6 +61,15 @@ pub(super) struct Policy {
     max_bytes: Option<At<u64>>,
     on_miss: Option<At<OnMiss>>,
     unknown_params: Option<At<UnknownParameters>>,
+}
+
+/// What of an endpoint its policy has to agree with.
+pub(super) struct Surroundings<'e> {
+    pub(super) refresh: &'e Refresh,
+    /// Whether a schedule is written, though it may be wrong.
+    pub(super) has_schedule: bool,
+    pub(super) has_parameters: bool,
+    pub(super) endpoint: &'e Span,
 }
 
 /// What holds for one endpoint.
@@ -162,12 +171,11 @@ impl Policy {
         &self,
         defaults: &Self,
         limits: &Limits,
-        refresh: &Refresh,
-        has_parameters: bool,
-        endpoint: &Span,
+        around: &Surroundings<'_>,
         report: &mut Report,
     ) -> Settled {
         self.check(defaults, limits, report);
+        let freshness = self.freshness(defaults, around.refresh);
         let value = |own: &Option<At<u64>>, default: &Option<At<u64>>, limit: &Option<At<u64>>| {
             [own, default, limit]
                 .into_iter()
@@ -177,7 +185,10 @@ impl Policy {
         };
         let on_miss = self.on_miss.as_ref().or(defaults.on_miss.as_ref());
         if let Some(refuse) = on_miss.filter(|at| at.value == OnMiss::Refuse) {
-            check_refuse(&refuse.span, endpoint, refresh, has_parameters, report);
+            check_refuse(&refuse.span, around, report);
+            if let Some(max_age) = &self.max_age {
+                check_gap(max_age, &refuse.span, &freshness, around.refresh, report);
+            }
         }
         let unknown = self
             .unknown_params
@@ -187,7 +198,7 @@ impl Policy {
         let timeout = self.timeout.as_ref().or(defaults.timeout.as_ref());
         Settled {
             shape: shape.map_or(Shape::Rows, |at| at.value),
-            freshness: self.freshness(defaults, refresh),
+            freshness,
             on_miss: on_miss.map_or(OnMiss::Load, |at| at.value),
             timeout: timeout.map_or(limits.statement_timeout(), |at| at.value),
             max_rows: value(&self.max_rows, &defaults.max_rows, &limits.max_rows)
@@ -226,22 +237,17 @@ impl Policy {
 }
 
 /// With `on_miss = "refuse"` something other than a request must load what is missing.
-fn check_refuse(
-    refuse: &Span,
-    endpoint: &Span,
-    refresh: &Refresh,
-    has_parameters: bool,
-    report: &mut Report,
-) {
+fn check_refuse(refuse: &Span, around: &Surroundings<'_>, report: &mut Report) {
+    let endpoint = around.endpoint;
     let mistake = Mistake::new("nothing would ever load this endpoint").at(endpoint, "this one");
-    if has_parameters {
+    if around.has_parameters {
         report.push(
             mistake
                 .at(refuse, "a request may not load it")
                 .note("an entry is loaded at first for the request that asks for its arguments")
                 .help("endpoints with parameters need on_miss = \"load\""),
         );
-    } else if !refresh.is_scheduled() {
+    } else if !around.has_schedule {
         report.push(
             Mistake::new("nothing would load this endpoint again once it has expired")
                 .at(endpoint, "this one")
@@ -249,4 +255,34 @@ fn check_refuse(
                 .help("add a schedule, as refresh = { every = \"10s\" }, or on_miss = \"load\""),
         );
     }
+}
+
+/// With `on_miss = "refuse"` an answer must last until the schedule brings the next one.
+fn check_gap(
+    max_age: &At<Duration>,
+    refuse: &Span,
+    freshness: &FreshnessPolicy,
+    refresh: &Refresh,
+    report: &mut Report,
+) {
+    let cron = refresh.cron.as_ref().and_then(CronLine::long_gap);
+    let Some(gap) = refresh.every.into_iter().chain(cron).min() else {
+        return;
+    };
+    let servable = max_age
+        .value
+        .saturating_add(freshness.stale_while_revalidate);
+    if servable >= gap {
+        return;
+    }
+    report.push(
+        Mistake::new("answers of this endpoint expire before its schedule brings new ones")
+            .at(
+                &max_age.span,
+                format!("with `stale_while_revalidate` an answer is served for {servable:?}"),
+            )
+            .at(refuse, "a request may not load it")
+            .note(format!("up to {gap:?} pass between two runs"))
+            .help("remove `max_age`: then an answer is fresh until the next run has ended"),
+    );
 }

@@ -74,6 +74,12 @@ impl<'s> Scanner<'s> {
                 }
             }
             c if c.is_ascii_digit() => (Token::Other, prefix_len(rest, |c| c.is_ascii_digit())),
+            ':' if let Some(name) = quoted_name(&rest[1..]) => {
+                return Err(StatementError::QuotedParameter {
+                    name: name.to_owned(),
+                    at: self.at..self.at + name.len() + 3,
+                });
+            }
             ':' if rest.starts_with("::") || rest.starts_with(":=") => (Token::Other, 2),
             ':' if rest[1..].starts_with(starts_identifier) => {
                 (Token::Parameter, 1 + prefix_len(&rest[1..], continues_name))
@@ -105,6 +111,25 @@ impl<'s> Scanner<'s> {
         }
     }
 
+    /// The token, unless it is a word with a space in it that only looks like one.
+    fn without_odd_space(&self, token: (Token, usize)) -> Result<(Token, usize), StatementError> {
+        let text = &self.rest()[..token.1];
+        let word = text.strip_prefix(':').unwrap_or(text);
+        if !word.starts_with(starts_identifier) || word.ends_with('\'') {
+            return Ok(token);
+        }
+        match text.char_indices().find(|(_, c)| is_odd_space(*c)) {
+            None => Ok(token),
+            Some((offset, character)) => {
+                let start = self.at + offset;
+                Err(StatementError::Space {
+                    character,
+                    at: start..start + character.len_utf8(),
+                })
+            }
+        }
+    }
+
     fn unterminated(&self, what: Quoted, len: usize) -> StatementError {
         StatementError::Unterminated {
             what,
@@ -118,7 +143,10 @@ impl Iterator for Scanner<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let first = self.rest().chars().next()?;
-        match self.token(first) {
+        match self
+            .token(first)
+            .and_then(|token| self.without_odd_space(token))
+        {
             Ok((token, len)) => {
                 let at = self.at..self.at + len;
                 self.at = at.end;
@@ -149,6 +177,17 @@ fn continues_name(c: char) -> bool {
 
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}')
+}
+
+/// Spaces that arrive by copying from a page, and those of no width.
+fn is_odd_space(c: char) -> bool {
+    !c.is_ascii() && c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}')
+}
+
+/// The name in a `'name'` at the start of `rest`.
+fn quoted_name(rest: &str) -> Option<&str> {
+    let (name, _) = rest.strip_prefix('\'')?.split_once('\'')?;
+    (name.starts_with(starts_identifier) && name.chars().all(continues_name)).then_some(name)
 }
 
 fn is_newline(c: char) -> bool {

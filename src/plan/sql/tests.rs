@@ -69,7 +69,7 @@ fn comments_hide_what_is_in_them() {
 
 #[test]
 fn what_only_looks_like_a_placeholder_is_none() {
-    unchanged("select a[1:2], a[:2], a[1:], f(x := 1), f(x:=y), '1'::text, a : b, 'x':'y', :\"z\"");
+    unchanged("select a[1:2], a[:2], a[1:], f(x := 1), f(x:=y), '1'::text, a : b, 'x':'1', :\"z\"");
     check("select a[x:y]", "select a[x $1]", &["y"]);
     unchanged("select 10:30");
 }
@@ -83,7 +83,11 @@ fn one_semicolon_may_end_it() {
         "select 1; select 2",
         &StatementError::TwoStatements { at: 10..16 },
     );
-    refused("select 1;;", &StatementError::TwoStatements { at: 9..10 });
+    check("select 1;; -- done\n ;", "select 1", &[]);
+    refused(
+        "select 1;; x",
+        &StatementError::TwoStatements { at: 11..12 },
+    );
     unchanged("select ';', \";\", $$;$$ /*;*/ as x");
 }
 
@@ -131,6 +135,75 @@ fn numbers_are_no_names() {
     refused("select $1", &StatementError::Positional { at: 7..9 });
     refused("select 1$12", &StatementError::Positional { at: 8..11 });
     refused("select 'a', \0", &StatementError::Nul { at: 12..13 });
+}
+
+#[test]
+fn what_locks_rows_is_no_query_for_a_read_only_session() {
+    for (sql, clause) in [
+        ("select 1 from t for update", "for update"),
+        (
+            "select 1 from t FOR\n-- all\nUpdate of t nowait;",
+            "FOR\n-- all\nUpdate",
+        ),
+        (
+            "select 1 from t for no key update limit 1",
+            "for no key update",
+        ),
+        ("with x as (select 1 from t for share) table x", "for share"),
+        ("((select 1 from t for key share))", "for key share"),
+        (
+            "select (select f(a for 2) from t for share), :x",
+            "for share",
+        ),
+    ] {
+        let at = sql.find(clause).expect("in the SQL");
+        refused(
+            sql,
+            &StatementError::Lock {
+                at: at..at + clause.len(),
+            },
+        );
+    }
+    for sql in [
+        "select substring(x for 3), substring(y from 1 for share), overlay(a placing b from 1 for update)",
+        "select 'for update', \"for update\", $$for update$$ -- for update\n, 1 /* for share */ + 2",
+        "select t.for update, for_update, x from \"for\" update",
+        "select 1 for 3",
+    ] {
+        unchanged(sql);
+    }
+    refused(
+        "update t set x = 1 for update",
+        &StatementError::NotAQuery { at: 0..6 },
+    );
+}
+
+#[test]
+fn what_only_looks_like_a_space_is_named() {
+    for (sql, at) in [
+        ("select\u{a0}1", 6..8),
+        ("select a,\u{3000}:x", 9..12),
+        ("select :x\u{200b}", 9..12),
+    ] {
+        let character = sql[at.clone()].chars().next().expect("there");
+        refused(sql, &StatementError::Space { character, at });
+    }
+    let error = Statement::parse("select\u{a0}1").expect_err("a letter");
+    assert_eq!(
+        error.to_string(),
+        "U+00A0 looks like a space, and is a letter to Postgres"
+    );
+    unchanged("select '\u{a0}', \"\u{a0}\", E'\u{a0}', $$\u{a0}$$ -- \u{a0}\n, ä");
+}
+
+#[test]
+fn a_parameter_in_quotes_is_told_apart_from_a_slice() {
+    let name = "x".to_owned();
+    refused(
+        "select :'x'",
+        &StatementError::QuotedParameter { name, at: 7..11 },
+    );
+    unchanged("select a[:'1'], a['1':'2'], '::x'");
 }
 
 #[test]
