@@ -91,6 +91,7 @@ pub async fn serve(
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
             .max_headers(HEAD_FIELDS_MAX)
             .serve_connection(
                 TokioIo::new(Patient::new(stream)),
