@@ -122,6 +122,13 @@ impl Answer {
         }
     }
 
+    /// The code of a problem.
+    pub(crate) fn code(&self) -> String {
+        let problem: Option<Value> = serde_json::from_slice(&self.body).ok();
+        let code = problem.and_then(|problem| Some(problem["code"].as_str()?.to_owned()));
+        code.unwrap_or_default()
+    }
+
     /// The version of the data.
     pub(crate) fn version(&self) -> Option<u64> {
         self.rows()?.first()?["version"].as_u64()

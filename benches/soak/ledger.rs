@@ -40,7 +40,7 @@ struct Promise {
 #[derive(Default)]
 struct Seen {
     fault: &'static str,
-    /// Answers by endpoint, status and how they were found.
+    /// Answers by endpoint, status and how they were found, or which problem they were.
     answers: BTreeMap<(String, u16, String), u64>,
     targets: BTreeMap<String, Target>,
     /// The greatest age and the longest time behind the data, by endpoint.
@@ -119,7 +119,11 @@ impl Ledger {
                 seen.broken.push(complaint);
             }
         }
-        let found = found(&answer.cache_status);
+        let found = if answer.status == 200 {
+            found(&answer.cache_status).to_owned()
+        } else {
+            answer.code()
+        };
         let key = (endpoint.clone(), answer.status, found);
         *seen.answers.entry(key).or_default() += 1;
         if let (Some(age), Some((version, outdated))) = (answer.age, outdated) {
@@ -276,9 +280,9 @@ fn endpoint_of(target: &str) -> String {
 }
 
 /// How an answer was found, in the words of the metrics' `cache` label.
-fn found(cache_status: &str) -> String {
+fn found(cache_status: &str) -> &'static str {
     let says = |word| cache_status.split(';').any(|part| part.trim() == word);
-    let found = if says("detail=stale") {
+    if says("detail=stale") {
         "stale"
     } else if says("hit") {
         "hit"
@@ -288,6 +292,5 @@ fn found(cache_status: &str) -> String {
         "miss"
     } else {
         "none"
-    };
-    found.to_owned()
+    }
 }

@@ -190,13 +190,13 @@ impl Server {
         Ok(size.context("a process has a size")?.parse()?)
     }
 
-    /// What does not answer, or not with what is current, though all faults are over.
+    /// Which resident endpoint does not answer, or not with what is current, though all faults are over.
     pub(crate) async fn complaints_after_recovery(&self, ledger: &Ledger) -> Vec<String> {
         let mut complaints = Vec::new();
-        let targets = self.plan.endpoints().iter().map(|endpoint| {
-            let path = endpoint.path.as_str();
-            path.replace("{n}", "1")
-        });
+        // The rest shares what clients may cause with those who ask for ever new keys.
+        let resident = self.plan.endpoints().iter();
+        let resident = resident.filter(|endpoint| endpoint.is_resident());
+        let targets = resident.map(|endpoint| endpoint.path.as_str().to_owned());
         for target in targets {
             let asked = ledger.versions.newest();
             let answer = async { Connection::open(self.address).await?.get(&target).await };
