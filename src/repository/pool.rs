@@ -88,6 +88,30 @@ impl Pool {
     /// that can be waited for.
     pub(super) async fn get(&self, wait: Duration) -> Result<Object, RepositoryError> {
         let deadline = Instant::now() + wait;
+        loop {
+            self.may_connect(deadline).await?;
+            let limits = Timeouts {
+                wait: Some(deadline.saturating_duration_since(Instant::now())),
+                create: Some(self.connect_timeout),
+                recycle: Some(self.connect_timeout),
+            };
+            let session = self.pool.timeout_get(&limits).await;
+            let error = match session.map_err(|error| self.failed(error, wait)) {
+                Ok(session) => return Ok(session),
+                Err(error) => error,
+            };
+            // Postgres has no room for another session: one of those there are will do.
+            let can_be_shared = matches!(error, RepositoryError::Busy { .. })
+                && self.pool.status().size > 0
+                && Instant::now() < deadline;
+            if !can_be_shared {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Waits until a session may be had or opened.
+    async fn may_connect(&self, deadline: Instant) -> Result<(), RepositoryError> {
         while let Some((cause, next)) = self.must_not_connect() {
             let until = deadline.min(next).min(Instant::now() + SESSION_POLL);
             if self.pool.status().size == 0 || Instant::now() >= deadline {
@@ -95,13 +119,7 @@ impl Pool {
             }
             tokio::time::sleep_until(until).await;
         }
-        let limits = Timeouts {
-            wait: Some(deadline.saturating_duration_since(Instant::now())),
-            create: Some(self.connect_timeout),
-            recycle: Some(self.connect_timeout),
-        };
-        let session = self.pool.timeout_get(&limits).await;
-        session.map_err(|error| self.failed(error, wait))
+        Ok(())
     }
 
     /// Why a new session may not be opened now, and when one may, if one would have to be.
