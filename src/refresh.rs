@@ -38,6 +38,16 @@ pub struct Refresher {
     heartbeat: Heartbeat,
     /// Keys that are to be looked at again.
     ahead: mpsc::UnboundedReceiver<Ahead>,
+    /// Refreshes that have ended.
+    endings: mpsc::UnboundedReceiver<Ending>,
+    changes: Changes,
+}
+
+/// Passes on that data have changed.
+#[derive(Debug, Clone)]
+struct Changes {
+    read_through: ReadThrough,
+    ended: mpsc::UnboundedSender<Ending>,
 }
 
 impl Refresher {
@@ -49,9 +59,15 @@ impl Refresher {
     pub async fn new(plan: &Arc<Plan>, read_through: ReadThrough) -> Result<Self, HeartbeatError> {
         let timetable = Timetable::new(plan.endpoints(), Instant::now(), SystemTime::now());
         let (keeper, ahead) = mpsc::unbounded_channel();
+        let (ended, endings) = mpsc::unbounded_channel();
         read_through.keep_time_with(keeper);
         let refresher = Self {
             ahead,
+            endings,
+            changes: Changes {
+                read_through: read_through.clone(),
+                ended,
+            },
             timetable,
             read_through,
             heartbeat: Heartbeat::start().await?,
@@ -62,9 +78,35 @@ impl Refresher {
         Ok(refresher)
     }
 
+    /// Follows the probes and the notifications that the plan names, until `shutdown`.
+    pub fn follow(
+        &self,
+        plan: &Arc<Plan>,
+        repository: &Repository,
+        observer: &Observer,
+        shutdown: &CancellationToken,
+    ) {
+        let parts = || (repository.clone(), self.changes.clone(), observer.clone());
+        for probe in plan.probes() {
+            let (repository, changes, observer) = parts();
+            let watch = probe::watch(
+                Arc::clone(plan),
+                probe.clone(),
+                repository,
+                changes,
+                observer,
+            );
+            tokio::spawn(shutdown.clone().run_until_cancelled_owned(watch));
+        }
+        if !plan.channels().is_empty() {
+            let (repository, changes, observer) = parts();
+            let listen = notify::listen(Arc::clone(plan), repository, changes, observer);
+            tokio::spawn(shutdown.clone().run_until_cancelled_owned(listen));
+        }
+    }
+
     /// Refreshes what is due until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let (ended, mut endings) = mpsc::unbounded_channel();
         loop {
             // Without a moment of its own, the heartbeat is soon enough.
             let next = self
@@ -75,7 +117,7 @@ impl Refresher {
                 () = shutdown.cancelled() => return,
                 () = self.heartbeat.beat() => {}
                 () = tokio::time::sleep_until(next) => {}
-                Some(Ending { endpoint, retry_at }) = endings.recv() => {
+                Some(Ending { endpoint, retry_at }) = self.endings.recv() => {
                     self.timetable.retry(endpoint, retry_at);
                 }
                 Some(Ahead { key, at }) = self.ahead.recv() => self.timetable.look_at(key, at),
@@ -89,12 +131,8 @@ impl Refresher {
                 // Who wants the data as of some moment is not served by what was read before it; who
                 // wants it now and then is.
                 let after = due.by_the_clock.then_some(now);
-                tokio::spawn(refresh(
-                    self.read_through.clone(),
-                    due.endpoint,
-                    after,
-                    ended.clone(),
-                ));
+                let changes = self.changes.clone();
+                tokio::spawn(changes.refresh(due.endpoint, Trigger::Schedule, after));
             }
         }
     }
@@ -110,43 +148,6 @@ impl Refresher {
     }
 }
 
-/// Follows the probes and the notifications that the plan names, until `shutdown`.
-pub fn follow(
-    plan: &Arc<Plan>,
-    repository: &Repository,
-    read_through: &ReadThrough,
-    observer: &Observer,
-    shutdown: &CancellationToken,
-) {
-    let parts = || {
-        let (repository, read_through) = (repository.clone(), read_through.clone());
-        (Arc::clone(plan), repository, read_through, observer.clone())
-    };
-    for probe in plan.probes() {
-        let ((plan, repository, read_through, observer), probe) = (parts(), probe.clone());
-        let watch = probe::watch(plan, probe, repository, read_through, observer);
-        tokio::spawn(shutdown.clone().run_until_cancelled_owned(watch));
-    }
-    if !plan.channels().is_empty() {
-        let (plan, repository, read_through, observer) = parts();
-        let listen = notify::listen(plan, repository, read_through, observer);
-        tokio::spawn(shutdown.clone().run_until_cancelled_owned(listen));
-    }
-}
-
-/// The data behind these endpoints have changed. Where there is one answer it is loaded at once; where
-/// there are many, each is loaded when it is asked for again.
-fn changed(read_through: &ReadThrough, endpoints: &[EndpointId], trigger: Trigger) {
-    for endpoint in endpoints {
-        read_through.invalidate(*endpoint);
-        if read_through.is_resident(*endpoint) {
-            let (read_through, endpoint) = (read_through.clone(), *endpoint);
-            let after = Some(Instant::now());
-            tokio::spawn(async move { read_through.refresh(endpoint, trigger, after).await });
-        }
-    }
-}
-
 /// How long the loop sleeps if the heartbeat fails it.
 const HEARTBEAT_AT_MOST: Duration = Duration::from_secs(5);
 
@@ -154,28 +155,37 @@ const HEARTBEAT_AT_MOST: Duration = Duration::from_secs(5);
 const RETRY_AT_LEAST: Duration = Duration::from_millis(100);
 
 /// How a refresh ended: with what is to be tried again, or with nothing.
+#[derive(Debug)]
 struct Ending {
     endpoint: EndpointId,
     retry_at: Option<Instant>,
 }
 
-async fn refresh(
-    read_through: ReadThrough,
-    endpoint: EndpointId,
-    after: Option<Instant>,
-    ended: mpsc::UnboundedSender<Ending>,
-) {
-    let outcome = read_through
-        .refresh(endpoint, Trigger::Schedule, after)
-        .await;
-    let retry_at = match outcome {
-        RefreshOutcome::Changed | RefreshOutcome::Unchanged => None,
-        RefreshOutcome::Failed => {
-            let wait = read_through.retry_in(endpoint).max(RETRY_AT_LEAST);
-            Some(Instant::now() + wait)
+impl Changes {
+    /// The data behind these endpoints have changed. Where there is one answer it is loaded at once;
+    /// where there are many, each is loaded when it is asked for again.
+    fn tell(&self, endpoints: &[EndpointId], trigger: Trigger) {
+        for endpoint in endpoints {
+            self.read_through.invalidate(*endpoint);
+            if self.read_through.is_resident(*endpoint) {
+                let after = Some(Instant::now());
+                tokio::spawn(self.clone().refresh(*endpoint, trigger, after));
+            }
         }
-        RefreshOutcome::Skipped => return,
-    };
-    // The receiver is gone only when the server shuts down.
-    let _ = ended.send(Ending { endpoint, retry_at });
+    }
+
+    /// Refreshes an endpoint, and says when to try again if that fails.
+    async fn refresh(self, endpoint: EndpointId, trigger: Trigger, after: Option<Instant>) {
+        let outcome = self.read_through.refresh(endpoint, trigger, after).await;
+        let retry_at = match outcome {
+            RefreshOutcome::Changed | RefreshOutcome::Unchanged => None,
+            RefreshOutcome::Failed => {
+                let wait = self.read_through.retry_in(endpoint).max(RETRY_AT_LEAST);
+                Some(Instant::now() + wait)
+            }
+            RefreshOutcome::Skipped => return,
+        };
+        // The receiver is gone only when the server shuts down.
+        let _ = self.ended.send(Ending { endpoint, retry_at });
+    }
 }

@@ -12,7 +12,7 @@ use super::{RunError, warm};
 use crate::observe::{Observer, Trigger};
 use crate::plan::{Endpoint, EndpointId, Plan, ProbeId};
 use crate::read_through::ReadThrough;
-use crate::refresh::{self, Refresher};
+use crate::refresh::Refresher;
 use crate::repository::{Description, Repository, RepositoryError};
 
 /// At least this long between attempts, whatever failed.
@@ -66,8 +66,8 @@ pub(super) async fn bring_up(
     let keys = written_keys(plan, described).map_err(RunError::Misfits)?;
 
     let refresher = Refresher::new(plan, read_through.clone()).await?;
+    refresher.follow(plan, repository, observer, background);
     tokio::spawn(refresher.run(background.clone()));
-    refresh::follow(plan, repository, read_through, observer, background);
     warm_until_done(read_through).await;
     warm::warm_until_done(plan, repository, read_through, keys).await;
     Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::table::Table;
 use super::{Failure, load, misfits, say};
 use crate::app;
+use crate::plan::schedule::NOTIFIED_EVERY;
 use crate::plan::{Endpoint, EndpointId, Plan, Presence};
 use crate::repository::Description;
 
@@ -58,19 +59,24 @@ fn report(plan: &Plan, described: &[(EndpointId, Arc<Description>)]) -> String {
                 .map(|c| format!("{}: {}", c.name, c.type_name))
                 .collect(),
             refresh(plan, endpoint),
-            vec![most_queries(endpoint)],
+            vec![most_queries(plan, endpoint)],
         ]);
     }
-    let scheduled: u64 = plan.endpoints().iter().map(scheduled_per_minute).sum();
+    let probes = plan.probes().iter().map(|probe| per_minute(probe.every));
+    let by_itself = plan
+        .endpoints()
+        .iter()
+        .map(|e| by_itself_per_minute(plan, e));
+    let by_itself: u64 = by_itself.chain(probes).sum();
     let by_clients = u64::from(plan.repository().max_loads_per_second) * 60;
     let mut text = table.to_string();
     // Writing to a String does not fail.
     let _ = write!(
         text,
-        "\nAt most {} queries a minute, {} at a time: {scheduled} by schedules, and up to \
+        "\nAt most {} queries a minute, {} at a time: {by_itself} by itself, and up to \
          {by_clients} that clients cause (max_loads_per_second = {}), however many clients there \
          are. What fails is tried again sooner than its schedule says, at growing distances.\n",
-        scheduled + by_clients,
+        by_itself + by_clients,
         plan.repository().max_connections,
         plan.repository().max_loads_per_second,
     );
@@ -117,20 +123,29 @@ fn refresh(plan: &Plan, endpoint: &Endpoint) -> Vec<String> {
     lines
 }
 
-fn most_queries(endpoint: &Endpoint) -> String {
+fn most_queries(plan: &Plan, endpoint: &Endpoint) -> String {
     if !endpoint.is_resident() {
         return "as clients cause".to_owned();
     }
     // One that goes stale between two runs is loaded again when it is asked for.
     let by_clients = endpoint.freshness.max_age.map_or(0, per_minute);
-    (scheduled_per_minute(endpoint) + by_clients).to_string()
+    (by_itself_per_minute(plan, endpoint) + by_clients).to_string()
 }
 
-/// How often its schedule loads an endpoint in any minute, at most.
-fn scheduled_per_minute(endpoint: &Endpoint) -> u64 {
-    let every = endpoint.refresh.every.map_or(0, per_minute);
-    let cron = endpoint.refresh.cron.as_ref();
-    every + cron.map_or(0, |line| u64::from(line.most_per_minute()))
+/// How often schedules, probes and notifications load an endpoint in any minute, at most. One with
+/// parameters is loaded again when it is asked for.
+fn by_itself_per_minute(plan: &Plan, endpoint: &Endpoint) -> u64 {
+    if !endpoint.is_resident() {
+        return 0;
+    }
+    let refresh = &endpoint.refresh;
+    let every = refresh.every.map_or(0, per_minute);
+    let cron = refresh.cron.as_ref();
+    let cron = cron.map_or(0, |line| u64::from(line.most_per_minute()));
+    let probe = refresh.probe.map(|id| plan.probes()[id.index()].every);
+    let notified = refresh.notify.as_ref().map(|_| NOTIFIED_EVERY);
+    let told = probe.into_iter().chain(notified).map(per_minute);
+    every + cron + told.sum::<u64>()
 }
 
 /// How often something that happens at this distance can fall into one minute.

@@ -58,6 +58,10 @@ impl ProbeId {
     }
 }
 
+/// A burst of notifications on a channel is one change, and the next is taken this much later: what a
+/// channel can cause is bounded, however often it is notified.
+pub const NOTIFIED_EVERY: Duration = Duration::from_millis(250);
+
 /// A question whose answer changes when an endpoint's does. Endpoints that ask the same as often
 /// share one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,14 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Changes;
 use crate::observe::{Event, Observer, Trigger};
+use crate::plan::schedule::NOTIFIED_EVERY;
 use crate::plan::{EndpointId, Plan};
-use crate::read_through::ReadThrough;
 use crate::repository::{Listener, Repository, RepositoryError};
-
-/// A burst of notifications is one change, and the next is taken this much later: what a channel can
-/// cause is bounded, however often it is notified.
-const SPACING: Duration = Duration::from_millis(250);
 
 /// Waits between attempts to listen: doubled from the first to the last, each drawn from half to whole.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -20,7 +17,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(super) async fn listen(
     plan: Arc<Plan>,
     repository: Repository,
-    read_through: ReadThrough,
+    changes: Changes,
     observer: Observer,
 ) {
     let channels = plan.channels();
@@ -31,8 +28,8 @@ pub(super) async fn listen(
                 failures = 0;
                 observer.emit(&Event::Listening);
                 // What was notified while nobody listened was missed.
-                tell(&plan, &read_through, |_| true);
-                hear(&plan, &read_through, listener).await
+                tell(&plan, &changes, |_| true);
+                hear(&plan, &changes, listener).await
             }
             Err(error) => error,
         };
@@ -50,22 +47,22 @@ pub(super) async fn listen(
 }
 
 /// Passes on what is heard, until the connection is lost.
-async fn hear(plan: &Plan, read_through: &ReadThrough, mut listener: Listener) -> RepositoryError {
+async fn hear(plan: &Plan, changes: &Changes, mut listener: Listener) -> RepositoryError {
     loop {
         let heard: BTreeSet<String> = match listener.next().await {
             Ok(heard) => heard,
             Err(error) => return error,
         };
-        tell(plan, read_through, |channel| heard.contains(channel));
-        tokio::time::sleep(SPACING).await;
+        tell(plan, changes, |channel| heard.contains(channel));
+        tokio::time::sleep(NOTIFIED_EVERY).await;
     }
 }
 
-fn tell(plan: &Plan, read_through: &ReadThrough, is_it: impl Fn(&str) -> bool) {
+fn tell(plan: &Plan, changes: &Changes, is_it: impl Fn(&str) -> bool) {
     let named = plan.endpoints().iter();
     let endpoints: Vec<EndpointId> = named
         .filter(|endpoint| endpoint.refresh.notify.as_deref().is_some_and(&is_it))
         .map(|endpoint| endpoint.id)
         .collect();
-    super::changed(read_through, &endpoints, Trigger::Notify);
+    changes.tell(&endpoints, Trigger::Notify);
 }

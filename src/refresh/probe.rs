@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::Changes;
 use super::timetable::place;
 use crate::cache::Unchanged;
 use crate::observe::{Event, Observer, Trigger};
 use crate::plan::{EndpointId, Plan, Probe};
-use crate::read_through::ReadThrough;
 use crate::repository::{ProbeAnswer, Repository};
 
 /// What a probe said last, and since when.
@@ -22,7 +22,7 @@ pub(super) async fn watch(
     plan: Arc<Plan>,
     probe: Probe,
     repository: Repository,
-    read_through: ReadThrough,
+    changes: Changes,
     observer: Observer,
 ) {
     let endpoints: Vec<EndpointId> = plan
@@ -68,14 +68,14 @@ pub(super) async fn watch(
                     until: began,
                 };
                 for endpoint in &endpoints {
-                    read_through.confirm(*endpoint, unchanged);
+                    changes.read_through.confirm(*endpoint, unchanged);
                 }
             }
             // At first nobody knows what was missed.
             Some(_) | None => {
                 let since = Instant::now();
                 said = Some(Said { answer, since });
-                super::changed(&read_through, &endpoints, Trigger::Probe);
+                changes.tell(&endpoints, Trigger::Probe);
             }
         }
     }

@@ -119,7 +119,7 @@ endpoint          parameters               columns                         refre
 /revenue                                   revenue: numeric                cron */20 * * * * * (UTC)  3
 /now                                       now: timestamp with time zone   when asked for             6
 
-At most 6015 queries a minute, 4 at a time: 15 by schedules, and up to 6000 that clients cause \
+At most 6015 queries a minute, 4 at a time: 15 by itself, and up to 6000 that clients cause \
 (max_loads_per_second = 100), however many clients there are. What fails is tried again sooner than \
 its schedule says, at growing distances.
 ",
