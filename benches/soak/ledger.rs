@@ -246,7 +246,7 @@ impl Promise {
             .and_then(|at| Duration::try_from_secs_f64(at).ok());
         let loaded = at.map(|at| SystemTime::UNIX_EPOCH + at);
         let age = loaded.and_then(|loaded| asked.by_the_clock.duration_since(loaded).ok());
-        if self.ages && age.is_some_and(|age| age > limit) {
+        if let Some(age) = age.filter(|age| self.ages && *age > limit) {
             return Some(format!("data of {age:?} ago, beyond {limit:?}"));
         }
         (version < asked.version).then(|| {
