@@ -44,7 +44,7 @@ use pool::Pool;
 use rows::Lease;
 
 /// A probe is given this long, however often it is due.
-const PROBE_AT_LEAST: Duration = Duration::from_secs(1);
+const PROBE_AT_LEAST: Duration = Duration::from_secs(5);
 
 /// The Postgres behind it all. A cheap handle: clones share connections.
 #[derive(Debug, Clone)]

@@ -77,7 +77,8 @@ fn endpoints(rng: &mut Rng) -> Vec<(&'static str, bool, String)> {
         ("/steady", false, limits(&[""]) + every),
         ("/told", false, limits(&any) + notify),
         ("/probed", false, limits(&any) + probe),
-        ("/refusing", false, limits(&short) + every + refuse),
+        // What refuses must last until its schedule brings more.
+        ("/refusing", false, limits(&["2s", "5s"]) + every + refuse),
         ("/keyed", true, limits(&any)),
         ("/told-of", true, limits(&any) + notify),
         ("/probed-for", true, limits(&any) + probe),
