@@ -112,6 +112,12 @@ pub enum ReadError {
         /// When it is tried again.
         retry_in: Duration,
     },
+    /// The repository can not be reached, and is not to be asked for a moment.
+    #[error("the repository is away")]
+    Away {
+        /// When it is tried again.
+        retry_in: Duration,
+    },
     /// The load went on for longer than the endpoint's `timeout`.
     #[error("the load took longer than {0:?}")]
     TooSlow(Duration),
@@ -354,6 +360,10 @@ impl<S: Source> ReadThrough<S> {
         }
         if let Some((error, retry_in)) = self.shared.failures.backing_off(key, Instant::now()) {
             return Err(ReadError::Load { error, retry_in });
+        }
+        let retry_in = self.shared.source.retry_in();
+        if !retry_in.is_zero() {
+            return Err(ReadError::Away { retry_in });
         }
         let (flight, status) = match self.start(key, Cause::Client)? {
             Start::Began(flight) => (flight, CacheStatus::Miss),

@@ -172,6 +172,7 @@ impl Problem {
     pub fn from_read(error: &ReadError) -> Self {
         match error {
             ReadError::Load { error, retry_in } => Self::from_load(error, *retry_in),
+            ReadError::Away { retry_in } => Self::Unavailable(*retry_in),
             ReadError::TooSlow(_) => Self::TooSlow,
             ReadError::TooManyLoads { retry_after } => Self::TooManyLoads(*retry_after),
             ReadError::TooManyKeys { retry_after } => Self::TooManyKeys(*retry_after),

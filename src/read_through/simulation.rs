@@ -282,6 +282,7 @@ impl Simulation {
     fn check_error(&self, endpoint: EndpointId, asked: &Asked, error: &ReadError) {
         let word = match error {
             ReadError::Load { .. } => "load failed",
+            ReadError::Away { .. } => "away",
             ReadError::TooSlow(_) => "too slow",
             ReadError::TooManyLoads { .. } => "too many loads",
             ReadError::TooManyKeys { .. } => "too many keys",
