@@ -207,41 +207,44 @@ impl<S: Source> ReadThrough<S> {
         if entry.mark_used() {
             self.noticed(&key);
         }
-        match self.freshness(&key, &entry) {
-            Freshness::Fresh => Ok(self.served(entry, &key, CacheStatus::Hit)),
+        let (freshness, age) = self.look_at(&key, &entry);
+        match freshness {
+            Freshness::Fresh => Ok(served(entry, CacheStatus::Hit, age)),
             Freshness::Stale => {
                 self.reload(&key);
-                Ok(self.served(entry, &key, CacheStatus::Stale))
+                Ok(served(entry, CacheStatus::Stale, age))
             }
             // While loads are known to fail, nobody waits to hear it again; and where nobody waits at
             // all, what was invalidated would be the last word without a load.
             Freshness::StaleIfError if self.is_failing(&key) || self.refuses(endpoint) => {
                 self.reload(&key);
-                Ok(self.served(entry, &key, CacheStatus::Stale))
+                Ok(served(entry, CacheStatus::Stale, age))
             }
             Freshness::StaleIfError => {
                 // What is at hand is given while it may be: not waited for until it is too old.
-                let age = entry.age(Instant::now(), &self.standing(endpoint));
                 let left = entry.lifetime().stale_if_error.saturating_sub(age);
                 let patience = timeout.min(left.saturating_sub(TIMERS_LATE));
-                match self.wait_for_load(&key, patience).await {
-                    Err(_) if self.freshness(&key, &entry) != Freshness::Expired => {
-                        Ok(self.served(entry, &key, CacheStatus::Stale))
+                let loaded = self.wait_for_load(&key, patience).await;
+                match self.look_at(&key, &entry) {
+                    (freshness, age) if loaded.is_err() && freshness != Freshness::Expired => {
+                        Ok(served(entry, CacheStatus::Stale, age))
                     }
-                    loaded => loaded,
+                    _ => loaded,
                 }
             }
             Freshness::Expired => self.wait_for_load(&key, timeout).await,
         }
     }
 
-    fn served(&self, entry: Arc<Entry>, key: &Key, status: CacheStatus) -> Served {
-        let age = entry.age(Instant::now(), &self.standing(key.endpoint()));
-        Served { entry, status, age }
+    /// How an entry may be used now, and how old it is: of one moment, so that no answer tells of an
+    /// age at which it would not have been given.
+    fn look_at(&self, key: &Key, entry: &Entry) -> (Freshness, Duration) {
+        let (now, standing) = (Instant::now(), self.standing(key.endpoint()));
+        (entry.freshness(now, &standing), entry.age(now, &standing))
     }
 
     fn freshness(&self, key: &Key, entry: &Entry) -> Freshness {
-        entry.freshness(Instant::now(), &self.standing(key.endpoint()))
+        self.look_at(key, entry).0
     }
 
     fn standing(&self, endpoint: EndpointId) -> Standing {
@@ -369,11 +372,15 @@ impl<S: Source> ReadThrough<S> {
             Start::Began(flight) => (flight, CacheStatus::Miss),
             Start::Joined(flight) => (flight, CacheStatus::Coalesced),
             Start::Loaded(entry) => {
-                return Ok(self.served(entry, key, CacheStatus::Hit));
+                let (_, age) = self.look_at(key, &entry);
+                return Ok(served(entry, CacheStatus::Hit, age));
             }
         };
         match tokio::time::timeout(patience, flight.landed()).await {
-            Ok(Ok(entry)) => Ok(self.served(entry, key, status)),
+            Ok(Ok(entry)) => {
+                let (_, age) = self.look_at(key, &entry);
+                Ok(served(entry, status, age))
+            }
             Ok(Err(error)) => Err(ReadError::Load {
                 error,
                 retry_in: self.key_retry_in(key),
@@ -414,6 +421,10 @@ const TIMERS_LATE: Duration = Duration::from_millis(10);
 
 /// Why these locks are never poisoned.
 const UNPOISONED: &str = "nothing panics while it holds the lock";
+
+fn served(entry: Arc<Entry>, status: CacheStatus, age: Duration) -> Served {
+    Served { entry, status, age }
+}
 
 /// The one key of an endpoint without parameters; of any other, the key that stands for its statement.
 fn whole(endpoint: EndpointId) -> Key {
