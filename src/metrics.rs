@@ -47,7 +47,7 @@ impl Metrics {
     /// Metrics for every endpoint of `plan`, labelled by its declared path.
     pub fn new(plan: &Plan) -> Self {
         let registry = Registry::new();
-        let families = Families::new(&registry, plan);
+        let families = Families::new(&registry);
         Self {
             endpoints: plan
                 .endpoints()
@@ -157,7 +157,7 @@ struct Families {
 }
 
 impl Families {
-    fn new(registry: &Registry, plan: &Plan) -> Self {
+    fn new(registry: &Registry) -> Self {
         // Label values are concatenated without separators to find a child, so every family has the
         // free-form label first and closed sets behind it whose words can not be confused.
         let families = Self {
@@ -205,15 +205,12 @@ impl Families {
             )
             .expect(DECLARED),
         };
-        families.register(registry, plan);
+        families.register(registry);
         families
     }
 
-    fn register(&self, registry: &Registry, plan: &Plan) {
+    fn register(&self, registry: &Registry) {
         register(registry, &self.requests);
-        if plan.endpoints().is_empty() {
-            return; // a family without children can not be rendered
-        }
         register(registry, &self.request_seconds);
         register(registry, &self.response_age);
         register(registry, &self.queries);

@@ -1,5 +1,5 @@
-//! When to look again: schedules. Decides the moment and nothing else; what a refresh is, is told in
-//! `read_through`.
+//! When to look again: schedules, probes, notifications, keys in use. Decides the moment and nothing
+//! else; what a refresh is, is told in `read_through`.
 //!
 //! | part        | does                                                             |
 //! |-------------|------------------------------------------------------------------|

@@ -43,6 +43,9 @@ pub(super) async fn readyz(site: Arc<Site>) -> Response {
 
 fn missing(site: &Site) -> String {
     let cold: Vec<&str> = site.read_through.cold().map(|e| e.path.as_str()).collect();
+    if cold.is_empty() {
+        return "warming: waiting for the keys that `warm` and `warm_sql` name\n".to_owned();
+    }
     let named = &cold[..cold.len().min(NAMED_MAX)];
     let more = match cold.len() - named.len() {
         0 => String::new(),

@@ -123,13 +123,14 @@ const STAGES: [&str; 5] = [
 async fn it_can_be_stopped_while_its_postgres_is_being_made() {
     for stage in STAGES {
         let room = room();
-        let demo = Program::larder_in_the_background(&["demo", "--listen", "127.0.0.1:0"])
+        let mut demo = Program::larder_in_the_background(&["demo", "--listen", "127.0.0.1:0"])
             .env("TMPDIR", room.path())
             .start();
         while !servers(room.path())
             .iter()
             .any(|folder| folder.join(stage).exists())
         {
+            assert!(demo.is_running(), "it ended by itself before {stage}");
             tokio::task::yield_now().await;
         }
         demo.signal(Signal::SIGTERM);

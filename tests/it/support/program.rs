@@ -115,6 +115,12 @@ impl Running {
         kill(id, signal).expect("it is a child of this process");
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn is_running(&mut self) -> bool {
+        let ended = self.process.try_wait();
+        ended.expect("it is a child of this process").is_none()
+    }
+
     /// Waits until it has ended.
     pub(crate) async fn ended(mut self) -> Ended {
         let status = self.process.wait().await.expect("it is waited for once");
