@@ -144,4 +144,66 @@ impl Expiry<Key, Arc<Entry>> for AtTheLimit {
     ) -> Option<Duration> {
         Some(entry.lifetime().limit())
     }
+
+    /// What is found to be unchanged goes on being served: beyond the limit counted from its query.
+    fn expire_after_read(
+        &self,
+        _: &Key,
+        entry: &Arc<Entry>,
+        _: Moment,
+        left: Option<Duration>,
+        _: Moment,
+    ) -> Option<Duration> {
+        if entry.is_confirmed() {
+            Some(entry.lifetime().limit())
+        } else {
+            left
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::plan::FreshnessPolicy;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_confirmed_stays_for_as_long_as_it_is_read() {
+        let lifetime = FreshnessPolicy {
+            max_age: Some(Duration::from_secs(10)),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::from_secs(50),
+        }
+        .lifetime(None, Duration::ZERO);
+        let began = Instant::now();
+        let origin = Origin {
+            began,
+            began_at: SystemTime::now(),
+            generation: 0,
+            slot: None,
+        };
+        let entry = Entry::new(Answer::NoRow, origin, Duration::ZERO, lifetime, None);
+        let (entry, key) = (
+            Arc::new(entry),
+            Key::new(crate::plan::EndpointId::new(0), Default::default()),
+        );
+        let left = Some(Duration::from_secs(1));
+        let moment = Moment::now();
+        let after_read = || AtTheLimit.expire_after_read(&key, &entry, moment, left, moment);
+        assert_eq!(after_read(), left);
+        let unchanged = Some(Unchanged {
+            since: began,
+            until: began + Duration::from_secs(59),
+        });
+        let standing = Standing {
+            generation: 0,
+            unchanged,
+        };
+        entry.as_of(&standing);
+        assert_eq!(after_read(), Some(Duration::from_secs(60)));
+    }
 }

@@ -24,6 +24,8 @@ mod turns;
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -204,10 +206,11 @@ impl<S: Source> ReadThrough<S> {
         let Some(entry) = self.shared.cache.get(&key) else {
             return self.wait_for_load(&key, timeout).await;
         };
+        let now = Instant::now();
         if entry.mark_used() {
-            self.noticed(&key);
+            self.noticed(&key, &entry, now);
         }
-        let (freshness, age) = self.look_at(&key, &entry);
+        let (freshness, age) = self.look_at(&key, &entry, now);
         match freshness {
             Freshness::Fresh => Ok(served(entry, CacheStatus::Hit, age)),
             Freshness::Stale => {
@@ -225,7 +228,7 @@ impl<S: Source> ReadThrough<S> {
                 let left = entry.lifetime().stale_if_error.saturating_sub(age);
                 let patience = timeout.min(left.saturating_sub(TIMERS_LATE));
                 let loaded = self.wait_for_load(&key, patience).await;
-                match self.look_at(&key, &entry) {
+                match self.look_at(&key, &entry, Instant::now()) {
                     (freshness, age) if loaded.is_err() && freshness != Freshness::Expired => {
                         Ok(served(entry, CacheStatus::Stale, age))
                     }
@@ -238,13 +241,14 @@ impl<S: Source> ReadThrough<S> {
 
     /// How an entry may be used now, and how old it is: of one moment, so that no answer tells of an
     /// age at which it would not have been given.
-    fn look_at(&self, key: &Key, entry: &Entry) -> (Freshness, Duration) {
-        let (now, standing) = (Instant::now(), self.standing(key.endpoint()));
-        (entry.freshness(now, &standing), entry.age(now, &standing))
+    fn look_at(&self, key: &Key, entry: &Entry, now: Instant) -> (Freshness, Duration) {
+        let standing = self.standing(key.endpoint());
+        let age = entry.age(now, &standing);
+        (entry.freshness(age, &standing), age)
     }
 
     fn freshness(&self, key: &Key, entry: &Entry) -> Freshness {
-        self.look_at(key, entry).0
+        self.look_at(key, entry, Instant::now()).0
     }
 
     fn standing(&self, endpoint: EndpointId) -> Standing {
@@ -270,6 +274,10 @@ impl<S: Source> ReadThrough<S> {
             generation: standing.generation,
             unchanged: Some(unchanged),
         });
+        // Others learn it when they are asked for; what is resident may not be, and stays for longer.
+        if let Some(entry) = self.shared.cache.get(&whole(endpoint)) {
+            entry.as_of(&self.standing(endpoint));
+        }
     }
 
     /// Loads a key that was named to be there before anyone asks for it.
@@ -372,13 +380,13 @@ impl<S: Source> ReadThrough<S> {
             Start::Began(flight) => (flight, CacheStatus::Miss),
             Start::Joined(flight) => (flight, CacheStatus::Coalesced),
             Start::Loaded(entry) => {
-                let (_, age) = self.look_at(key, &entry);
+                let (_, age) = self.look_at(key, &entry, Instant::now());
                 return Ok(served(entry, CacheStatus::Hit, age));
             }
         };
         match tokio::time::timeout(patience, flight.landed()).await {
             Ok(Ok(entry)) => {
-                let (_, age) = self.look_at(key, &entry);
+                let (_, age) = self.look_at(key, &entry, Instant::now());
                 Ok(served(entry, status, age))
             }
             Ok(Err(error)) => Err(ReadError::Load {

@@ -120,7 +120,7 @@ impl Refresher {
                 Some(Ending { endpoint, retry_at }) = self.endings.recv() => {
                     self.timetable.retry(endpoint, retry_at);
                 }
-                Some(Ahead { key, at }) = self.ahead.recv() => self.timetable.look_at(key, at),
+                Some(key) = self.ahead.recv() => self.timetable.look_at(key),
             }
             let now = Instant::now();
             for key in self.timetable.take_keys(now) {

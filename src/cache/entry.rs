@@ -1,6 +1,6 @@
 //! A finished answer with its times.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -35,8 +35,8 @@ pub struct Origin {
 /// Why the lock on a slot is never poisoned.
 const UNPOISONED: &str = "nothing panics while it holds the lock";
 
-/// The finished bytes of a key. Immutable, but for the note that it was asked for, and the place
-/// it leaves: a refresh makes a new one.
+/// The finished bytes of a key. Immutable, but for what is noted of it and the place it leaves: a
+/// refresh makes a new one.
 #[derive(Debug)]
 pub struct Entry {
     answer: Answer,
@@ -45,6 +45,10 @@ pub struct Entry {
     lifetime: Lifetime,
     query_time: Duration,
     used: AtomicBool,
+    /// How long after its query began it was last known to be true, in nanoseconds. Kept here, for an
+    /// endpoint's standing tells of the current generation alone: what was confirmed for hours is not
+    /// hours old the moment it changes.
+    confirmed: AtomicU64,
     slot: Mutex<Option<Arc<Slot>>>,
 }
 
@@ -68,6 +72,7 @@ impl Entry {
             lifetime,
             query_time,
             used: AtomicBool::new(false),
+            confirmed: AtomicU64::new(0),
             slot,
         }
     }
@@ -100,7 +105,27 @@ impl Entry {
 
     /// The time since its query began, or since it was last found to be unchanged.
     pub fn age(&self, now: Instant, standing: &Standing) -> Duration {
-        now.saturating_duration_since(standing.as_of(self.origin.began, self.origin.generation))
+        now.saturating_duration_since(self.as_of(standing))
+    }
+
+    /// The last moment as of which it is known to be true.
+    pub fn as_of(&self, standing: &Standing) -> Instant {
+        let Origin {
+            began, generation, ..
+        } = self.origin;
+        let told = standing.as_of(began, generation) - began;
+        let told = u64::try_from(told.as_nanos()).unwrap_or(u64::MAX);
+        // A plain look first, as in `mark_used`.
+        let known = self.confirmed.load(Ordering::Relaxed);
+        if told > known {
+            self.confirmed.fetch_max(told, Ordering::Relaxed);
+        }
+        began + Duration::from_nanos(told.max(known))
+    }
+
+    /// Whether it was found to be unchanged since its query began.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Relaxed) > 0
     }
 
     /// When the content last changed, as far as Larder saw.
@@ -118,10 +143,10 @@ impl Entry {
         self.query_time
     }
 
-    /// Whether it may be served now.
-    pub fn freshness(&self, now: Instant, standing: &Standing) -> Freshness {
+    /// Whether it may be served at this age.
+    pub fn freshness(&self, age: Duration, standing: &Standing) -> Freshness {
         let is_current = self.origin.generation == standing.generation;
-        Freshness::of(self.age(now, standing), &self.lifetime, is_current)
+        Freshness::of(age, &self.lifetime, is_current)
     }
 
     /// Notes that it was asked for; says whether that is for the first time.

@@ -5,27 +5,21 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Cause, ReadError, ReadThrough, Source, UNPOISONED};
+use super::{Cause, ReadError, ReadThrough, Source, Start, UNPOISONED};
 use crate::cache::{Entry, Key};
 use crate::observe::{Event, Trigger};
 use crate::plan::Endpoint;
 
-/// When an entry that is loaded ahead is looked at: early enough for a query that takes twice as long as
-/// its last one, and not before half its time is over.
-pub(super) fn ahead_of(entry: &Entry) -> Instant {
-    let fresh = entry.lifetime().fresh;
-    let lead = (entry.query_time() * 2).clamp(fresh / 10, fresh / 2);
-    entry.began() + (fresh - lead)
-}
-
 /// At least this long between attempts to load a key ahead.
 pub(super) const AHEAD_RETRY: Duration = Duration::from_millis(100);
 
-/// A key that is to be looked at again at some moment, because it may be loaded ahead of time.
+/// An entry that is to be looked at again at some moment, because its key may be loaded ahead of time.
 #[derive(Debug)]
 pub struct Ahead {
-    /// Which.
+    /// Its key.
     pub key: Key,
+    /// When its query began: what has taken its place is looked at in its own time.
+    pub began: Instant,
     /// When.
     pub at: Instant,
 }
@@ -39,36 +33,51 @@ impl<S: Source> ReadThrough<S> {
 
     /// Loads a key again before it goes stale, if it was asked for since it was loaded. One that was
     /// not is left to lapse.
-    pub fn load_ahead(&self, key: &Key) {
-        let Some(entry) = self.shared.cache.get(key) else {
+    pub fn load_ahead(&self, look: &Ahead) {
+        let key = &look.key;
+        let there = self.shared.cache.get(key);
+        let Some(entry) = there.filter(|there| there.began() == look.began && there.is_used())
+        else {
             return;
         };
-        let now = Instant::now();
-        if !entry.is_used() || ahead_of(&entry) > now {
-            return;
+        let (now, at) = (Instant::now(), self.ahead_of(key, &entry));
+        if at > now {
+            // It was found to be unchanged meanwhile.
+            return self.look_again(key, &entry, at);
         }
         let wait = match self.start(key, Cause::Background(Trigger::Ahead)) {
-            Ok(_) => return,
-            Err(ReadError::TooManyLoads { retry_after }) => retry_after,
+            // Its end says what comes next.
+            Ok(Start::Began(_)) => return,
+            Ok(Start::Joined(_) | Start::Loaded(_)) => AHEAD_RETRY,
+            Err(ReadError::TooManyLoads { retry_after }) => retry_after.max(AHEAD_RETRY),
             Err(_) => AHEAD_RETRY,
         };
-        self.look_again(key, now + wait.max(AHEAD_RETRY));
+        self.look_again(key, &entry, now + wait);
     }
 
     /// A key was asked for, for the first time since it was loaded: its moment may have passed while
     /// nobody had.
-    pub(super) fn noticed(&self, key: &Key) {
-        if self.endpoint(key.endpoint()).refresh.ahead {
-            self.load_ahead(key);
+    pub(super) fn noticed(&self, key: &Key, entry: &Entry, now: Instant) {
+        if self.endpoint(key.endpoint()).refresh.ahead && self.ahead_of(key, entry) <= now {
+            // If it may not be loaded now, it is when it is stale.
+            let _ = self.start(key, Cause::Background(Trigger::Ahead));
         }
     }
 
-    /// Has the keeper of time come back to a key.
-    pub(super) fn look_again(&self, key: &Key, at: Instant) {
+    /// When an entry that is loaded ahead is looked at: early enough for a query that takes twice as
+    /// long as its last one, and not before half its time is over.
+    pub(super) fn ahead_of(&self, key: &Key, entry: &Entry) -> Instant {
+        let fresh = entry.lifetime().fresh;
+        let lead = (entry.query_time() * 2).clamp(fresh / 10, fresh / 2);
+        entry.as_of(&self.standing(key.endpoint())) + (fresh - lead)
+    }
+
+    /// Has the keeper of time come back to a key, as long as this entry is what it has.
+    pub(super) fn look_again(&self, key: &Key, entry: &Entry, at: Instant) {
         if let Some(keeper) = self.shared.ahead.get() {
-            let key = key.clone();
+            let (key, began) = (key.clone(), entry.began());
             // The receiver is gone only when the server shuts down.
-            let _ = keeper.send(Ahead { key, at });
+            let _ = keeper.send(Ahead { key, began, at });
         }
     }
 

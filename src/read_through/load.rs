@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::ahead::{AHEAD_RETRY, ahead_of};
+use super::ahead::AHEAD_RETRY;
 use super::flight::{Admitted, Landing};
 use super::turns::{Class, Turn};
 use super::{Cause, ReadError, ReadThrough, Source, Start, UNPOISONED, outcome};
@@ -55,6 +55,26 @@ impl LoadError {
     }
 }
 
+/// What a load was admitted with.
+struct Ticket {
+    cause: Cause,
+    class: Class,
+    slot: Option<Arc<Slot>>,
+}
+
+/// Who bears the cost of a load.
+fn class(cause: Cause, is_cached: bool) -> Class {
+    match cause {
+        Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) if is_cached => {
+            Class::Known
+        }
+        Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) => Class::New,
+        Cause::Background(Trigger::Schedule | Trigger::Warm | Trigger::Probe | Trigger::Notify) => {
+            Class::Schedules
+        }
+    }
+}
+
 impl<S: Source> ReadThrough<S> {
     /// Begins a load of the key in a task of its own, unless one is running.
     pub(super) fn start(&self, key: &Key, cause: Cause) -> Result<Start, ReadError> {
@@ -68,19 +88,13 @@ impl<S: Source> ReadThrough<S> {
                 }
             }
             let slot = self.slot(key, there.as_deref())?;
-            if let Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) = cause {
-                let taken = self.shared.budget.take();
-                taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
-            }
-            Ok(Admitted::Load(slot))
+            let class = class(cause, there.is_some());
+            let taken = self.shared.budget.take(class);
+            taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
+            Ok(Admitted::Load(Ticket { cause, class, slot }))
         };
-        let begin = |landing, slot| {
-            drop(tokio::spawn(self.clone().run(
-                key.clone(),
-                cause,
-                landing,
-                slot,
-            )));
+        let begin = |landing, ticket| {
+            drop(tokio::spawn(self.clone().run(key.clone(), ticket, landing)));
         };
         self.shared.flights.join_or_begin(key, admit, begin)
     }
@@ -109,10 +123,11 @@ impl<S: Source> ReadThrough<S> {
     }
 
     /// A load from its beginning to the moment everyone knows.
-    async fn run(self, key: Key, cause: Cause, landing: Landing, slot: Option<Arc<Slot>>) {
+    async fn run(self, key: Key, ticket: Ticket, landing: Landing) {
+        let cause = ticket.cause;
         let began = Instant::now();
         let previous = self.shared.cache.get(&key);
-        let load = self.load(&key, cause, previous.as_deref(), &landing, slot);
+        let load = self.load(&key, ticket, previous.as_deref(), &landing);
         // What a panic leaves half done is dropped with the load; nothing of it is in the cache.
         let loaded = AssertUnwindSafe(load).catch_unwind().await;
         let loaded = loaded.unwrap_or(Err(LoadError::Lost)).map_err(Arc::new);
@@ -139,9 +154,10 @@ impl<S: Source> ReadThrough<S> {
     fn what_comes_next(&self, key: &Key, cause: Cause, loaded: Option<Arc<Entry>>) {
         let endpoint = self.endpoint(key.endpoint());
         let Some(entry) = loaded else {
-            if let Cause::Background(Trigger::Ahead) = cause {
+            let there = self.shared.cache.get(key);
+            if let (Cause::Background(Trigger::Ahead), Some(entry)) = (cause, there) {
                 let wait = self.key_retry_in(key).max(AHEAD_RETRY);
-                self.look_again(key, Instant::now() + wait);
+                self.look_again(key, &entry, Instant::now() + wait);
             }
             return;
         };
@@ -150,7 +166,7 @@ impl<S: Source> ReadThrough<S> {
             let _ = self.start(key, Cause::Background(Trigger::Notify));
         } else if endpoint.refresh.ahead {
             self.tell_of_haste(endpoint, &entry);
-            self.look_again(key, ahead_of(&entry));
+            self.look_again(key, &entry, self.ahead_of(key, &entry));
         }
     }
 
@@ -202,13 +218,12 @@ impl<S: Source> ReadThrough<S> {
     async fn load(
         &self,
         key: &Key,
-        cause: Cause,
+        ticket: Ticket,
         previous: Option<&Entry>,
         landing: &Landing,
-        slot: Option<Arc<Slot>>,
     ) -> Result<Arc<Entry>, LoadError> {
         let endpoint = self.endpoint(key.endpoint());
-        let _turn = self.turn(endpoint, cause, landing).await?;
+        let _turn = self.turn(endpoint, ticket.class, landing).await?;
         // All of this from before the query: a schedule that comes while it runs is not served by
         // it, and neither is a change.
         let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
@@ -216,7 +231,7 @@ impl<S: Source> ReadThrough<S> {
             began: Instant::now(),
             began_at: SystemTime::now(),
             generation: self.standing(endpoint.id).generation,
-            slot,
+            slot: ticket.slot,
         };
         let began = origin.began;
         let answer = self.shared.source.answer(endpoint, key.arguments()).await?;
@@ -229,21 +244,15 @@ impl<S: Source> ReadThrough<S> {
     async fn turn(
         &self,
         endpoint: &Endpoint,
-        cause: Cause,
+        class: Class,
         landing: &Landing,
     ) -> Result<Turn<'_>, LoadError> {
         let turns = &self.shared.turns;
-        let is_own = match cause {
-            Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) => false,
-            Cause::Background(
-                Trigger::Schedule | Trigger::Warm | Trigger::Probe | Trigger::Notify,
-            ) => true,
-        };
-        if is_own {
-            return Ok(turns.take(Class::Schedules).await);
+        if class == Class::Schedules {
+            return Ok(turns.take(class).await);
         }
         let asked = Instant::now();
-        let turn = tokio::time::timeout(endpoint.timeout, turns.take(Class::Clients)).await;
+        let turn = tokio::time::timeout(endpoint.timeout, turns.take(class)).await;
         let is_abandoned = asked.elapsed() > ABANDONED_AFTER && !landing.is_awaited();
         turn.ok()
             .filter(|_| !is_abandoned)

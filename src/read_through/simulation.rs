@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::model::{KEYS, Model, Mood, World, number};
 use self::story::Line;
-use super::{Ahead, LoadError, ReadError, ReadThrough, Served};
+use super::{LoadError, ReadError, ReadThrough, Served};
 use crate::cache::{Answer, Cache, Entry, Freshness, Key, Unchanged};
 #[cfg(test)]
 use crate::config::Config;
@@ -288,7 +288,7 @@ impl Simulation {
             ReadError::TooManyKeys { .. } => "too many keys",
             ReadError::NotLoaded { .. } => "not loaded",
         };
-        let standing = self.read.standing(endpoint);
+        let generation = self.read.standing(endpoint).generation;
         let mut world = self.model.world();
         let line = Line::Told(asked.key, word, None, Duration::ZERO);
         world.story.tell(line);
@@ -298,8 +298,10 @@ impl Simulation {
             let text = format!("a load of key {} was lost without a panic", asked.key);
             world.story.accuse(text);
         }
-        // Only an invalidation takes back what was there: it ends what a probe had confirmed.
-        let is_taken_back = standing.generation != asked.generation;
+        // An invalidation leaves nothing of what may be fresh or not be served.
+        let is_bare = |entry: &Arc<Entry>| entry.lifetime().limit() == entry.lifetime().fresh;
+        let is_taken_back =
+            generation != asked.generation && asked.cached.as_ref().is_some_and(is_bare);
         if asked.freshness != Freshness::Expired && !is_taken_back {
             let text = format!("key {}: an error in the place of an answer", asked.key);
             world.story.accuse(text);
@@ -334,11 +336,11 @@ impl Simulation {
         self.read.keep_time_with(keeper);
         let this = self.clone();
         tokio::spawn(async move {
-            while let Some(Ahead { key, at }) = ahead.recv().await {
+            while let Some(look) = ahead.recv().await {
                 let read = this.read.clone();
                 tokio::spawn(async move {
-                    sleep_until(at).await;
-                    read.load_ahead(&key);
+                    sleep_until(look.at).await;
+                    read.load_ahead(&look);
                 });
             }
         });

@@ -3,52 +3,67 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Who loads.
+/// Who loads what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Loads that clients cause.
-    Clients,
-    /// Loads that schedules cause, and the start.
+    /// Clients, a key that is not in the cache.
+    New,
+    /// Clients, a key that is.
+    Known,
+    /// Schedules, and the start.
     Schedules,
 }
 
-/// The turns.
+/// The turns. A class waits for its own limits first, so that none can take every turn from another.
 #[derive(Debug)]
 pub(super) struct Turns {
     all: Semaphore,
-    /// One less than all, so that neither class can take every turn from the other.
-    clients: Semaphore,
+    /// One less than all.
     schedules: Semaphore,
+    /// One less than all.
+    clients: Semaphore,
+    /// One less again.
+    new: Semaphore,
 }
 
 /// A turn, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn<'t> {
-    _of_class: SemaphorePermit<'t>,
-    _of_all: SemaphorePermit<'t>,
+    _permits: [Option<SemaphorePermit<'t>>; 3],
 }
 
 impl Turns {
     pub(super) fn new(connections: usize) -> Self {
-        let most = connections.saturating_sub(1).max(1);
+        let less = |by: usize| Semaphore::new(connections.saturating_sub(by).max(1));
         Self {
-            all: Semaphore::new(connections),
-            clients: Semaphore::new(most),
-            schedules: Semaphore::new(most),
+            all: less(0),
+            schedules: less(1),
+            clients: less(1),
+            new: less(2),
         }
     }
 
     /// Waits for a turn; within a class, first come, first served.
     pub(super) async fn take(&self, class: Class) -> Turn<'_> {
-        let of_class = match class {
-            Class::Clients => &self.clients,
-            Class::Schedules => &self.schedules,
+        let (first, second) = match class {
+            Class::New => (Some(&self.new), &self.clients),
+            Class::Known => (None, &self.clients),
+            Class::Schedules => (None, &self.schedules),
         };
+        let first = match first {
+            Some(semaphore) => Some(acquire(semaphore).await),
+            None => None,
+        };
+        let second = acquire(second).await;
+        let third = acquire(&self.all).await;
         Turn {
-            _of_class: of_class.acquire().await.expect(OPEN),
-            _of_all: self.all.acquire().await.expect(OPEN),
+            _permits: [first, Some(second), Some(third)],
         }
     }
+}
+
+async fn acquire(semaphore: &Semaphore) -> SemaphorePermit<'_> {
+    semaphore.acquire().await.expect(OPEN)
 }
 
 /// Why taking a turn can not fail.
@@ -60,30 +75,34 @@ mod tests {
 
     use super::*;
 
+    /// The turns one class can hold of so many.
+    fn held(turns: &Turns, class: Class) -> Vec<Turn<'_>> {
+        std::iter::from_fn(|| turns.take(class).now_or_never()).collect()
+    }
+
     #[tokio::test]
-    async fn neither_class_can_take_every_turn() {
-        for (greedy, other) in [
-            (Class::Clients, Class::Schedules),
-            (Class::Schedules, Class::Clients),
+    async fn no_class_can_take_every_turn() {
+        for (greedy, most, other) in [
+            (Class::Known, 3, Class::Schedules),
+            (Class::Schedules, 3, Class::Known),
+            (Class::Schedules, 3, Class::New),
+            (Class::New, 2, Class::Known),
         ] {
             let turns = Turns::new(4);
-            let mut held = Vec::new();
-            while let Some(turn) = turns.take(greedy).now_or_never() {
-                held.push(turn);
-            }
-            assert_eq!(held.len(), 3);
-            let last = turns.take(other).now_or_never();
-            assert!(last.is_some());
-            assert!(turns.take(other).now_or_never().is_none());
+            let all = held(&turns, greedy);
+            assert_eq!(all.len(), most, "{greedy:?}");
+            assert_eq!(held(&turns, other).len(), 1, "{greedy:?}");
         }
     }
 
     #[tokio::test]
     async fn a_single_connection_is_shared() {
-        let turns = Turns::new(1);
-        let turn = turns.take(Class::Clients).await;
-        assert!(turns.take(Class::Schedules).now_or_never().is_none());
-        drop(turn);
-        assert!(turns.take(Class::Schedules).now_or_never().is_some());
+        for (one, other) in [(Class::New, Class::Known), (Class::Known, Class::Schedules)] {
+            let turns = Turns::new(1);
+            let turn = turns.take(one).await;
+            assert!(turns.take(other).now_or_never().is_none());
+            drop(turn);
+            assert!(turns.take(other).now_or_never().is_some());
+        }
     }
 }

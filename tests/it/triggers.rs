@@ -299,6 +299,9 @@ async fn queries_too_slow_to_be_ahead_are_told_of_once() {
         connection.get("/n/1").await.assert_status(200);
     }
     assert_eq!(app.count(|e| matches!(e, Event::AheadTooSlow { .. })), 1);
+    let metrics = app.get("/metrics").await;
+    let stale = r#"larder_requests_total{cache="stale",code="200",endpoint="/n/{n}"} "#;
+    assert!(metrics.text().contains(stale), "{}", metrics.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
