@@ -379,22 +379,32 @@ impl<S: Source> ReadThrough<S> {
         let (flight, status) = match self.start(key, Cause::Client)? {
             Start::Began(flight) => (flight, CacheStatus::Miss),
             Start::Joined(flight) => (flight, CacheStatus::Coalesced),
-            Start::Loaded(entry) => {
-                let (_, age) = self.look_at(key, &entry, Instant::now());
-                return Ok(served(entry, CacheStatus::Hit, age));
-            }
+            Start::Loaded(entry) => return self.loaded(key, entry, CacheStatus::Hit),
         };
         match tokio::time::timeout(patience, flight.landed()).await {
-            Ok(Ok(entry)) => {
-                let (_, age) = self.look_at(key, &entry, Instant::now());
-                Ok(served(entry, status, age))
-            }
+            Ok(Ok(entry)) => self.loaded(key, entry, status),
             Ok(Err(error)) => Err(ReadError::Load {
                 error,
                 retry_in: self.key_retry_in(key),
             }),
             Err(_) => Err(ReadError::TooSlow(endpoint.timeout)),
         }
+    }
+
+    /// What a load brought, for those who waited. It is as old as its query took; where that is longer
+    /// than a query may take, because the machine stood still, the entry's limits hold for it too.
+    fn loaded(
+        &self,
+        key: &Key,
+        entry: Arc<Entry>,
+        status: CacheStatus,
+    ) -> Result<Served, ReadError> {
+        let timeout = self.endpoint(key.endpoint()).timeout;
+        let (_, age) = self.look_at(key, &entry, Instant::now());
+        if age > entry.lifetime().limit().max(timeout) {
+            return Err(ReadError::TooSlow(timeout));
+        }
+        Ok(served(entry, status, age))
     }
 
     /// Loads a stale entry again in the background, if that is worth a try now.

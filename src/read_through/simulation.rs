@@ -270,8 +270,12 @@ impl Simulation {
         if ended.is_some_and(|ended| ended < now - served.age) {
             story.accuse(format!("key {key}: older than it says"));
         }
-        let is_kept = matches!(served.status, CacheStatus::Hit | CacheStatus::Stale);
-        if is_kept && served.age > served.entry.lifetime().limit() {
+        let limit = match served.status {
+            CacheStatus::Hit | CacheStatus::Stale | CacheStatus::None => Duration::ZERO,
+            // As old as a query may take.
+            CacheStatus::Miss | CacheStatus::Coalesced => self.plan.endpoint(endpoint).timeout,
+        };
+        if served.age > served.entry.lifetime().limit().max(limit) {
             story.accuse(format!("key {key}: older than its limit"));
         }
         if served.status == CacheStatus::Hit && version < floor {
