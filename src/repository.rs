@@ -4,8 +4,10 @@
 //! | part        | does                                                            |
 //! |-------------|-----------------------------------------------------------------|
 //! | `url`       | libpq-style settings, with the TLS ones tokio-postgres leaves out |
+//! | `connect`   | a connection to the first of the hosts that takes it            |
+//! | `way`       | whether Postgres can be reached, and when to try again          |
 //! | `tls`       | how much of the server's certificate is believed                |
-//! | `pool`      | connections, their session settings, when to try again          |
+//! | `pool`      | sessions, their settings, how many                              |
 //! | `describe`  | the parameters' and columns' types, as Postgres gives them      |
 //! | `rows`      | a running query, cancelled unless it is read to its end         |
 //! | `aside`     | probes, and the keys to be warmed                               |
@@ -22,9 +24,11 @@ pub mod types;
 
 mod aside;
 mod bind;
+mod connect;
 mod pool;
 mod tls;
 mod url;
+mod way;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::RepositoryError;
+use super::connect::Connection;
 use super::pool::Pool;
 
 /// A connection that listens. Dropped, it is closed.
@@ -33,33 +34,22 @@ struct State {
 
 impl Listener {
     pub(super) async fn open(pool: &Pool, channels: &[&str]) -> Result<Self, RepositoryError> {
-        let (client, mut connection) = pool.connect().await?;
-        let heard = Arc::new(Heard::default());
-        let hearing = Arc::clone(&heard);
-        tokio::spawn(async move {
-            let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
-            while let Some(message) = messages.next().await {
-                match message {
-                    Ok(AsyncMessage::Notification(notification)) => {
-                        hearing.hear(notification.channel());
-                    }
-                    Ok(_) => {}
-                    Err(error) => return hearing.lose(error.into()),
-                }
-            }
-            hearing.lose(RepositoryError::Unavailable {
-                cause: "the connection for notifications was closed".to_owned(),
-            });
-        });
         let listen: String = channels
             .iter()
             .map(|channel| format!("LISTEN \"{}\";", channel.replace('"', "\"\"")))
             .collect();
-        client.batch_execute(&listen).await?;
-        Ok(Self {
-            _client: client,
-            heard,
-        })
+        let connect = pool.connect();
+        let listen = listen.as_str();
+        let opened = connect.open(|client, connection| async move {
+            let heard = Arc::new(Heard::default());
+            tokio::spawn(hear(connection, Arc::clone(&heard)));
+            client.batch_execute(listen).await?;
+            Ok(Self {
+                _client: client,
+                heard,
+            })
+        });
+        opened.await
     }
 
     /// Waits for notifications, and takes the channels of all that have come.
@@ -81,6 +71,21 @@ impl Listener {
             more.await;
         }
     }
+}
+
+/// Takes what comes in until the connection ends.
+async fn hear(mut connection: Connection, heard: Arc<Heard>) {
+    let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
+    while let Some(message) = messages.next().await {
+        match message {
+            Ok(AsyncMessage::Notification(notification)) => heard.hear(notification.channel()),
+            Ok(_) => {}
+            Err(error) => return heard.lose(error.into()),
+        }
+    }
+    heard.lose(RepositoryError::Unavailable {
+        cause: "the connection for notifications was closed".to_owned(),
+    });
 }
 
 impl Heard {

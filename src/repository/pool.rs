@@ -1,46 +1,31 @@
-//! Connections, their session settings, and when to try again.
+//! Sessions and their settings: opened when they are needed, up to a limit, and used again.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{
-    Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, TimeoutType,
-    Timeouts,
+use deadpool::Runtime;
+use deadpool::managed::{
+    self, Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
-use tokio::task::JoinHandle;
+use deadpool_postgres::ClientWrapper;
 use tokio::time::Instant;
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Connection, Socket};
 
 use super::RepositoryError;
-use super::tls::{self, Connector};
+use super::connect::Connect;
+use super::tls::Connector;
 use super::url::Target;
-use crate::observe::{Event, Observer};
+use super::way::{Open, Way};
+use crate::observe::Observer;
 use crate::plan::RepositorySettings;
-
-/// Waits between attempts to connect: doubled from the first to the last, each shortened by up to a
-/// half at random, so that several Larders do not knock in step. Five seconds is about what a restart
-/// of Postgres takes; longer waits would only keep answers old.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// How often sessions are looked at that may come free while none can be opened.
 const SESSION_POLL: Duration = Duration::from_millis(20);
 
-/// What a connection speaks through.
-type TlsStream = <Connector as MakeTlsConnect<Socket>>::Stream;
-
 /// At most `max_connections` sessions.
 pub(super) struct Pool {
-    pool: deadpool_postgres::Pool,
-    config: Config,
-    connect_timeout: Duration,
-    /// Where it connects to, for the operator.
-    place: String,
-    /// Whether TLS is demanded without the url saying so.
-    tls_is_default: bool,
-    tls: Connector,
+    pool: managed::Pool<Sessions>,
+    connect: Arc<Connect>,
     way: Arc<Way>,
 }
 
@@ -50,35 +35,19 @@ impl Pool {
         observer: Observer,
     ) -> Result<Self, RepositoryError> {
         let target = Target::parse(settings.url.expose())?;
-        let tls = tls::connector(&target.trust)?;
-        let place = target.place();
-        let way = Arc::new(Way {
-            gate: Mutex::default(),
-            observer,
-        });
-        let connect = OpenSession {
-            tls: tls.clone(),
-            session: session(settings.statement_timeout),
+        let connect = Arc::new(Connect::new(target)?);
+        let way = Arc::new(Way::new(observer));
+        let sessions = Sessions {
+            connect: Arc::clone(&connect),
+            settings: session_settings(settings.statement_timeout),
             way: Arc::clone(&way),
         };
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let manager = Manager::from_connect(target.config.clone(), connect, recycling);
-        let pool = deadpool_postgres::Pool::builder(manager)
+        let pool = managed::Pool::builder(sessions)
             .max_size(settings.max_connections)
             .runtime(Runtime::Tokio1)
             .build()
             .expect("a pool with a runtime can be built");
-        Ok(Self {
-            pool,
-            config: target.config,
-            connect_timeout: target.connect_timeout,
-            place,
-            tls_is_default: target.tls_is_default,
-            tls,
-            way,
-        })
+        Ok(Self { pool, connect, way })
     }
 
     /// A session for one query, waited for no longer than `wait` while all are in use.
@@ -86,23 +55,24 @@ impl Pool {
     /// While attempts to connect have failed and the next is not yet due, none is made: that is what
     /// keeps a dead Postgres from being hammered. It fails at once then, unless there are sessions
     /// that can be waited for.
-    pub(super) async fn get(&self, wait: Duration) -> Result<Object, RepositoryError> {
+    pub(super) async fn get(&self, wait: Duration) -> Result<Object<Sessions>, RepositoryError> {
         let deadline = Instant::now() + wait;
         loop {
             self.may_connect(deadline).await?;
             let limits = Timeouts {
                 wait: Some(deadline.saturating_duration_since(Instant::now())),
-                create: Some(self.connect_timeout),
-                recycle: Some(self.connect_timeout),
+                // Connecting keeps its own limits.
+                create: None,
+                recycle: None,
             };
             let session = self.pool.timeout_get(&limits).await;
-            let error = match session.map_err(|error| self.failed(error, wait)) {
+            let error = match session {
                 Ok(session) => return Ok(session),
-                Err(error) => error,
+                Err(error) => failed(error, wait),
             };
             // Postgres has no room for another session: one of those there are will do.
             let can_be_shared = matches!(error, RepositoryError::Busy { .. })
-                && self.pool.status().size > 0
+                && self.way.has_sessions()
                 && Instant::now() < deadline;
             if !can_be_shared {
                 return Err(error);
@@ -114,7 +84,7 @@ impl Pool {
     async fn may_connect(&self, deadline: Instant) -> Result<(), RepositoryError> {
         while let Some((cause, next)) = self.must_not_connect() {
             let until = deadline.min(next).min(Instant::now() + SESSION_POLL);
-            if self.pool.status().size == 0 || Instant::now() >= deadline {
+            if !self.way.has_sessions() || Instant::now() >= deadline {
                 return Err(RepositoryError::Unavailable { cause });
             }
             tokio::time::sleep_until(until).await;
@@ -128,61 +98,17 @@ impl Pool {
         if status.available > 0 || status.size == status.max_size {
             return None;
         }
-        self.way.gate().closed(Instant::now())
+        self.way.closed()
     }
 
-    /// A connection beside the pool's, for `LISTEN`, with the pool's patience.
-    pub(super) async fn connect(
-        &self,
-    ) -> Result<(Client, Connection<Socket, TlsStream>), RepositoryError> {
-        let connecting = self.config.connect(self.tls.clone());
-        match tokio::time::timeout(self.connect_timeout, connecting).await {
-            Ok(Ok(connected)) => Ok(connected),
-            Ok(Err(error)) => Err(refused_entry(error, &self.place, self.tls_is_default)),
-            Err(_) => Err(RepositoryError::Unavailable {
-                cause: format!(
-                    "connecting to {} took longer than {:?}",
-                    self.place, self.connect_timeout
-                ),
-            }),
-        }
-    }
-
-    fn failed(&self, error: PoolError, waited: Duration) -> RepositoryError {
-        let place = &self.place;
-        let error = match error {
-            PoolError::Timeout(TimeoutType::Wait) => {
-                return RepositoryError::TimedOut { after: waited };
-            }
-            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
-                let limit = self.connect_timeout;
-                RepositoryError::Unavailable {
-                    cause: format!("connecting to {place} took longer than {limit:?}"),
-                }
-            }
-            PoolError::Backend(error) => refused_entry(error, place, self.tls_is_default),
-            PoolError::Closed => RepositoryError::Unavailable {
-                cause: "the pool is closed".to_owned(),
-            },
-            PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-                RepositoryError::Unavailable {
-                    cause: error.to_string(),
-                }
-            }
-        };
-        self.way.lost(&error, self.pool.status().size == 0);
-        error
+    /// How connections beside the pool's are made.
+    pub(super) fn connect(&self) -> &Connect {
+        &self.connect
     }
 
     /// How long until the next attempt to connect is allowed; zero while there are sessions.
     pub(super) fn retry_in(&self) -> Duration {
-        if self.pool.status().size > 0 {
-            return Duration::ZERO;
-        }
-        let next = self.way.gate().next;
-        next.map_or(Duration::ZERO, |next| {
-            next.saturating_duration_since(Instant::now())
-        })
+        self.way.retry_in()
     }
 
     /// Idle and active sessions.
@@ -193,11 +119,11 @@ impl Pool {
     }
 
     pub(super) fn tls(&self) -> Connector {
-        self.tls.clone()
+        self.connect.tls()
     }
 
     pub(super) fn observer(&self) -> &Observer {
-        &self.way.observer
+        self.way.observer()
     }
 }
 
@@ -209,148 +135,75 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// The way to Postgres: whether it is open, and who wants to know.
-struct Way {
-    gate: Mutex<Gate>,
-    observer: Observer,
-}
-
-impl Way {
-    fn reached(&self) {
-        let news = self.gate().open();
-        if news {
-            self.observer.emit(&Event::RepositoryReached);
-        }
-    }
-
-    /// Notes a failed attempt. While there are other sessions, Postgres is not lost by it.
-    fn lost(&self, error: &RepositoryError, is_last: bool) {
-        let cause = if let RepositoryError::Unavailable { cause } = error {
-            cause.clone()
-        } else {
-            error.to_string()
-        };
-        let mut gate = self.gate();
-        gate.close(&cause, Instant::now());
-        let news = is_last && gate.reached.replace(false) != Some(false);
-        drop(gate);
-        if news {
-            self.observer.emit(&Event::RepositoryLost { cause });
-        }
-    }
-
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate
-            .lock()
-            .expect("nothing panics while it holds the gate")
+fn failed(error: PoolError<RepositoryError>, waited: Duration) -> RepositoryError {
+    match error {
+        PoolError::Backend(error) => error,
+        PoolError::Timeout(TimeoutType::Wait) => RepositoryError::TimedOut { after: waited },
+        PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle)
+        | PoolError::Closed
+        | PoolError::NoRuntimeSpecified
+        | PoolError::PostCreateHook(_) => RepositoryError::Unavailable {
+            cause: error.to_string(),
+        },
     }
 }
 
-/// An error while connecting. What Postgres refuses by name (a role, a password, a database) is a
-/// mistake in the url; everything else may pass.
-fn refused_entry(
-    error: tokio_postgres::Error,
-    place: &str,
-    tls_is_default: bool,
-) -> RepositoryError {
-    let text = super::error::chain(&error);
-    // tokio-postgres's words: what they are about is private to it.
-    if text.starts_with("invalid configuration") {
-        return RepositoryError::Settings { reason: text };
-    }
-    if tls_is_default && text.contains("server does not support TLS") {
-        let reason = format!(
-            "the server at {place} does not speak TLS, which is asked of every server on another \
-             machine unless the url says otherwise; sslmode=disable talks in the clear"
-        );
-        return RepositoryError::Settings { reason };
-    }
-    let error = RepositoryError::from(error).or_refused(|refusal| RepositoryError::Settings {
-        reason: refusal.message,
-    });
-    if let RepositoryError::Unavailable { cause } = error {
-        RepositoryError::Unavailable {
-            cause: format!("{place}: {cause}"),
-        }
-    } else {
-        error
+/// A session that is open.
+pub(super) struct Session {
+    client: ClientWrapper,
+    _open: Open,
+}
+
+impl Deref for Session {
+    type Target = ClientWrapper;
+
+    fn deref(&self) -> &ClientWrapper {
+        &self.client
     }
 }
 
-/// Whether connecting is worth trying.
-#[derive(Debug, Default)]
-struct Gate {
-    /// `None` until the first attempt ended.
-    reached: Option<bool>,
-    failures: u32,
-    next: Option<Instant>,
-    cause: String,
-}
-
-impl Gate {
-    fn closed(&self, now: Instant) -> Option<(String, Instant)> {
-        let next = self.next.filter(|next| now < *next)?;
-        Some((self.cause.clone(), next))
-    }
-
-    /// Whether that is news.
-    fn open(&mut self) -> bool {
-        self.failures = 0;
-        self.next = None;
-        self.reached.replace(true) != Some(true)
-    }
-
-    fn close(&mut self, cause: &str, now: Instant) {
-        // Attempts that were under way together count as one.
-        if self.next.is_none_or(|next| next <= now) {
-            self.next = Some(now + backoff(self.failures));
-            self.failures = self.failures.saturating_add(1);
-        }
-        cause.clone_into(&mut self.cause);
-    }
-}
-
-fn backoff(failures: u32) -> Duration {
-    let (first, last) = BACKOFF;
-    let whole = first
-        .saturating_mul(2_u32.saturating_pow(failures))
-        .min(last);
-    whole.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
-}
-
-/// Opens a session and sets what every query may rely on.
-struct OpenSession {
-    tls: Connector,
-    session: String,
+/// Opens sessions, sets what every query may rely on, and looks whether they are still there.
+pub(super) struct Sessions {
+    connect: Arc<Connect>,
+    settings: String,
     way: Arc<Way>,
 }
 
-impl Connect for OpenSession {
-    fn connect(
-        &self,
-        config: &Config,
-    ) -> Pin<
-        Box<
-            dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>>
-                + Send
-                + '_,
-        >,
-    > {
-        let config = config.clone();
-        Box::pin(async move {
-            let (client, connection) = config.connect(self.tls.clone()).await?;
+impl Manager for Sessions {
+    type Type = Session;
+    type Error = RepositoryError;
+
+    async fn create(&self) -> Result<Session, RepositoryError> {
+        let attempt = self.way.attempt();
+        let opened = self.connect.open(|client, connection| async move {
             // Its error is seen by the query that needed the connection, or by the next one.
             let task = tokio::spawn(async move { drop(connection.await) });
-            client.batch_execute(&self.session).await?;
-            self.way.reached();
-            Ok((client, task))
-        })
+            client.batch_execute(&self.settings).await?;
+            Ok(ClientWrapper::new(client, task))
+        });
+        match opened.await {
+            Ok(client) => Ok(Session {
+                client,
+                _open: attempt.succeeded(),
+            }),
+            Err(error) => {
+                attempt.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<RepositoryError> {
+        if session.is_closed() {
+            return Err(RecycleError::message("it is closed"));
+        }
+        Ok(())
     }
 }
 
 /// The session's settings: read-only as a seat belt (a role that may only read is the real one), and
 /// the formats `to_json` and the encoder agree on, whatever the database's or role's defaults are.
-fn session(statement_timeout: Duration) -> String {
+fn session_settings(statement_timeout: Duration) -> String {
     let statement_timeout = statement_timeout.as_millis();
     // No transaction is left open by Larder; if one ever is, it must not hold back vacuum.
     let idle_in_transaction = 10_000;
@@ -370,35 +223,4 @@ fn session(statement_timeout: Duration) -> String {
          SET standard_conforming_strings = on; \
          {check_connection}"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn attempts_to_connect_are_spaced_and_the_wait_is_capped() {
-        let mut gate = Gate::default();
-        assert_eq!(gate.closed(Instant::now()), None);
-        for _ in 0..20 {
-            gate.close("refused", Instant::now());
-            let (cause, next) = gate.closed(Instant::now()).unwrap();
-            assert_eq!(cause, "refused");
-            let wait = next - Instant::now();
-            assert!(wait >= BACKOFF.0 / 2 && wait <= BACKOFF.1, "{wait:?}");
-            tokio::time::advance(wait).await;
-            assert_eq!(gate.closed(Instant::now()), None, "an attempt is due");
-        }
-        assert!(gate.open() && !gate.open(), "it is reached once");
-        assert_eq!(gate.failures, 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_of_one_moment_count_as_one() {
-        let mut gate = Gate::default();
-        for _ in 0..100 {
-            gate.close("refused", Instant::now());
-        }
-        assert_eq!(gate.failures, 1);
-    }
 }

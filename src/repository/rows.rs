@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Object};
+use deadpool::managed::Object;
+use deadpool_postgres::ClientWrapper;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 use tokio_postgres::RowStream;
 use tokio_postgres::types::{FromSql, Type};
 
+use super::pool::Sessions;
 use super::tls::Connector;
 use super::{Column, Description, RepositoryError};
 use crate::observe::{Event, Observer, QueryOutcome};
@@ -23,13 +25,13 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A session on loan.
 pub(super) struct Lease {
-    session: Option<Object>,
+    session: Option<Object<Sessions>>,
     tls: Connector,
     finished: bool,
 }
 
 impl Lease {
-    pub(super) fn new(session: Object, tls: Connector) -> Self {
+    pub(super) fn new(session: Object<Sessions>, tls: Connector) -> Self {
         Self {
             session: Some(session),
             tls,

@@ -2,6 +2,8 @@
 //! or knows differently, are taken out here first. Says what is wrong without repeating the text,
 //! which may hold a password.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use tokio_postgres::config::{Host, SslMode};
 use super::RepositoryError;
 use super::tls::{Roots, Trust};
 
-/// How long establishing a connection may take where the url does not say: name look-up, TCP, TLS
-/// and authentication together.
+/// How long connecting to one address may take where the url does not say: TCP, TLS, authentication
+/// and the session's settings together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where Postgres listens unless told otherwise.
@@ -29,14 +31,27 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// Where to connect, and how.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// For tokio-postgres. Its `Debug` hides the password.
+    /// At least one, in the order of the text.
+    pub places: Vec<Place>,
+    /// For tokio-postgres: everything but the hosts, of which it can not be rid again. Its `Debug`
+    /// hides the password.
     pub config: Config,
     /// How much of the server's certificate is believed.
     pub trust: Trust,
     /// Whether TLS is demanded without the text saying so.
     pub tls_is_default: bool,
-    /// The limit on establishing a connection.
+    /// The limit on connecting to one address.
     pub connect_timeout: Duration,
+}
+
+/// One of the hosts.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Its name, for TLS as well, or the folder of its socket.
+    pub host: Host,
+    /// Its address, where the text says it.
+    pub address: Option<IpAddr>,
+    pub port: u16,
 }
 
 impl Target {
@@ -45,26 +60,19 @@ impl Target {
         if text.trim().is_empty() {
             return Err(settings("it is empty"));
         }
-        let (rest, tls) = split(text)?;
-        let mut config: Config = rest
-            .parse()
-            .map_err(|error| settings(&super::error::chain(&error)))?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(settings(
-                "it names no host; write one, or a socket's folder as in postgres:///name?host=/run/postgresql",
-            ));
-        }
+        let Split {
+            whole,
+            hostless,
+            tls,
+        } = split(text)?;
+        let whole = config(&whole)?;
+        let mut config = config(&hostless)?;
+        let places = places(&whole)?;
         let is_default = tls.sslmode.is_none();
-        let (mut mode, mut trust) = tls.resolve(is_local(&config))?;
-        if is_socket(&config) {
+        let (mut mode, mut trust) = tls.resolve(places.iter().all(Place::is_local))?;
+        if places.iter().all(Place::is_socket) {
             // Postgres speaks no TLS there, so that libpq as well ignores what is said of it.
             (mode, trust) = (SslMode::Disable, Trust::Anyone);
-        }
-        if config.get_hosts().is_empty() {
-            // An address without a name is its own, to TLS.
-            for address in config.get_hostaddrs().to_vec() {
-                config.host(address.to_string());
-            }
         }
         let connect_timeout = config
             .get_connect_timeout()
@@ -87,6 +95,7 @@ impl Target {
             config.tcp_user_timeout(UNACKNOWLEDGED);
         }
         Ok(Self {
+            places,
             config,
             trust,
             tls_is_default: is_default && mode == SslMode::Require,
@@ -94,52 +103,100 @@ impl Target {
         })
     }
 
-    /// The addresses that are tried, for the operator.
-    pub(super) fn place(&self) -> String {
-        let ports = self.config.get_ports();
-        let hosts = self.config.get_hosts().iter().enumerate();
-        let places = hosts.map(|(index, host)| {
-            let port = ports.get(index).or(ports.first()).unwrap_or(&DEFAULT_PORT);
-            match host {
-                Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
-                Host::Tcp(name) => format!("{name}:{port}"),
-                #[cfg(unix)]
-                Host::Unix(folder) => format!("{}/.s.PGSQL.{port}", folder.display()),
-            }
-        });
-        places.collect::<Vec<_>>().join(", ")
+    /// For tokio-postgres: one of the places, at one of its addresses.
+    pub(super) fn config_for(&self, place: &Place, address: Option<IpAddr>) -> Config {
+        let mut config = self.config.clone();
+        match &place.host {
+            Host::Tcp(name) => config.host(name),
+            #[cfg(unix)]
+            Host::Unix(folder) => config.host_path(folder),
+        };
+        if let Some(address) = address {
+            config.hostaddr(address);
+        }
+        config.port(place.port);
+        config
     }
+}
+
+impl Place {
+    /// Whether nothing leaves the machine.
+    fn is_local(&self) -> bool {
+        if let Some(address) = self.address {
+            return address.is_loopback();
+        }
+        match &self.host {
+            Host::Tcp(name) => {
+                let address: Option<IpAddr> = name.parse().ok();
+                name == "localhost" || address.is_some_and(|address| address.is_loopback())
+            }
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        }
+    }
+
+    /// Whether it is reached through a socket's file.
+    fn is_socket(&self) -> bool {
+        match &self.host {
+            Host::Tcp(_) => false,
+            #[cfg(unix)]
+            Host::Unix(_) => self.address.is_none(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        match &self.host {
+            Host::Tcp(name) if name.contains(':') => write!(f, "[{name}]:{port}"),
+            Host::Tcp(name) => write!(f, "{name}:{port}"),
+            #[cfg(unix)]
+            Host::Unix(folder) => write!(f, "{}/.s.PGSQL.{port}", folder.display()),
+        }
+    }
+}
+
+fn config(text: &str) -> Result<Config, RepositoryError> {
+    text.parse()
+        .map_err(|error| settings(&super::error::chain(&error)))
+}
+
+/// The hosts, with their addresses and ports.
+fn places(config: &Config) -> Result<Vec<Place>, RepositoryError> {
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let ports = config.get_ports();
+    let count = hosts.len().max(addresses.len());
+    if count == 0 {
+        return Err(settings(
+            "it names no host; write one, or a socket's folder as in postgres:///name?host=/run/postgresql",
+        ));
+    }
+    if !hosts.is_empty() && !addresses.is_empty() && hosts.len() != addresses.len() {
+        return Err(settings("it has not as many addresses as hosts"));
+    }
+    if ports.len() > 1 && ports.len() != count {
+        return Err(settings("it has not as many ports as hosts"));
+    }
+    let hosts = if hosts.is_empty() {
+        // An address without a name is its own, to TLS.
+        let named = |address: &IpAddr| Host::Tcp(address.to_string());
+        addresses.iter().map(named).collect()
+    } else {
+        hosts.to_vec()
+    };
+    let place = |(at, host)| Place {
+        host,
+        address: addresses.get(at).copied(),
+        port: *ports.get(at).or(ports.first()).unwrap_or(&DEFAULT_PORT),
+    };
+    Ok(hosts.into_iter().enumerate().map(place).collect())
 }
 
 fn settings(reason: &str) -> RepositoryError {
     RepositoryError::Settings {
         reason: reason.to_owned(),
     }
-}
-
-/// Whether nothing leaves the machine.
-fn is_local(config: &Config) -> bool {
-    let local_address = |address: &std::net::IpAddr| address.is_loopback();
-    if !config.get_hostaddrs().is_empty() {
-        return config.get_hostaddrs().iter().all(local_address);
-    }
-    config.get_hosts().iter().all(|host| match host {
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse().is_ok_and(|address| local_address(&address))
-        }
-        #[cfg(unix)]
-        Host::Unix(_) => true,
-    })
-}
-
-/// Whether it is reached through a socket's file alone.
-fn is_socket(config: &Config) -> bool {
-    let is_file = |host: &Host| match host {
-        Host::Tcp(_) => false,
-        #[cfg(unix)]
-        Host::Unix(_) => true,
-    };
-    config.get_hostaddrs().is_empty() && config.get_hosts().iter().all(is_file)
 }
 
 /// The settings taken out for ourselves.
@@ -202,8 +259,18 @@ impl TlsSettings {
     }
 }
 
-/// The text without our settings, and our settings.
-fn split(text: &str) -> Result<(String, TlsSettings), RepositoryError> {
+/// The text in parts.
+#[derive(Debug, Default)]
+struct Split {
+    /// Without our settings.
+    whole: String,
+    /// Without our settings and without the hosts, their addresses and their ports.
+    hostless: String,
+    /// Our settings.
+    tls: TlsSettings,
+}
+
+fn split(text: &str) -> Result<Split, RepositoryError> {
     let text = text.trim();
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         split_url(text)
@@ -216,12 +283,14 @@ fn split(text: &str) -> Result<(String, TlsSettings), RepositoryError> {
     }
 }
 
-fn split_url(url: &str) -> Result<(String, TlsSettings), RepositoryError> {
-    let mut tls = TlsSettings::default();
-    let Some((base, query)) = url.split_once('?') else {
-        return Ok((url.to_owned(), tls));
-    };
-    let mut kept = Vec::new();
+fn is_of_hosts(key: &str) -> bool {
+    matches!(key, "host" | "hostaddr" | "port")
+}
+
+fn split_url(url: &str) -> Result<Split, RepositoryError> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut split = Split::default();
+    let (mut whole, mut hostless) = (Vec::new(), Vec::new());
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair
             .split_once('=')
@@ -229,22 +298,38 @@ fn split_url(url: &str) -> Result<(String, TlsSettings), RepositoryError> {
         let value = percent_decode_str(value)
             .decode_utf8()
             .map_err(|_| settings("a setting behind the `?` is not UTF-8"))?;
-        if !tls.take(key, &value)? {
-            kept.push(pair);
+        if split.tls.take(key, &value)? {
+            continue;
+        }
+        whole.push(pair);
+        if !is_of_hosts(key) {
+            hostless.push(pair);
         }
     }
-    let rest = if kept.is_empty() {
+    split.whole = join(base, &whole);
+    split.hostless = join(&without_hosts(base), &hostless);
+    Ok(split)
+}
+
+fn join(base: &str, query: &[&str]) -> String {
+    if query.is_empty() {
         base.to_owned()
     } else {
-        format!("{base}?{}", kept.join("&"))
-    };
-    Ok((rest, tls))
+        format!("{base}?{}", query.join("&"))
+    }
+}
+
+/// `postgres://user@/name` of `postgres://user@host:port,host:port/name`.
+fn without_hosts(base: &str) -> String {
+    let from = base.find("://").map_or(0, |at| at + 3);
+    let from = base[from..].find('@').map_or(from, |at| from + at + 1);
+    let to = base[from..].find('/').map_or(base.len(), |at| from + at);
+    format!("{}{}", &base[..from], &base[to..])
 }
 
 /// `key = value` pairs, values perhaps in single quotes with `\'` and `\\` inside.
-fn split_pairs(text: &str) -> Result<(String, TlsSettings), RepositoryError> {
-    let mut tls = TlsSettings::default();
-    let mut kept = String::new();
+fn split_pairs(text: &str) -> Result<Split, RepositoryError> {
+    let mut split = Split::default();
     let mut rest = text;
     while !rest.is_empty() {
         let (key, after) = rest
@@ -252,13 +337,17 @@ fn split_pairs(text: &str) -> Result<(String, TlsSettings), RepositoryError> {
             .ok_or_else(|| settings("it is neither a URL nor key=value pairs"))?;
         let (value, after) = take_value(after.trim_start())?;
         let key = key.trim();
-        if !tls.take(key, &value)? {
+        if !split.tls.take(key, &value)? {
             let escaped = value.replace('\\', "\\\\").replace('\'', "\\'");
-            kept.push_str(&format!("{key}='{escaped}' "));
+            let pair = format!("{key}='{escaped}' ");
+            split.whole.push_str(&pair);
+            if !is_of_hosts(key) {
+                split.hostless.push_str(&pair);
+            }
         }
         rest = after.trim_start();
     }
-    Ok((kept, tls))
+    Ok(split)
 }
 
 fn take_value(text: &str) -> Result<(String, &str), RepositoryError> {
@@ -351,7 +440,11 @@ mod tests {
 
     #[test]
     fn the_operator_is_told_where_it_connects_to() {
-        let place = |text| Target::parse(text).unwrap().place();
+        let place = |text| {
+            let places = Target::parse(text).unwrap().places;
+            let places: Vec<String> = places.iter().map(Place::to_string).collect();
+            places.join(", ")
+        };
         assert_eq!(place("postgres://u:hunter2@h/d"), "h:5432");
         assert_eq!(
             place("postgres://u@a,b:2,[::1]:3/d"),
@@ -362,6 +455,46 @@ mod tests {
             "/run/x/.s.PGSQL.7"
         );
         assert_eq!(place("hostaddr=10.0.0.1 dbname=d"), "10.0.0.1:5432");
+        assert_eq!(place("host=a,b port=7 dbname=d"), "a:7, b:7");
+        assert_eq!(place("host=a,b,c port=,2,3"), "a:5432, b:2, c:3");
+    }
+
+    #[test]
+    fn one_of_several_hosts_is_connected_to_with_every_other_setting() {
+        for (text, alone) in [
+            (
+                "postgres://u:p%40ss@a:1,b:2/d?target_session_attrs=read-write&connect_timeout=3",
+                "postgres://u:p%40ss@b:2/d?target_session_attrs=read-write&connect_timeout=3",
+            ),
+            (
+                "postgres://u@a,b:2?hostaddr=::1,::2",
+                "postgres://u@b:2?hostaddr=::2",
+            ),
+            (
+                "postgres:///d?host=a&host=b&port=1,2&user=u",
+                "postgres:///d?host=b&port=2&user=u",
+            ),
+            (
+                "host=a,b hostaddr=::1,::2 port=1,2 user=u options='-c x=\\'y\\'' load_balance_hosts=random",
+                "host=b hostaddr=::2 port=2 user=u options='-c x=\\'y\\'' load_balance_hosts=random",
+            ),
+            (
+                "host=a,/b port=1,2 user=u keepalives=0",
+                "host=/b port=2 user=u keepalives=0 sslmode=prefer",
+            ),
+        ] {
+            let of_second = |text| {
+                let target = Target::parse(text).unwrap();
+                let place = target.places.last().unwrap();
+                target.config_for(place, place.address)
+            };
+            let mut alone = of_second(alone);
+            let of_all = of_second(text);
+            alone.ssl_mode(of_all.get_ssl_mode());
+            assert_eq!(of_all, alone, "{text}");
+            assert_eq!(of_all.get_hosts().len(), 1, "{text}");
+            assert_eq!(of_all.get_ports(), [2], "{text}");
+        }
     }
 
     #[test]
@@ -371,6 +504,8 @@ mod tests {
             "postgres://u:hunter2@h/d?sslcert=x",
             "postgres://u:hunter2@h:port/d",
             "postgres://u:hunter2@h/d?nonsense=1",
+            "postgres://u:hunter2@a,b,c/d?hostaddr=::1",
+            "host=a,b,c port=1,2 password=hunter2",
             "mysql://u:hunter2@h/d",
             "password=hunter2 host",
             "password='hunter2",

@@ -289,7 +289,6 @@ async fn fewer_sessions_than_asked_for_are_shared_and_nobody_is_refused() {
     );
     let app = app.await;
     app.is_ready().await;
-    let lost = app.count(is_lost);
     let clients = (0..200).map(|n| {
         let address = app.address();
         async move { http::get(address, &format!("/key/{}", n + 1)).await }
@@ -297,7 +296,33 @@ async fn fewer_sessions_than_asked_for_are_shared_and_nobody_is_refused() {
     for answer in join_all(clients).await {
         answer.assert_status(200).assert_json(json!(1));
     }
-    assert_eq!(app.count(is_lost), lost);
+    assert_eq!((app.count(is_lost), app.count(is_reached)), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_refused_while_the_first_is_being_opened_do_not_make_postgres_lost() {
+    let db = Postgres::own().await;
+    db.execute(
+        "CREATE TABLE t AS SELECT 1 AS v; \
+         CREATE ROLE single LOGIN PASSWORD 'single' CONNECTION LIMIT 1; GRANT SELECT ON t TO single",
+    )
+    .await;
+    let (_, place) = db.url().split_once('@').unwrap();
+    let mut proxy = Proxy::before(&format!("postgresql://single:single@{place}")).await;
+    // A refusal is shorter than a welcome, so on this way it comes first.
+    proxy.slow();
+    let url = format!("{}?connect_timeout=60", proxy.url());
+    let endpoints = LONG.replace("timeout = \"300ms\"", "timeout = \"30s\"");
+    let app = App::launch(&url, "max_connections = 4", &endpoints).await;
+    app.wait_for(1, is_reached).await;
+    proxy.heal().await;
+    app.is_ready().await;
+    assert!(proxy.most_at_once() > 1, "none was refused");
+    let loaded = app.count(is_successful_schedule);
+    app.wait_for(loaded + 10, is_successful_schedule).await;
+    assert_eq!((app.count(is_lost), app.count(is_reached)), (0, 1));
+    let metrics = app.get("/metrics").await;
+    assert!(metrics.text().contains("\nlarder_repository_up 1\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

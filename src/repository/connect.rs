@@ -1,0 +1,156 @@
+//! Connecting, as libpq does where there are several hosts: one address after the other, each with
+//! the whole `connect_timeout`. tokio-postgres tries them as well, but its limit ends with TCP: a host
+//! that takes the connection and says nothing more would keep it from the next one.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio_postgres::config::{Host, LoadBalanceHosts};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Socket};
+
+use super::RepositoryError;
+use super::tls::{self, Connector};
+use super::url::{Place, Target};
+
+/// What drives a client.
+pub(super) type Connection =
+    tokio_postgres::Connection<Socket, <Connector as MakeTlsConnect<Socket>>::Stream>;
+
+/// Makes connections to the first of the url's hosts that takes them.
+pub(super) struct Connect {
+    target: Target,
+    tls: Connector,
+}
+
+impl Connect {
+    pub(super) fn new(target: Target) -> Result<Self, RepositoryError> {
+        let tls = tls::connector(&target.trust)?;
+        Ok(Self { target, tls })
+    }
+
+    /// Connects, and begins with the connection what it is made for; both have to be done within
+    /// the limit.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Unavailable`] when no address can be reached. A server that answers and
+    /// refuses is the last that is tried, as in libpq: what it says is about the url.
+    pub(super) async fn open<T, Begun>(
+        &self,
+        begin: impl Fn(Client, Connection) -> Begun,
+    ) -> Result<T, RepositoryError>
+    where
+        Begun: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let mut places: Vec<&Place> = self.target.places.iter().collect();
+        if self.is_at_random() {
+            fastrand::shuffle(&mut places);
+        }
+        let mut causes = Causes::default();
+        for place in places {
+            let addresses = match self.addresses(place).await {
+                Ok(addresses) => addresses,
+                Err(cause) => {
+                    causes.add(place, &cause);
+                    continue;
+                }
+            };
+            for address in addresses {
+                match self.open_one(place, address, &begin).await {
+                    Err(RepositoryError::Unavailable { cause }) => causes.add(place, &cause),
+                    opened => return opened,
+                }
+            }
+        }
+        let cause = causes.0.join("; ");
+        Err(RepositoryError::Unavailable { cause })
+    }
+
+    async fn open_one<T, Begun>(
+        &self,
+        place: &Place,
+        address: Option<IpAddr>,
+        begin: impl Fn(Client, Connection) -> Begun,
+    ) -> Result<T, RepositoryError>
+    where
+        Begun: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let config = self.target.config_for(place, address);
+        // Handshakes are large, and every load that may have to make one would be as large.
+        let opening = Box::pin(async {
+            let connected = config.connect(self.tls()).await;
+            let (client, connection) = connected.map_err(|error| self.refused(error, place))?;
+            Ok(begin(client, connection).await?)
+        });
+        let limit = self.limit();
+        let opened = tokio::time::timeout(limit, opening).await;
+        opened.unwrap_or_else(|_| {
+            let cause = format!("connecting took longer than {limit:?}");
+            Err(RepositoryError::Unavailable { cause })
+        })
+    }
+
+    /// The addresses of a host, in the order in which they are tried; of a socket's file there is none.
+    async fn addresses(&self, place: &Place) -> Result<Vec<Option<IpAddr>>, String> {
+        let name = match (&place.host, place.address) {
+            (Host::Tcp(name), None) => name.as_str(),
+            (_, address) => return Ok(vec![address]),
+        };
+        let limit = self.limit();
+        let found = tokio::time::timeout(limit, tokio::net::lookup_host((name, place.port)))
+            .await
+            .map_err(|_| format!("looking up its address took longer than {limit:?}"))?
+            .map_err(|error| format!("its address can not be looked up: {error}"))?;
+        let mut addresses: Vec<_> = found.map(|found| Some(found.ip())).collect();
+        if self.is_at_random() {
+            fastrand::shuffle(&mut addresses);
+        }
+        Ok(addresses)
+    }
+
+    /// What an error while connecting means. What Postgres refuses by name (a role, a password, a
+    /// database) is a mistake in the url; everything else may pass.
+    fn refused(&self, error: tokio_postgres::Error, place: &Place) -> RepositoryError {
+        let text = super::error::chain(&error);
+        // tokio-postgres's words: what they are about is private to it.
+        if text.starts_with("invalid configuration") {
+            return RepositoryError::Settings { reason: text };
+        }
+        if self.target.tls_is_default && text.contains("server does not support TLS") {
+            let reason = format!(
+                "the server at {place} does not speak TLS, which is asked of every server on another \
+                 machine unless the url says otherwise; sslmode=disable talks in the clear"
+            );
+            return RepositoryError::Settings { reason };
+        }
+        RepositoryError::from(error).or_refused(|refusal| RepositoryError::Settings {
+            reason: refusal.message,
+        })
+    }
+
+    fn is_at_random(&self) -> bool {
+        self.target.config.get_load_balance_hosts() == LoadBalanceHosts::Random
+    }
+
+    /// How long connecting to one address may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.target.connect_timeout
+    }
+
+    pub(super) fn tls(&self) -> Connector {
+        self.tls.clone()
+    }
+}
+
+/// Why no host could be reached, for the operator. The addresses of one mostly have one cause.
+#[derive(Default)]
+struct Causes(Vec<String>);
+
+impl Causes {
+    fn add(&mut self, place: &Place, cause: &str) {
+        let cause = format!("{place}: {cause}");
+        if !self.0.contains(&cause) {
+            self.0.push(cause);
+        }
+    }
+}
