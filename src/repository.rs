@@ -8,6 +8,7 @@
 //! | `way`       | whether Postgres can be reached, and when to try again          |
 //! | `tls`       | how much of the server's certificate is believed                |
 //! | `pool`      | sessions, their settings, how many                              |
+//! | `doubt`     | whether sessions are still connected to anything                |
 //! | `describe`  | the parameters' and columns' types, as Postgres gives them      |
 //! | `rows`      | a running query, cancelled unless it is read to its end         |
 //! | `aside`     | probes, and the keys to be warmed                               |
@@ -25,6 +26,7 @@ pub mod types;
 mod aside;
 mod bind;
 mod connect;
+mod doubt;
 mod pool;
 mod tls;
 mod url;
@@ -98,9 +100,10 @@ impl Repository {
         arguments: &Arguments,
     ) -> Result<Rows, RepositoryError> {
         // A pooled connection may have died unnoticed. Reading twice is harmless, so a second one
-        // is tried before anyone hears of it.
+        // is tried before anyone hears of it, and not one that died with the first.
         match self.fetch_once(endpoint, description, arguments).await {
             Err(RepositoryError::Unavailable { .. }) => {
+                self.pool.doubt();
                 self.fetch_once(endpoint, description, arguments).await
             }
             other => other,

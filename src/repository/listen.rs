@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::Notify;
@@ -12,11 +13,16 @@ use super::RepositoryError;
 use super::connect::Connection;
 use super::pool::Pool;
 
+/// After this long without a notification the connection has to give a sign of life: nothing else
+/// tells a quiet one from one whose other end is gone.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// A connection that listens. Dropped, it is closed.
 pub struct Listener {
-    /// Held, because the connection ends with it.
-    _client: Client,
+    client: Client,
     heard: Arc<Heard>,
+    /// How long a sign of life may take.
+    limit: Duration,
 }
 
 /// What was heard and not yet taken. A channel is in it once, however often it was notified.
@@ -39,14 +45,15 @@ impl Listener {
             .map(|channel| format!("LISTEN \"{}\";", channel.replace('"', "\"\"")))
             .collect();
         let connect = pool.connect();
-        let listen = listen.as_str();
+        let (listen, limit) = (listen.as_str(), connect.limit());
         let opened = connect.open(|client, connection| async move {
             let heard = Arc::new(Heard::default());
             tokio::spawn(hear(connection, Arc::clone(&heard)));
             client.batch_execute(listen).await?;
             Ok(Self {
-                _client: client,
+                client,
                 heard,
+                limit,
             })
         });
         opened.await
@@ -68,7 +75,19 @@ impl Listener {
                     return Err(error);
                 }
             }
-            more.await;
+            if tokio::time::timeout(SILENCE, more).await.is_err() {
+                self.is_alive().await?;
+            }
+        }
+    }
+
+    async fn is_alive(&self) -> Result<(), RepositoryError> {
+        let asked = self.client.simple_query("");
+        match tokio::time::timeout(self.limit, asked).await {
+            Ok(answer) => Ok(answer.map(drop)?),
+            Err(_) => Err(RepositoryError::Unavailable {
+                cause: "the connection for notifications is silent".to_owned(),
+            }),
         }
     }
 }

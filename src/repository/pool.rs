@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::RepositoryError;
 use super::connect::Connect;
+use super::doubt::{Doubt, Trust};
 use super::tls::Connector;
 use super::url::Target;
 use super::way::{Open, Way};
@@ -27,6 +28,7 @@ pub(super) struct Pool {
     pool: managed::Pool<Sessions>,
     connect: Arc<Connect>,
     way: Arc<Way>,
+    doubt: Arc<Doubt>,
 }
 
 impl Pool {
@@ -37,17 +39,24 @@ impl Pool {
         let target = Target::parse(settings.url.expose())?;
         let connect = Arc::new(Connect::new(target)?);
         let way = Arc::new(Way::new(observer));
+        let doubt = Arc::<Doubt>::default();
         let sessions = Sessions {
             connect: Arc::clone(&connect),
             settings: session_settings(settings.statement_timeout),
             way: Arc::clone(&way),
+            doubt: Arc::clone(&doubt),
         };
         let pool = managed::Pool::builder(sessions)
             .max_size(settings.max_connections)
             .runtime(Runtime::Tokio1)
             .build()
             .expect("a pool with a runtime can be built");
-        Ok(Self { pool, connect, way })
+        Ok(Self {
+            pool,
+            connect,
+            way,
+            doubt,
+        })
     }
 
     /// A session for one query, waited for no longer than `wait` while all are in use.
@@ -101,6 +110,11 @@ impl Pool {
         self.way.closed()
     }
 
+    /// Has the sessions there are give a sign of life before they are used again.
+    pub(super) fn doubt(&self) {
+        self.doubt.raise();
+    }
+
     /// How connections beside the pool's are made.
     pub(super) fn connect(&self) -> &Connect {
         &self.connect
@@ -151,7 +165,22 @@ fn failed(error: PoolError<RepositoryError>, waited: Duration) -> RepositoryErro
 /// A session that is open.
 pub(super) struct Session {
     client: ClientWrapper,
+    /// When Postgres was last heard in it.
+    heard: Instant,
+    doubt: Arc<Doubt>,
     _open: Open,
+}
+
+impl Session {
+    /// Postgres has answered to the end.
+    pub(super) fn is_heard(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// Postgres was not listened to any longer.
+    pub(super) fn is_given_up(&self) {
+        self.doubt.raise();
+    }
 }
 
 impl Deref for Session {
@@ -167,6 +196,7 @@ pub(super) struct Sessions {
     connect: Arc<Connect>,
     settings: String,
     way: Arc<Way>,
+    doubt: Arc<Doubt>,
 }
 
 impl Manager for Sessions {
@@ -184,6 +214,8 @@ impl Manager for Sessions {
         match opened.await {
             Ok(client) => Ok(Session {
                 client,
+                heard: Instant::now(),
+                doubt: Arc::clone(&self.doubt),
                 _open: attempt.succeeded(),
             }),
             Err(error) => {
@@ -194,10 +226,24 @@ impl Manager for Sessions {
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<RepositoryError> {
-        if session.is_closed() {
-            return Err(RecycleError::message("it is closed"));
+        let as_of = match self.doubt.about(session.heard) {
+            _ if session.is_closed() => return Err(RecycleError::message("it is closed")),
+            Trust::Alive => return Ok(()),
+            Trust::Silent => return Err(RecycleError::message("it is silent")),
+            Trust::Doubtful(as_of) => as_of,
+        };
+        let asked = session.simple_query("");
+        match tokio::time::timeout(self.connect.limit(), asked).await {
+            Ok(Ok(_)) => {
+                session.is_heard();
+                Ok(())
+            }
+            Ok(Err(error)) => Err(RecycleError::Backend(error.into())),
+            Err(_) => {
+                self.doubt.confirm(as_of);
+                Err(RecycleError::message("it is silent"))
+            }
         }
-        Ok(())
     }
 }
 

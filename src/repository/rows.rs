@@ -42,6 +42,9 @@ impl Lease {
     /// Says that nothing runs in the session any more, so that it goes back to the pool.
     pub(super) fn finish(&mut self) {
         self.finished = true;
+        if let Some(session) = &mut self.session {
+            session.is_heard();
+        }
     }
 }
 
@@ -67,6 +70,7 @@ impl Drop for Lease {
         if client.is_closed() {
             return;
         }
+        client.is_given_up();
         // Without a runtime the process is ending; where Postgres can, it looks after the socket of a
         // running query itself: see the session's `client_connection_check_interval`.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

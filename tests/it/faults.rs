@@ -241,37 +241,6 @@ async fn a_way_too_slow_for_an_answer_ends_the_query_on_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failover_to_another_server_needs_no_restart() {
-    let (first, second) = (Postgres::own().await, Postgres::own().await);
-    first.execute("CREATE TABLE t AS SELECT 1 AS v").await;
-    second.execute("CREATE TABLE t AS SELECT 2 AS v").await;
-    // Both sides of a failover know the same roles.
-    let (_, password) = first.url().split_once("larder:").unwrap();
-    let (password, _) = password.split_once('@').unwrap();
-    second
-        .execute(&format!("ALTER ROLE larder PASSWORD '{password}'"))
-        .await;
-    let proxy = Proxy::before(first.url()).await;
-    let app = App::launch(proxy.url(), "", LONG).await;
-    app.is_ready().await;
-    app.get("/key/7").await.assert_json(json!(1));
-
-    first.crash().await;
-    app.wait_for(1, is_lost).await;
-    app.get("/scheduled").await.assert_json(json!(1));
-    proxy.move_to(second.url()).await;
-    app.poll("/scheduled", |answer| answer.json() == json!(2))
-        .await;
-    app.poll("/key/8", |answer| answer.status == 200)
-        .await
-        .assert_json(json!(2));
-    app.get("/key/7")
-        .await
-        .assert_json(json!(1))
-        .assert_cache("hit");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn fewer_sessions_than_asked_for_are_shared_and_nobody_is_refused() {
     let db = Postgres::own().await;
     db.execute(
