@@ -74,7 +74,8 @@ pub enum Event {
     },
     /// The connection for notifications was made; what was missed before is taken as changed.
     Listening,
-    /// The connection for notifications was lost: said once, until it is there again.
+    /// The connection for notifications was lost, or refused: said once, until it is there again or
+    /// the fault is another's.
     ListeningFailed {
         /// What happened, for the operator.
         cause: String,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Changes;
-use crate::observe::{Event, Observer, Trigger};
+use crate::observe::{Event, Fault, Observer, Trigger};
 use crate::plan::schedule::NOTIFIED_EVERY;
 use crate::plan::{EndpointId, Plan};
 use crate::repository::{Listener, Repository, RepositoryError};
@@ -22,10 +22,12 @@ pub(super) async fn listen(
 ) {
     let channels = plan.channels();
     let mut failures = 0;
+    // Whose fault was told: what first was an outage may have become a server that never listens.
+    let mut told: Option<Fault> = None;
     loop {
         let lost = match repository.listen(&channels).await {
             Ok(listener) => {
-                failures = 0;
+                (failures, told) = (0, None);
                 observer.emit(&Event::Listening);
                 // What was notified while nobody listened was missed.
                 tell(&plan, &changes, |_| true);
@@ -33,7 +35,7 @@ pub(super) async fn listen(
             }
             Err(error) => error,
         };
-        if failures == 0 {
+        if told.replace(lost.fault()) != Some(lost.fault()) {
             let cause = lost.to_string();
             observer.emit(&Event::ListeningFailed { cause });
         }

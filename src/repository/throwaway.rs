@@ -9,15 +9,18 @@
 //! | `error`    | what can go wrong, in words for whoever started it                 |
 //! | `folder`   | the temporary folder, and those that a killed owner left behind    |
 //! | `server`   | the process: started, stopped, ended with its handle               |
+//! | `standby`  | another server that follows this one                               |
 
 mod account;
 mod binaries;
 mod error;
 mod folder;
 mod server;
+mod standby;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -327,23 +330,27 @@ async fn initdb(
             "--wal-segsize=1",
         ])
         .args(["--no-sync", "--no-instructions"]);
+    make_cluster(command, folder).await?;
+    folder::remove_file(&password_file)
+}
+
+/// Runs the program that makes the cluster.
+async fn make_cluster(mut command: Command, folder: &Folder) -> Result<(), ThrowawayError> {
+    let program = PathBuf::from(command.get_program());
     // Its helpers outlive it for a moment when it is killed; they hold the log, for which the folder
     // waits before it goes.
     command.stdout(Stdio::piped()).stderr(folder.open_log()?);
-    let output = run_to_its_end(command).await;
-    let output = output.map_err(|source| ThrowawayError::Run {
-        program: binaries.initdb.clone(),
-        source,
-    })?;
-    folder::remove_file(&password_file)?;
+    let output = match run_to_its_end(command).await {
+        Ok(output) => output,
+        Err(source) => return Err(ThrowawayError::Run { program, source }),
+    };
     if output.status.success() {
         return Ok(());
     }
     let mut words = String::from_utf8_lossy(&output.stdout).into_owned();
     words.push_str(&folder.log_tail());
-    Err(ThrowawayError::Initdb {
-        output: words.trim().to_owned(),
-    })
+    let output = words.trim().to_owned();
+    Err(ThrowawayError::Cluster { program, output })
 }
 
 /// Runs a command, which is killed when nobody waits for it any more, and captures its stdout.

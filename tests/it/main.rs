@@ -26,6 +26,7 @@ mod faults; // the way to Postgres breaks in every manner there is, and what ans
 mod loading; // what reaches Postgres, and what does not
 mod outage; // Postgres goes away and comes back
 mod serving; // what a client gets
+mod standby; // a Postgres that may not be written to
 mod triggers; // what makes Larder load without a schedule
 
 // The surroundings.

@@ -48,6 +48,14 @@ impl Binaries {
             .find_map(|folder| Self::in_folder(&folder))
     }
 
+    /// The program that copies a running server's cluster, of the same installation: beside the
+    /// server itself, of which PATH may have no more than a link.
+    pub(super) fn basebackup(&self) -> PathBuf {
+        let postgres = self.postgres.canonicalize();
+        let postgres = postgres.as_ref().unwrap_or(&self.postgres);
+        postgres.with_file_name("pg_basebackup")
+    }
+
     fn in_folder(folder: &Path) -> Option<Self> {
         let postgres = folder.join("postgres");
         let initdb = folder.join("initdb");

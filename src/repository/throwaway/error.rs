@@ -47,9 +47,11 @@ pub enum ThrowawayError {
         /// Why it failed.
         source: io::Error,
     },
-    /// `initdb` ran and failed.
-    #[error("initdb failed:\n{output}")]
-    Initdb {
+    /// The program that was to make the cluster ran and failed.
+    #[error("{} failed:\n{output}", program.display())]
+    Cluster {
+        /// Which one.
+        program: PathBuf,
         /// Its own words.
         output: String,
     },

@@ -63,6 +63,18 @@ impl Postgres {
         postgres
     }
 
+    /// A hot standby of the server of the test's own, which follows it until it is promoted.
+    pub(crate) async fn standby(&self) -> Self {
+        let own = self.server();
+        let standby = apart(async move { own.standby().await }).await;
+        let standby = standby.expect("a server of one's own can be copied");
+        Self {
+            url: standby.url().to_owned(),
+            _schema: None,
+            own: Some(Arc::new(standby)),
+        }
+    }
+
     /// Where it is, password and search path included.
     pub(crate) fn url(&self) -> &str {
         &self.url
