@@ -337,6 +337,10 @@ fn split_pairs(text: &str) -> Result<Split, RepositoryError> {
             .ok_or_else(|| settings("it is neither a URL nor key=value pairs"))?;
         let (value, after) = take_value(after.trim_start())?;
         let key = key.trim();
+        // tokio-postgres repeats a key that it does not know, and this could be anything.
+        if !key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+            return Err(settings("it is neither a URL nor key=value pairs"));
+        }
         if !split.tls.take(key, &value)? {
             let escaped = value.replace('\\', "\\\\").replace('\'', "\\'");
             let pair = format!("{key}='{escaped}' ");
@@ -507,6 +511,7 @@ mod tests {
             "postgres://u:hunter2@a,b,c/d?hostaddr=::1",
             "host=a,b,c port=1,2 password=hunter2",
             "mysql://u:hunter2@h/d",
+            "postgres:/u:hunter2@h/d?connect_timeout=1",
             "password=hunter2 host",
             "password='hunter2",
             "",
