@@ -152,6 +152,17 @@ impl Repository {
     /// # Errors
     /// As [`RepositoryError`] says.
     pub async fn probe(&self, probe: &Probe) -> Result<ProbeAnswer, RepositoryError> {
+        // As with `fetch`.
+        match self.probe_once(probe).await {
+            Err(RepositoryError::Unavailable { .. }) => {
+                self.pool.doubt();
+                self.probe_once(probe).await
+            }
+            other => other,
+        }
+    }
+
+    async fn probe_once(&self, probe: &Probe) -> Result<ProbeAnswer, RepositoryError> {
         // As long as it may take, another one is due.
         let timeout = probe.every.max(PROBE_AT_LEAST);
         self.within(timeout, async |lease| aside::probe(lease, &probe.sql).await)
