@@ -167,6 +167,12 @@ impl CronLine {
         u32::try_from(self.cron.pattern.seconds.values().len()).unwrap_or(60)
     }
 
+    /// No hour has more runs than this: as many as minutes are named, with the seconds in each.
+    pub fn most_per_hour(&self) -> u32 {
+        let minutes = u32::try_from(self.cron.pattern.minutes.values().len()).unwrap_or(60);
+        minutes * self.most_per_minute()
+    }
+
     /// A distance between two of its runs that no other is known to exceed: the longest of those of
     /// a year or so, and of fewer where they are many.
     pub(super) fn long_gap(&self) -> Option<Duration> {
@@ -525,13 +531,14 @@ mod tests {
         assert_eq!(cron.timezone(), "Europe/Berlin");
         assert_eq!(cron.most_per_minute(), 2);
         let most = |line| {
-            CronLine::parse(line, Timezone::UTC)
-                .expect(line)
-                .most_per_minute()
+            let cron = CronLine::parse(line, Timezone::UTC).expect(line);
+            (cron.most_per_minute(), cron.most_per_hour())
         };
-        assert_eq!(most("* * * * *"), 1);
-        assert_eq!(most("* * * * * *"), 60);
-        assert_eq!(most("*/7 * * * * *"), 9);
+        assert_eq!(most("* * * * *"), (1, 60));
+        assert_eq!(most("* * * * * *"), (60, 3600));
+        assert_eq!(most("*/7 * * * * *"), (9, 540));
+        assert_eq!(most("0,30 0 6 * * *"), (2, 2));
+        assert_eq!(most("@daily"), (1, 1));
     }
 
     proptest! {
