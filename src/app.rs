@@ -1,6 +1,7 @@
 //! The composition root: builds every part from a plan, runs them, and ends them in order.
 
 mod bring_up;
+mod measure;
 mod warm;
 
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use bring_up::{Culprit, Misfit, describe_all};
+pub use bring_up::{Culprit, Descriptions, Misfit, describe_all};
+pub use measure::{Measurements, Run, measure_all};
 
 use crate::cache::Cache;
 use crate::http::{self, Site};

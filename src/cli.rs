@@ -51,6 +51,12 @@ enum Command {
     ///
     /// Has Postgres prepare every statement as well, and prints a table of the endpoints with their
     /// parameters, columns, schedules, and the most queries they can cause.
+    ///
+    /// Then runs each query once and times each probe, one at a time and within the limits of a load, and
+    /// says which share of max_connections they will keep busy. With parameters, a query is run for its
+    /// first key in `warm` or `warm_sql`, or if none is required. One that fails, takes longer than its
+    /// timeout or returns more than max_rows or max_bytes is a mistake. Queries too slow for their
+    /// schedule are a warning, and the exit code stays 0: the next run may be faster.
     #[command(after_help = AFTER_HELP)]
     Check {
         #[command(flatten)]
@@ -58,6 +64,9 @@ enum Command {
         /// Look at the file alone; connect to nothing.
         #[arg(long)]
         offline: bool,
+        /// Have the statements prepared, and run none of them but probes.
+        #[arg(long, conflicts_with = "offline")]
+        no_measure: bool,
     },
     /// Try it: a Postgres of its own with made-up sales, and the shipped configuration on it.
     ///
@@ -118,12 +127,13 @@ pub fn main() -> ExitCode {
             Command::Serve { config } => serve::serve(&config.config).await,
             Command::Check {
                 config,
-                offline: true,
-            } => check::offline(&config.config),
-            Command::Check {
-                config,
-                offline: false,
-            } => check::online(&config.config).await,
+                offline,
+                no_measure,
+            } => match (offline, no_measure) {
+                (true, _) => check::offline(&config.config),
+                (false, true) => check::described(&config.config).await,
+                (false, false) => check::measured(&config.config).await,
+            },
             Command::Demo { config, listen } => demo::demo(config.as_deref(), listen).await,
         }
     });

@@ -116,7 +116,38 @@ impl Repository {
         description: &Arc<Description>,
         arguments: &Arguments,
     ) -> Result<Rows, RepositoryError> {
-        let mut lease = self.lease(endpoint.timeout).await?;
+        let lease = self.lease(endpoint.timeout).await?;
+        self.fetch_on(lease, endpoint, description, arguments).await
+    }
+
+    /// As [`Repository::fetch`], in a session that has prepared the statement before, as have those of
+    /// most loads: it takes as long as theirs.
+    ///
+    /// # Errors
+    /// As [`Repository::fetch`].
+    pub async fn fetch_prepared(
+        &self,
+        endpoint: &Endpoint,
+        description: &Arc<Description>,
+        arguments: &Arguments,
+    ) -> Result<Rows, RepositoryError> {
+        let timeout = endpoint.timeout;
+        let lease = self.lease(timeout).await?;
+        let preparing = tokio::time::timeout(timeout, description.prepare_on(&lease));
+        let Ok(prepared) = preparing.await else {
+            return Err(RepositoryError::TimedOut { after: timeout });
+        };
+        prepared.map_err(|error| error.after(timeout))?;
+        self.fetch_on(lease, endpoint, description, arguments).await
+    }
+
+    async fn fetch_on(
+        &self,
+        mut lease: Lease,
+        endpoint: &Endpoint,
+        description: &Arc<Description>,
+        arguments: &Arguments,
+    ) -> Result<Rows, RepositoryError> {
         let began = Instant::now();
         let deadline = began + endpoint.timeout;
         let mut tally = rows::Tally::new(endpoint.id, self.pool.observer().clone(), began);
@@ -163,10 +194,22 @@ impl Repository {
     }
 
     async fn probe_once(&self, probe: &Probe) -> Result<ProbeAnswer, RepositoryError> {
-        // As long as it may take, another one is due.
-        let timeout = probe.every.max(PROBE_AT_LEAST);
-        self.within(timeout, async |lease| aside::probe(lease, &probe.sql).await)
-            .await
+        let ask = async |lease: &Lease| aside::probe(lease, &probe.sql).await;
+        self.within(probe_timeout(probe), ask).await
+    }
+
+    /// How long a probe's answer takes, in a session that has prepared the question before.
+    ///
+    /// # Errors
+    /// As [`RepositoryError`] says.
+    pub async fn time_probe(&self, probe: &Probe) -> Result<Duration, RepositoryError> {
+        let ask = async |lease: &Lease| {
+            lease.prepare_cached(&probe.sql).await?;
+            let began = Instant::now();
+            aside::probe(lease, &probe.sql).await?;
+            Ok(began.elapsed())
+        };
+        self.within(probe_timeout(probe), ask).await
     }
 
     /// The names of a statement's columns.
@@ -238,6 +281,11 @@ impl Repository {
             .observer()
             .emit(&Event::ConnectionsMeasured { idle, active });
     }
+}
+
+/// As long as a probe may take, another one is due.
+fn probe_timeout(probe: &Probe) -> Duration {
+    probe.every.max(PROBE_AT_LEAST)
 }
 
 /// Sends the query. What the session remembers of the statement may be older than the tables, so it

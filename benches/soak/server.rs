@@ -151,7 +151,8 @@ impl Server {
     /// The most queries a minute, as `larder check` computes them.
     pub(crate) async fn checked_bound(&self, url: &str) -> anyhow::Result<u64> {
         let check = Command::new(&self.larder)
-            .args(["check".as_ref(), "-c".as_ref(), self.config.0.as_os_str()])
+            .args(["check", "--no-measure", "-c"])
+            .arg(&self.config.0)
             .env("DATABASE_URL", url)
             .output()
             .await?;

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, warm};
+use super::{RunError, measure, warm};
 use crate::observe::{Observer, Trigger};
 use crate::plan::{Endpoint, EndpointId, Plan, ProbeId};
 use crate::read_through::ReadThrough;
@@ -57,7 +57,7 @@ pub(super) async fn bring_up(
         if !misfits.is_empty() {
             return Err(RunError::Misfits(misfits));
         }
-        asides = passing;
+        asides = passing.iter().map(|misfit| misfit.culprit).collect();
         if !asides.is_empty() {
             tokio::time::sleep(repository.retry_in().max(RETRY_AT_LEAST)).await;
         }
@@ -106,12 +106,12 @@ fn asides(plan: &Plan) -> Vec<Culprit> {
         .collect()
 }
 
-/// Asks about them; says what is wrong, and what could not be asked now.
+/// Asks about them; says what is wrong, and what could not be found out now.
 async fn check_asides(
     plan: &Plan,
     repository: &Repository,
     asides: Vec<Culprit>,
-) -> (Vec<Misfit>, Vec<Culprit>) {
+) -> (Vec<Misfit>, Vec<Misfit>) {
     let mut misfits = Vec::new();
     let mut passing = Vec::new();
     for culprit in asides {
@@ -127,7 +127,7 @@ async fn check_asides(
         };
         match checked {
             Ok(()) => {}
-            Err(error) if error.is_passing() => passing.push(culprit),
+            Err(error) if error.is_passing() => passing.push(Misfit { culprit, error }),
             Err(error) => misfits.push(Misfit { culprit, error }),
         }
     }
@@ -189,12 +189,30 @@ async fn warm_until_done(read_through: &ReadThrough) {
     }
 }
 
+/// What Postgres said of every endpoint's statement, with the connections it said it through.
+#[derive(Debug)]
+pub struct Descriptions {
+    repository: Repository,
+    by_endpoint: Vec<Arc<Description>>,
+}
+
+impl Descriptions {
+    /// What it said of this endpoint's.
+    pub fn of(&self, endpoint: EndpointId) -> &Arc<Description> {
+        &self.by_endpoint[endpoint.index()]
+    }
+
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+}
+
 /// Has Postgres describe every endpoint once, and whatever else the plan has it do, without serving
 /// anything.
 ///
 /// # Errors
 /// Everything that could not be described, also because Postgres is away.
-pub async fn describe_all(plan: &Plan) -> Result<Vec<(EndpointId, Arc<Description>)>, Vec<Misfit>> {
+pub async fn describe_all(plan: &Plan) -> Result<Descriptions, Vec<Misfit>> {
     let nobody = Observer::new(Vec::new());
     let repository = Repository::new(plan.repository(), nobody).map_err(|error| {
         let culprit = Culprit::Endpoint(EndpointId::new(0));
@@ -219,20 +237,22 @@ pub async fn describe_all(plan: &Plan) -> Result<Vec<(EndpointId, Arc<Descriptio
     }
     let (more, passing) = check_asides(plan, &repository, asides(plan)).await;
     misfits.extend(more);
-    misfits.extend(passing.into_iter().map(|culprit| Misfit {
-        culprit,
-        error: RepositoryError::Unavailable {
-            cause: "it could not be asked".to_owned(),
-        },
+    misfits.extend(passing.into_iter().map(|misfit| match misfit.culprit {
+        Culprit::Probe(probe) => measure::of_probe(probe, misfit.error),
+        Culprit::Endpoint(_) | Culprit::WarmStatement(_) | Culprit::WarmArguments(..) => misfit,
     }));
     let find = |endpoint: &Endpoint| {
         let found = described.iter().find(|(id, _)| *id == endpoint.id);
         found.map(|(_, description)| Arc::clone(description))
     };
     misfits.extend(written_keys(plan, find).err().unwrap_or_default());
-    if misfits.is_empty() {
-        Ok(described)
-    } else {
-        Err(misfits)
+    if !misfits.is_empty() {
+        return Err(misfits);
     }
+    // All of them are there, in the order of the plan.
+    let by_endpoint = described.into_iter().map(|(_, it)| it).collect();
+    Ok(Descriptions {
+        repository,
+        by_endpoint,
+    })
 }

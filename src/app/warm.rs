@@ -40,6 +40,27 @@ pub(super) fn written(
     }
 }
 
+/// Arguments to try an endpoint with, and what names them: the first of its keys, or else a request
+/// that leaves out whatever it may; nothing where that makes no key.
+pub(super) async fn example(
+    repository: &Repository,
+    endpoint: &Endpoint,
+    description: &Description,
+) -> Result<Option<(Arguments, Culprit)>, RepositoryError> {
+    let signature = &description.signature;
+    let read = |texts: &NamedTexts| arguments(endpoint, signature, texts).ok();
+    if let Some(key) = endpoint.warm.arguments.first().and_then(read) {
+        return Ok(Some((key, Culprit::WarmArguments(endpoint.id, 0))));
+    }
+    if let Some(statement) = &endpoint.warm.statement {
+        let rows = repository.texts(statement.text(), 1, endpoint.timeout);
+        if let Some(key) = rows.await?.first().and_then(read) {
+            return Ok(Some((key, Culprit::WarmStatement(endpoint.id))));
+        }
+    }
+    Ok(read(&NamedTexts::new()).map(|key| (key, Culprit::Endpoint(endpoint.id))))
+}
+
 fn arguments(
     endpoint: &Endpoint,
     signature: &Signature,

@@ -162,6 +162,11 @@ impl Rows {
         &self.description.columns
     }
 
+    /// When the query was sent.
+    pub fn began(&self) -> Instant {
+        self.tally.began
+    }
+
     /// The next row; `None` when there are no more.
     ///
     /// # Errors

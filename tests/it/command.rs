@@ -1,5 +1,6 @@
 //! The program as an operator runs it: what it prints, how it ends, and what signals do to it.
 
+mod check; // what it measures
 mod demo; // a Postgres of its own, gone at its end
 mod serve; // comes up, answers, drains
 
@@ -101,7 +102,7 @@ async fn check_prints_what_postgres_says_and_the_most_queries_a_minute() {
         max_age = "10s"
     "#;
     let folder = folder(&[("other.toml", &config(endpoints))]);
-    Program::larder(&["check", "-c", "other.toml"])
+    Program::larder(&["check", "-c", "other.toml", "--no-measure"])
         .within(folder.path())
         .on(db.url())
         .run()
@@ -296,6 +297,7 @@ async fn wrong_usage_is_told_apart_from_a_wrong_configuration() {
         &["check", "--online"],
         &["check", "config.toml"],
         &["check", "--offline", "--offline"],
+        &["check", "--offline", "--no-measure"],
         &["demo", "--listen", "8080"],
     ] {
         let ended = Program::larder(arguments).run().await;
@@ -320,7 +322,14 @@ async fn help_on_every_command_is_complete() {
         ),
         (
             &["check", "--help"],
-            &["-c, --config <FILE>", "[default: config.toml]", "--offline"],
+            &[
+                "-c, --config <FILE>",
+                "[default: config.toml]",
+                "--offline",
+                "--no-measure",
+                "one at a time",
+                "the exit code stays 0",
+            ],
         ),
         (
             &["demo", "--help"],

@@ -102,6 +102,20 @@ async fn what_only_postgres_knows_is_shown_where_it_is_written() {
     compare("online", &ended.stderr);
 }
 
+#[tokio::test]
+async fn what_shows_only_when_a_query_is_run_is_shown_where_it_is_written() {
+    let db = Postgres::with("").await;
+    let ended = Program::larder(&["check", "-c", "runs.toml"])
+        .within(&folder())
+        .on(db.url())
+        .run()
+        .await;
+    ended.assert_code(1);
+    compare("runs", &ended.stderr);
+    // Figures without the failed ones would be too good.
+    assert!(!ended.stdout.contains("which fits"), "{}", ended.stdout);
+}
+
 fn without_colours(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
