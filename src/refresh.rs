@@ -33,6 +33,7 @@ use timetable::Timetable;
 /// Loads scheduled endpoints when they are due, and failed ones again.
 #[derive(Debug)]
 pub struct Refresher {
+    plan: Arc<Plan>,
     timetable: Timetable,
     read_through: ReadThrough,
     heartbeat: Heartbeat,
@@ -68,13 +69,12 @@ impl Refresher {
                 read_through: read_through.clone(),
                 ended,
             },
+            plan: Arc::clone(plan),
             timetable,
             read_through,
             heartbeat: Heartbeat::start().await?,
         };
-        for endpoint in plan.endpoints() {
-            refresher.announce(endpoint.id);
-        }
+        refresher.announce_all();
         Ok(refresher)
     }
 
@@ -108,11 +108,8 @@ impl Refresher {
     /// Refreshes what is due until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         loop {
-            // Without a moment of its own, the heartbeat is soon enough.
-            let next = self
-                .timetable
-                .next()
-                .unwrap_or_else(|| Instant::now() + HEARTBEAT_AT_MOST);
+            let beat = Instant::now() + BEAT_AT_MOST;
+            let next = self.timetable.next().map_or(beat, |next| next.min(beat));
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.heartbeat.beat() => {}
@@ -126,7 +123,11 @@ impl Refresher {
             for key in self.timetable.take_keys(now) {
                 self.read_through.load_ahead(&key);
             }
-            for due in self.timetable.take_due(now, SystemTime::now()) {
+            let wall = SystemTime::now();
+            if self.timetable.clock_was_set(now, wall) {
+                self.announce_all();
+            }
+            for due in self.timetable.take_due(now, wall) {
                 self.announce(due.endpoint);
                 // Who wants the data as of some moment is not served by what was read before it; who
                 // wants it now and then is.
@@ -134,6 +135,12 @@ impl Refresher {
                 let changes = self.changes.clone();
                 tokio::spawn(changes.refresh(due.endpoint, Trigger::Schedule, after));
             }
+        }
+    }
+
+    fn announce_all(&self) {
+        for endpoint in self.plan.endpoints() {
+            self.announce(endpoint.id);
         }
     }
 
@@ -148,8 +155,8 @@ impl Refresher {
     }
 }
 
-/// How long the loop sleeps if the heartbeat fails it.
-const HEARTBEAT_AT_MOST: Duration = Duration::from_secs(5);
+/// How long the loop waits for a heartbeat: cron lines are followed while it stands still, too.
+const BEAT_AT_MOST: Duration = Duration::from_secs(1);
 
 /// At least this long between an endpoint's attempts, whatever failed.
 const RETRY_AT_LEAST: Duration = Duration::from_millis(100);

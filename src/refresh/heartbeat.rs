@@ -1,6 +1,7 @@
 //! One beat a second from tokio-cron-scheduler: its only job. A job per schedule would be bound to
 //! the offset its zone had at the start, would lose runs when many are due at once, and could overlap
-//! with itself; a lost beat costs a second.
+//! with itself; a lost beat costs a second. It goes by the wall clock, so that whoever waits for it has
+//! to have a limit: set back, that clock makes it stand still until the time it showed comes again.
 
 use std::sync::Arc;
 

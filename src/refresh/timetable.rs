@@ -14,8 +14,8 @@ use crate::read_through::Ahead;
 /// over this at most: nobody who writes "every hour" minds ten seconds, and Postgres minds a burst.
 const CRON_SPREAD_MAX: Duration = Duration::from_secs(10);
 
-/// The wall clock was set back if it is this far behind what it showed before.
-const SET_BACK: Duration = Duration::from_secs(2);
+/// The wall clock was set if it is this far from where it was going: less is how clocks are slewed.
+const CLOCK_SET: Duration = Duration::from_secs(2);
 
 /// An endpoint whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +41,8 @@ pub struct Timetable {
     keys: BTreeMap<(Instant, u64), Ahead>,
     /// Tells keys of one moment apart.
     key_number: u64,
-    /// What the wall clock showed last.
-    seen: SystemTime,
+    /// What the wall clock showed last, and when that was.
+    seen: (SystemTime, Instant),
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,7 +89,7 @@ impl Timetable {
             monotonic: BinaryHeap::new(),
             keys: BTreeMap::new(),
             key_number: 0,
-            seen: wall,
+            seen: (wall, now),
         };
         for endpoint in endpoints {
             let place = place(endpoint.path.as_str());
@@ -140,6 +140,21 @@ impl Timetable {
             .collect()
     }
 
+    /// Looks whether the wall clock was set since the last look. The cron lines are followed by the
+    /// time it shows now, and what was said of when they are [due](Self::due) no longer holds.
+    pub fn clock_was_set(&mut self, now: Instant, wall: SystemTime) -> bool {
+        let (seen, then) = std::mem::replace(&mut self.seen, (wall, now));
+        let expected = seen + now.saturating_duration_since(then);
+        let set_back = wall + CLOCK_SET < expected;
+        if set_back {
+            for cron in &mut self.crons {
+                cron.next = None;
+                cron.advance(wall);
+            }
+        }
+        set_back || expected + CLOCK_SET < wall
+    }
+
     /// Takes the endpoints that are due, each once however often it was missed.
     pub fn take_due(&mut self, now: Instant, wall: SystemTime) -> Vec<Due> {
         let mut due = BTreeMap::new();
@@ -163,13 +178,7 @@ impl Timetable {
                 }
             }
         }
-        let set_back = wall + SET_BACK < self.seen;
-        self.seen = wall;
         for cron in &mut self.crons {
-            if set_back {
-                cron.next = None;
-                cron.advance(wall);
-            }
             if cron.next.is_some_and(|(_, at)| at <= wall) {
                 cron.advance(wall);
                 due.insert(cron.endpoint, true);
@@ -290,7 +299,9 @@ mod tests {
     ) -> Vec<Vec<EndpointId>> {
         (1..=seconds)
             .map(|n| {
-                let due = timetable.take_due(start.0 + SECOND * n, start.1 + SECOND * n);
+                let (now, wall) = (start.0 + SECOND * n, start.1 + SECOND * n);
+                timetable.clock_was_set(now, wall);
+                let due = timetable.take_due(now, wall);
                 due.into_iter().map(|due| due.endpoint).collect()
             })
             .collect()
@@ -371,11 +382,50 @@ mod tests {
     fn a_clock_that_is_set_back_does_not_stop_a_schedule() {
         let plan = plan(&[r#"{ cron = "0 * * * * *" }"#.to_owned()]);
         let (now, wall) = (Instant::now(), new_year());
+        let id = plan.endpoints()[0].id;
         let mut timetable = Timetable::new(plan.endpoints(), now, wall);
         run(&mut timetable, (now, wall), 90);
-        let back = wall - SECOND * 3_600;
+        let (now, back) = (now + SECOND * 90, wall - SECOND * 3_600);
+        assert!(timetable.clock_was_set(now, back));
+        let due = timetable.due(id, now, back).unwrap() - now;
+        assert!(due > SECOND * 59 && due < SECOND * 70, "{due:?}");
+        assert!(!timetable.clock_was_set(now, back), "it is noticed once");
         let due = run(&mut timetable, (now, back), 90);
         assert_eq!(due.concat().len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_makes_up_for_one_run_and_leaves_intervals_alone() {
+        let plan = plan(&[
+            r#"{ cron = "0 0 * * * *" }"#.to_owned(),
+            r#"{ every = "1h" }"#.to_owned(),
+        ]);
+        let (now, wall) = (Instant::now(), new_year());
+        let [cron, interval] = [0, 1].map(|n| plan.endpoints()[n].id);
+        let mut timetable = Timetable::new(plan.endpoints(), now, wall);
+        let due = timetable.due(interval, now, wall);
+        let (now, forward) = (now + SECOND, wall + SECOND * (86_400 + 1_800));
+        assert!(timetable.clock_was_set(now, forward));
+        let taken = timetable.take_due(now, forward);
+        assert_eq!(taken.len(), 1, "{taken:?}");
+        assert_eq!(taken[0].endpoint, cron);
+        assert_eq!(timetable.due(interval, now, forward), due);
+        let later = run(&mut timetable, (now, forward), 10);
+        assert_eq!(later.concat(), []);
+        let due = timetable.due(cron, now, forward).unwrap() - now;
+        assert!(due >= SECOND * 1_800 && due < SECOND * 1_810, "{due:?}");
+    }
+
+    #[test]
+    fn a_clock_that_is_slewed_is_not_set() {
+        let (now, wall) = (Instant::now(), new_year());
+        for pace in [0.9, 1.1] {
+            let mut timetable = Timetable::new(&[], now, wall);
+            for n in 1..=100 {
+                let wall = wall + SECOND.mul_f64(f64::from(n) * pace);
+                assert!(!timetable.clock_was_set(now + SECOND * n, wall));
+            }
+        }
     }
 
     #[test]
