@@ -1,7 +1,7 @@
 //! A declared endpoint's answer: one request as one short story.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use warp::http::header::{
@@ -85,10 +85,13 @@ fn reply(head: &Head, endpoint: &Endpoint, served: &Served) -> Reply {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             insert(headers, ETAG, body.etag.as_str());
+            // Never later than `Date` (RFC 9110, 8.8.2.1), which is a moment from now on: the clock may
+            // have been set back since.
+            let last_modified = entry.last_modified().min(SystemTime::now());
             insert(
                 headers,
                 LAST_MODIFIED,
-                &httpdate::fmt_http_date(entry.last_modified()),
+                &httpdate::fmt_http_date(last_modified),
             );
             response
         }

@@ -1,6 +1,7 @@
 //! The program as an operator runs it: what it prints, how it ends, and what signals do to it.
 
 mod check; // what it measures
+mod clock; // the wall clock is set while it serves
 mod demo; // a Postgres of its own, gone at its end
 mod serve; // comes up, answers, drains
 

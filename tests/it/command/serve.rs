@@ -13,7 +13,7 @@ use crate::support::postgres::Postgres;
 use crate::support::program::{Program, Running};
 
 /// Where it says that it listens.
-async fn address(serving: &mut Running) -> SocketAddr {
+pub(super) async fn address(serving: &mut Running) -> SocketAddr {
     serving
         .on_stderr(|text| {
             let (_, rest) = text.split_once("on http://")?;
@@ -22,7 +22,7 @@ async fn address(serving: &mut Running) -> SocketAddr {
         .await
 }
 
-async fn has_said(serving: &mut Running, words: &str) {
+pub(super) async fn has_said(serving: &mut Running, words: &str) {
     serving
         .on_stderr(|text| text.contains(words).then_some(()))
         .await;

@@ -1,0 +1,174 @@
+//! The wall clock is set while it serves. libfaketime shows the program a wall clock of the test's; the
+//! clock by which things age stays the machine's.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::SystemTime;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::serve::{address, has_said};
+use super::{config, folder};
+use crate::support::http::{Answer, Connection};
+use crate::support::postgres::Postgres;
+use crate::support::program::Program;
+
+const ENDPOINTS: &str = r#"
+    [defaults]
+    shape = "value"
+    max_age = "2h"
+
+    [[endpoint]]
+    path = "/daily"
+    sql = "SELECT 1"
+    refresh = { cron = "0 0 12 * * *" }
+
+    # By this one the test sees that time passes.
+    [[endpoint]]
+    path = "/every-second"
+    sql = "SELECT 1"
+    refresh = { cron = "* * * * * *" }
+
+    [[endpoint]]
+    path = "/hourly"
+    sql = "SELECT 1"
+    refresh = { every = "1h" }
+
+    [[endpoint]]
+    path = "/key/{n}"
+    sql = "SELECT :n::int"
+"#;
+
+/// The wall clock that a program sees.
+struct WallClock {
+    folder: TempDir,
+    preload: String,
+}
+
+impl WallClock {
+    /// One that shows this, in UTC, when the program starts.
+    fn at(time: &str) -> Self {
+        let found = Command::new("faketime")
+            .args(["-f", "+0", "printenv", "LD_PRELOAD"])
+            .output()
+            .expect("the tests need faketime: apt-get install -y faketime");
+        let clock = Self {
+            folder: tempfile::tempdir().unwrap(),
+            preload: String::from_utf8(found.stdout).unwrap().trim().to_owned(),
+        };
+        clock.set(time);
+        clock
+    }
+
+    /// As if it had shown this when the program started.
+    fn set(&self, time: &str) {
+        let new = self.folder.path().join("new");
+        fs::write(&new, format!("@{time}")).unwrap();
+        // It is read at any moment.
+        fs::rename(&new, self.file()).unwrap();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("time")
+    }
+
+    fn seen_by(&self, program: Program) -> Program {
+        program
+            .env("LD_PRELOAD", &self.preload)
+            .env("FAKETIME_TIMESTAMP_FILE", self.file())
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("TZ", "UTC")
+    }
+}
+
+fn time(answer: &Answer, header: &str) -> SystemTime {
+    httpdate::parse_http_date(answer.header(header).unwrap()).unwrap()
+}
+
+/// How often the endpoint's schedule has loaded it.
+async fn runs(connection: &mut Connection, path: &str) -> u64 {
+    let metrics = connection.get("/metrics").await;
+    let of_schedule = |line: &&str| {
+        line.starts_with("larder_refreshes_total{")
+            && line.contains(&format!("endpoint=\"{path}\""))
+            && line.contains("trigger=\"schedule\"")
+            && !line.contains("skipped")
+    };
+    let counts = metrics.text().lines().filter(of_schedule);
+    counts
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+        .sum()
+}
+
+/// Waits until the cron line of every second has been followed so many times more.
+async fn seconds_pass(connection: &mut Connection, count: u64) {
+    let end = runs(connection, "/every-second").await + count;
+    while runs(connection, "/every-second").await < end {}
+}
+
+/// What holds of an entry whatever the wall clock shows.
+async fn is_still_there(connection: &mut Connection, etag: &str) -> Answer {
+    let answer = connection.get("/key/1").await;
+    answer
+        .assert_status(200)
+        .assert_json(json!(1))
+        .assert_cache("hit")
+        .assert_header("etag", etag);
+    let age: u64 = answer.header("age").unwrap().parse().unwrap();
+    assert!(age < 3_600, "{answer:?}");
+    assert!(
+        time(&answer, "last-modified") <= time(&answer, "date"),
+        "{answer:?}"
+    );
+    let again = connection
+        .request("GET", "/key/1", &[("if-none-match", etag)])
+        .await;
+    again.assert_status(304).assert_header("etag", etag);
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wall_clock_that_is_set_moves_cron_lines_and_no_age() {
+    let db = Postgres::with("").await;
+    let folder = folder(&[("config.toml", &config(ENDPOINTS))]);
+    let clock = WallClock::at("2026-03-10 06:00:00");
+    let program = Program::larder(&["serve"]).within(folder.path());
+    let mut serving = clock.seen_by(program).on(db.url()).start();
+    let address = address(&mut serving).await;
+    has_said(&mut serving, "now ready").await;
+    let mut connection = Connection::open(address).await;
+    let first = connection.get("/key/1").await;
+    let etag = first.header("etag").unwrap();
+    assert_eq!(runs(&mut connection, "/daily").await, 0);
+    let before = time(&is_still_there(&mut connection, etag).await, "date");
+
+    clock.set("2026-03-11 06:00:00");
+    while runs(&mut connection, "/daily").await == 0 {}
+    seconds_pass(&mut connection, 3).await;
+    assert_eq!(
+        runs(&mut connection, "/daily").await,
+        1,
+        "noon went by once"
+    );
+    let after = is_still_there(&mut connection, etag).await;
+    let moved = time(&after, "date").duration_since(before).unwrap();
+    assert!(moved.as_secs() >= 86_400, "{after:?}");
+    // Loaded while the clock is ahead.
+    connection.get("/key/2").await.assert_cache("miss");
+
+    clock.set("2026-02-01 06:00:00");
+    seconds_pass(&mut connection, 3).await;
+    is_still_there(&mut connection, etag).await;
+    let from_ahead = connection.get("/key/2").await;
+    from_ahead.assert_cache("hit");
+    let tomorrow = httpdate::parse_http_date("Mon, 02 Feb 2026 06:00:00 GMT").unwrap();
+    assert!(
+        time(&from_ahead, "last-modified") < tomorrow,
+        "{from_ahead:?}"
+    );
+    assert_eq!(runs(&mut connection, "/daily").await, 1);
+    assert_eq!(runs(&mut connection, "/hourly").await, 0);
+}
