@@ -19,7 +19,7 @@
 //! | `encode`       | rows as a finished body: bytes and ETag                   | plan, repository                                                            | xxhash_rust, itoa, zmij |
 //! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka, arc_swap |
 //! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap, fastrand |
-//! | `refresh`      | when to look again                                        | plan, observe, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand |
+//! | `refresh`      | when to look again                                        | plan, observe, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |
 //! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through             | warp, hyper, hyper_util, httpdate, percent_encoding |
 //! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, http |        |
 //! | `cli`          | serve, check, demo                                        | config, plan, log, repository, app                                          | clap, anyhow |

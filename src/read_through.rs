@@ -11,6 +11,7 @@
 //! | `ahead`    | keys in use, loaded before they go stale                  |
 //! | `failures` | what failed, per key, and when it is tried again          |
 //! | `health`   | whether a failure is news                                 |
+//! | `clock`    | what time it is, for ages and for what is due             |
 
 pub mod ahead;
 pub mod flight;
@@ -18,6 +19,7 @@ pub mod load;
 pub mod source;
 
 mod budget;
+mod clock;
 mod failures;
 mod health;
 mod turns;
@@ -43,6 +45,7 @@ use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
 use crate::repository::RepositoryError;
 use budget::Budget;
+use clock::Clock;
 use failures::Failures;
 use flight::{Flight, Flights};
 use health::Health;
@@ -65,6 +68,7 @@ struct Shared<S> {
     budget: Budget,
     turns: Turns,
     failures: Failures,
+    clock: Clock,
     /// Who keeps the time of keys that are loaded ahead.
     ahead: OnceLock<mpsc::UnboundedSender<Ahead>>,
     /// What is broken on purpose, to see that it is found.
@@ -179,6 +183,7 @@ impl<S: Source> ReadThrough<S> {
             budget: Budget::new(plan.repository().max_loads_per_second),
             turns: Turns::new(plan.repository().max_connections),
             failures: Failures::default(),
+            clock: Clock::default(),
             #[cfg(test)]
             broken: simulation::Broken::default(),
             plan,
@@ -206,7 +211,7 @@ impl<S: Source> ReadThrough<S> {
         let Some(entry) = self.shared.cache.get(&key) else {
             return self.wait_for_load(&key, timeout).await;
         };
-        let now = Instant::now();
+        let now = self.now();
         if entry.mark_used() {
             self.noticed(&key, &entry, now);
         }
@@ -228,7 +233,7 @@ impl<S: Source> ReadThrough<S> {
                 let left = entry.lifetime().stale_if_error.saturating_sub(age);
                 let patience = timeout.min(left.saturating_sub(TIMERS_LATE));
                 let loaded = self.wait_for_load(&key, patience).await;
-                match self.look_at(&key, &entry, Instant::now()) {
+                match self.look_at(&key, &entry, self.now()) {
                     (freshness, age) if loaded.is_err() && freshness != Freshness::Expired => {
                         Ok(served(entry, CacheStatus::Stale, age))
                     }
@@ -248,7 +253,7 @@ impl<S: Source> ReadThrough<S> {
     }
 
     fn freshness(&self, key: &Key, entry: &Entry) -> Freshness {
-        self.look_at(key, entry, Instant::now()).0
+        self.look_at(key, entry, self.now()).0
     }
 
     fn standing(&self, endpoint: EndpointId) -> Standing {
@@ -278,6 +283,17 @@ impl<S: Source> ReadThrough<S> {
         if let Some(entry) = self.shared.cache.get(&whole(endpoint)) {
             entry.as_of(&self.standing(endpoint));
         }
+    }
+
+    /// What time it is: every moment that is given or taken here is of this clock, which goes on while
+    /// the machine sleeps.
+    pub fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
+    /// Says how long the machine has slept since the start; and whether that is news.
+    pub fn slept(&self, total: Duration) -> bool {
+        self.shared.clock.slept(total)
     }
 
     /// Loads a key that was named to be there before anyone asks for it.
@@ -366,7 +382,7 @@ impl<S: Source> ReadThrough<S> {
         let endpoint = self.endpoint(key.endpoint());
         if self.refuses(endpoint.id) {
             let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
-            let retry_in = due.map_or(Duration::ZERO, |due| due - Instant::now());
+            let retry_in = due.map_or(Duration::ZERO, |due| due - self.now());
             return Err(ReadError::NotLoaded { retry_in });
         }
         if let Some((error, retry_in)) = self.shared.failures.backing_off(key, Instant::now()) {
@@ -400,7 +416,7 @@ impl<S: Source> ReadThrough<S> {
         status: CacheStatus,
     ) -> Result<Served, ReadError> {
         let timeout = self.endpoint(key.endpoint()).timeout;
-        let (_, age) = self.look_at(key, &entry, Instant::now());
+        let (_, age) = self.look_at(key, &entry, self.now());
         if age > entry.lifetime().limit().max(timeout) {
             return Err(ReadError::TooSlow(timeout));
         }

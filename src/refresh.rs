@@ -7,12 +7,14 @@
 //! | `heartbeat` | one beat a second, from tokio-cron-scheduler, for wall-clock times |
 //! | `probe`     | a small question, asked to learn whether the large ones must be   |
 //! | `notify`    | Postgres says itself that something changed                       |
+//! | `sleep`     | how long the machine has slept                                    |
 
 pub mod timetable;
 
 mod heartbeat;
 mod notify;
 mod probe;
+mod sleep;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +30,7 @@ use crate::plan::{EndpointId, Plan};
 use crate::read_through::{Ahead, ReadThrough};
 use crate::repository::Repository;
 use heartbeat::Heartbeat;
+use sleep::Sleep;
 use timetable::Timetable;
 
 /// Loads scheduled endpoints when they are due, and failed ones again.
@@ -36,6 +39,8 @@ pub struct Refresher {
     plan: Arc<Plan>,
     timetable: Timetable,
     read_through: ReadThrough,
+    repository: Repository,
+    sleep: Sleep,
     heartbeat: Heartbeat,
     /// Keys that are to be looked at again.
     ahead: mpsc::UnboundedReceiver<Ahead>,
@@ -57,8 +62,12 @@ impl Refresher {
     ///
     /// # Errors
     /// [`HeartbeatError`] when the scheduler does not start.
-    pub async fn new(plan: &Arc<Plan>, read_through: ReadThrough) -> Result<Self, HeartbeatError> {
-        let timetable = Timetable::new(plan.endpoints(), Instant::now(), SystemTime::now());
+    pub async fn new(
+        plan: &Arc<Plan>,
+        repository: Repository,
+        read_through: ReadThrough,
+    ) -> Result<Self, HeartbeatError> {
+        let timetable = Timetable::new(plan.endpoints(), read_through.now(), SystemTime::now());
         let (keeper, ahead) = mpsc::unbounded_channel();
         let (ended, endings) = mpsc::unbounded_channel();
         read_through.keep_time_with(keeper);
@@ -72,6 +81,8 @@ impl Refresher {
             plan: Arc::clone(plan),
             timetable,
             read_through,
+            repository,
+            sleep: Sleep::watch(),
             heartbeat: Heartbeat::start().await?,
         };
         refresher.announce_all();
@@ -79,14 +90,12 @@ impl Refresher {
     }
 
     /// Follows the probes and the notifications that the plan names, until `shutdown`.
-    pub fn follow(
-        &self,
-        plan: &Arc<Plan>,
-        repository: &Repository,
-        observer: &Observer,
-        shutdown: &CancellationToken,
-    ) {
-        let parts = || (repository.clone(), self.changes.clone(), observer.clone());
+    pub fn follow(&self, observer: &Observer, shutdown: &CancellationToken) {
+        let plan = &self.plan;
+        let parts = || {
+            let (repository, changes) = (self.repository.clone(), self.changes.clone());
+            (repository, changes, observer.clone())
+        };
         for probe in plan.probes() {
             let (repository, changes, observer) = parts();
             let watch = probe::watch(
@@ -108,18 +117,21 @@ impl Refresher {
     /// Refreshes what is due until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         loop {
-            let beat = Instant::now() + BEAT_AT_MOST;
-            let next = self.timetable.next().map_or(beat, |next| next.min(beat));
+            let next = self.timetable.next();
+            let wait = next.map_or(BEAT_AT_MOST, |next| next - self.read_through.now());
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.heartbeat.beat() => {}
-                () = tokio::time::sleep_until(next) => {}
+                () = tokio::time::sleep(wait.min(BEAT_AT_MOST)) => {}
                 Some(Ending { endpoint, retry_at }) = self.endings.recv() => {
                     self.timetable.retry(endpoint, retry_at);
                 }
                 Some(key) = self.ahead.recv() => self.timetable.look_at(key),
             }
-            let now = Instant::now();
+            if self.read_through.slept(self.sleep.total()) {
+                self.repository.doubt();
+            }
+            let now = self.read_through.now();
             for key in self.timetable.take_keys(now) {
                 self.read_through.load_ahead(&key);
             }
@@ -148,7 +160,7 @@ impl Refresher {
     fn announce(&self, endpoint: EndpointId) {
         if let Some(due) = self
             .timetable
-            .due(endpoint, Instant::now(), SystemTime::now())
+            .due(endpoint, self.read_through.now(), SystemTime::now())
         {
             self.read_through.set_due(endpoint, due);
         }
@@ -175,7 +187,7 @@ impl Changes {
         for endpoint in endpoints {
             self.read_through.invalidate(*endpoint);
             if self.read_through.is_resident(*endpoint) {
-                let after = Some(Instant::now());
+                let after = Some(self.read_through.now());
                 tokio::spawn(self.clone().refresh(*endpoint, trigger, after));
             }
         }
@@ -188,7 +200,7 @@ impl Changes {
             RefreshOutcome::Changed | RefreshOutcome::Unchanged => None,
             RefreshOutcome::Failed => {
                 let wait = self.read_through.retry_in(endpoint).max(RETRY_AT_LEAST);
-                Some(Instant::now() + wait)
+                Some(self.read_through.now() + wait)
             }
             RefreshOutcome::Skipped => return,
         };

@@ -269,6 +269,11 @@ impl Repository {
         Ok(Lease::new(self.pool.get(wait).await?, self.pool.tls()))
     }
 
+    /// Has connections give a sign of life before they are used again: they may be gone without a word.
+    pub fn doubt(&self) {
+        self.pool.doubt();
+    }
+
     /// How long until the next attempt to connect is allowed; zero while nothing failed.
     pub fn retry_in(&self) -> Duration {
         self.pool.retry_in()

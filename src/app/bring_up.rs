@@ -65,8 +65,8 @@ pub(super) async fn bring_up(
     let described = |endpoint: &Endpoint| read_through.description(endpoint.id);
     let keys = written_keys(plan, described).map_err(RunError::Misfits)?;
 
-    let refresher = Refresher::new(plan, read_through.clone()).await?;
-    refresher.follow(plan, repository, observer, background);
+    let refresher = Refresher::new(plan, repository.clone(), read_through.clone()).await?;
+    refresher.follow(observer, background);
     tokio::spawn(refresher.run(background.clone()));
     warm_until_done(read_through).await;
     warm::warm_until_done(plan, repository, read_through, keys).await;

@@ -40,7 +40,7 @@ impl<S: Source> ReadThrough<S> {
         else {
             return;
         };
-        let (now, at) = (Instant::now(), self.ahead_of(key, &entry));
+        let (now, at) = (self.now(), self.ahead_of(key, &entry));
         if at > now {
             // It was found to be unchanged meanwhile.
             return self.look_again(key, &entry, at);

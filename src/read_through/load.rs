@@ -157,7 +157,7 @@ impl<S: Source> ReadThrough<S> {
             let there = self.shared.cache.get(key);
             if let (Cause::Background(Trigger::Ahead), Some(entry)) = (cause, there) {
                 let wait = self.key_retry_in(key).max(AHEAD_RETRY);
-                self.look_again(key, &entry, Instant::now() + wait);
+                self.look_again(key, &entry, self.now() + wait);
             }
             return;
         };
@@ -228,7 +228,7 @@ impl<S: Source> ReadThrough<S> {
         // it, and neither is a change.
         let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
         let origin = Origin {
-            began: Instant::now(),
+            began: self.now(),
             began_at: SystemTime::now(),
             generation: self.standing(endpoint.id).generation,
             slot: ticket.slot,
@@ -237,7 +237,7 @@ impl<S: Source> ReadThrough<S> {
         let answer = self.shared.source.answer(endpoint, key.arguments()).await?;
         let until_refresh = due.map(|due| due.saturating_duration_since(began));
         let lifetime = endpoint.freshness.lifetime(until_refresh, endpoint.timeout);
-        let entry = Entry::new(answer, origin, began.elapsed(), lifetime, previous);
+        let entry = Entry::new(answer, origin, self.now() - began, lifetime, previous);
         Ok(Arc::new(entry))
     }
 

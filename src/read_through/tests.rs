@@ -185,6 +185,29 @@ async fn what_a_probe_confirmed_for_long_is_no_older_than_that_when_it_changes()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sleep_of_the_machine_makes_answers_older() {
+    let seconds = Duration::from_secs;
+    let kept = Kept::new(
+        "max_age = \"10s\"\nstale_while_revalidate = \"1m\"\nstale_if_error = \"1m\"",
+        seconds(1),
+    );
+    kept.get(1).await.unwrap();
+    let of = |served: &Served| (served.status, served.age);
+    let hit = kept.get(1).await.unwrap();
+    assert_eq!(of(&hit), (CacheStatus::Hit, seconds(1)));
+    assert!(kept.read.slept(seconds(30)));
+    let stale = kept.get(1).await.unwrap();
+    assert_eq!(of(&stale), (CacheStatus::Stale, seconds(31)));
+    // It is loaded again behind that, and is as young as ever.
+    sleep(seconds(2)).await;
+    let again = kept.get(1).await.unwrap();
+    assert_eq!(of(&again), (CacheStatus::Hit, seconds(2)));
+    kept.read.slept(seconds(8 * 3_600));
+    let expired = kept.get(1).await.unwrap();
+    assert_eq!(of(&expired), (CacheStatus::Miss, seconds(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn keys_in_use_are_loaded_while_new_ones_are_asked_for_without_end() {
     // Twenty loads a second through three of four connections, each for 150 ms: what new keys take.
     let kept = Arc::new(Kept::ahead(

@@ -38,7 +38,7 @@ pub(super) async fn watch(
     let mut is_failing = false;
     loop {
         ticks.tick().await;
-        let began = Instant::now();
+        let began = changes.read_through.now();
         let answer = match repository.probe(&probe).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -73,7 +73,7 @@ pub(super) async fn watch(
             }
             // At first nobody knows what was missed.
             Some(_) | None => {
-                let since = Instant::now();
+                let since = changes.read_through.now();
                 said = Some(Said { answer, since });
                 changes.tell(&endpoints, Trigger::Probe);
             }

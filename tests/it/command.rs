@@ -1,7 +1,8 @@
 //! The program as an operator runs it: what it prints, how it ends, and what signals do to it.
 
 mod check; // what it measures
-mod clock; // the wall clock is set while it serves
+#[cfg(target_os = "linux")] // libfaketime goes about it in another way elsewhere
+mod clock; // the wall clock is set while it serves, or the machine sleeps
 mod demo; // a Postgres of its own, gone at its end
 mod serve; // comes up, answers, drains
 

@@ -1,5 +1,6 @@
-//! The wall clock is set while it serves. libfaketime shows the program a wall clock of the test's; the
-//! clock by which things age stays the machine's.
+//! What the clocks do while it serves: the wall clock is set, or the machine sleeps. The program is shown
+//! clocks of the test's: the wall clock by libfaketime, the one that goes on in a sleep by a few lines
+//! of C. The clock that its timers go by stays the machine's.
 
 use std::fs;
 use std::path::PathBuf;
@@ -171,4 +172,88 @@ async fn a_wall_clock_that_is_set_moves_cron_lines_and_no_age() {
     );
     assert_eq!(runs(&mut connection, "/daily").await, 1);
     assert_eq!(runs(&mut connection, "/hourly").await, 0);
+}
+
+const SLEPT_THROUGH: &str = r#"
+    [defaults]
+    shape = "value"
+    max_age = "10m"
+
+    [[endpoint]]
+    path = "/hourly"
+    sql = "SELECT 1"
+    refresh = { every = "1h" }
+
+    [[endpoint]]
+    path = "/daily"
+    sql = "SELECT 1"
+    refresh = { every = "24h" }
+    max_age = "24h"
+
+    [[endpoint]]
+    path = "/lasting/{n}"
+    sql = "SELECT :n::int"
+    stale_while_revalidate = "24h"
+
+    [[endpoint]]
+    path = "/expiring/{n}"
+    sql = "SELECT :n::int"
+    stale_while_revalidate = "0s"
+    stale_if_error = "1h"
+"#;
+
+/// What has a program believe that the machine slept.
+fn preload_asleep(folder: &TempDir) -> PathBuf {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/command/asleep.c");
+    let library = folder.path().join("asleep.so");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([library.as_os_str(), source.as_ref()])
+        .status();
+    assert!(built.expect("Rust needs a linker as well").success());
+    library
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_slept_has_answers_that_are_older_by_that() {
+    let db = Postgres::with("").await;
+    let folder = folder(&[("config.toml", &config(SLEPT_THROUGH)), ("slept", "0")]);
+    let mut serving = Program::larder(&["serve"])
+        .within(folder.path())
+        .env("LD_PRELOAD", preload_asleep(&folder))
+        .env("SLEPT", folder.path().join("slept"))
+        .on(db.url())
+        .start();
+    let address = address(&mut serving).await;
+    has_said(&mut serving, "now ready").await;
+    let mut connection = Connection::open(address).await;
+    for target in ["/lasting/1", "/expiring/1"] {
+        connection.get(target).await.assert_cache("miss");
+        connection.get(target).await.assert_cache("hit");
+    }
+    let age = |answer: &Answer| -> u64 { answer.header("age").unwrap().parse().unwrap() };
+    assert!(age(&connection.get("/daily").await) < 7_200);
+
+    let new = folder.path().join("new");
+    fs::write(&new, "7200").unwrap();
+    fs::rename(&new, folder.path().join("slept")).unwrap();
+    // It is noticed within a second.
+    let daily = loop {
+        let daily = connection.get("/daily").await;
+        if age(&daily) >= 7_200 {
+            break daily;
+        }
+    };
+    daily.assert_cache("hit");
+    let lasting = connection.get("/lasting/1").await;
+    lasting.assert_cache("stale").assert_json(json!(1));
+    assert!(age(&lasting) >= 7_200, "{lasting:?}");
+    let expired = connection.get("/expiring/1").await;
+    expired.assert_cache("miss").assert_json(json!(1));
+    assert!(age(&expired) < 7_200, "{expired:?}");
+    // What would have been loaded meanwhile is, once.
+    while runs(&mut connection, "/hourly").await == 0 {}
+    assert!(age(&connection.get("/hourly").await) < 7_200);
+    assert_eq!(runs(&mut connection, "/hourly").await, 1);
+    assert_eq!(runs(&mut connection, "/daily").await, 0);
 }
