@@ -3,8 +3,10 @@
 //! that takes the connection and says nothing more would keep it from the next one.
 
 use std::net::IpAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::config::{Host, LoadBalanceHosts};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Socket};
@@ -17,16 +19,27 @@ use super::url::{Place, Target};
 pub(super) type Connection =
     tokio_postgres::Connection<Socket, <Connector as MakeTlsConnect<Socket>>::Stream>;
 
+/// A host that let the whole limit pass is tried after the others for this long: it would let it pass
+/// again, before every session that is opened.
+const SILENT_FOR: Duration = Duration::from_secs(30);
+
 /// Makes connections to the first of the url's hosts that takes them.
 pub(super) struct Connect {
     target: Target,
     tls: Connector,
+    /// When each of the target's places let the limit pass last.
+    silent_at: Box<[Mutex<Option<Instant>>]>,
 }
 
 impl Connect {
     pub(super) fn new(target: Target) -> Result<Self, RepositoryError> {
         let tls = tls::connector(&target.trust)?;
-        Ok(Self { target, tls })
+        let silent_at = target.places.iter().map(|_| Mutex::default()).collect();
+        Ok(Self {
+            target,
+            tls,
+            silent_at,
+        })
     }
 
     /// Connects, and begins with the connection what it is made for; both have to be done within
@@ -42,12 +55,13 @@ impl Connect {
     where
         Begun: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        let mut places: Vec<&Place> = self.target.places.iter().collect();
+        let mut places: Vec<(usize, &Place)> = self.target.places.iter().enumerate().collect();
         if self.is_at_random() {
             fastrand::shuffle(&mut places);
         }
+        places.sort_by_key(|(index, _)| self.was_silent(*index));
         let mut causes = Causes::default();
-        for place in places {
+        for (index, place) in places {
             let addresses = match self.addresses(place).await {
                 Ok(addresses) => addresses,
                 Err(cause) => {
@@ -56,14 +70,23 @@ impl Connect {
                 }
             };
             for address in addresses {
+                let asked = Instant::now();
                 match self.open_one(place, address, &begin).await {
                     Err(RepositoryError::Unavailable { cause }) => causes.add(place, &cause),
                     opened => return opened,
+                }
+                if asked.elapsed() >= self.limit() {
+                    *self.silent_at[index].lock().expect(UNPOISONED) = Some(asked);
                 }
             }
         }
         let cause = causes.0.join("; ");
         Err(RepositoryError::Unavailable { cause })
+    }
+
+    fn was_silent(&self, index: usize) -> bool {
+        let silent_at = *self.silent_at[index].lock().expect(UNPOISONED);
+        silent_at.is_some_and(|at| at.elapsed() < SILENT_FOR)
     }
 
     async fn open_one<T, Begun>(
@@ -141,6 +164,8 @@ impl Connect {
         self.tls.clone()
     }
 }
+
+const UNPOISONED: &str = "nothing panics while it holds the lock";
 
 /// Why no host could be reached, for the operator. The addresses of one mostly have one cause.
 #[derive(Default)]
