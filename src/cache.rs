@@ -15,6 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use moka::Expiry;
 use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
 
 pub use entry::{Answer, Entry, Origin};
 pub use freshness::{Freshness, Standing, Unchanged};
@@ -86,17 +87,35 @@ impl Cache {
     /// Puts an entry in the place of an older one. One whose query began before the query of what is
     /// there already knows less, and is dropped.
     pub fn put(&self, key: &Key, entry: Arc<Entry>) {
-        if self
-            .get(key)
-            .is_some_and(|there| there.began() > entry.began())
-        {
+        if key.is_resident() {
+            let place = &self.resident[key.endpoint().index()];
+            let newer = |there: Arc<Entry>| there.began() > entry.began();
+            if !place.load_full().is_some_and(newer) {
+                place.store(Some(entry));
+            }
             return;
         }
+        self.keyed.entry_by_ref(key).and_compute_with(|there| {
+            match there.map(|there| there.value().began()) {
+                Some(began) if began > entry.began() => Op::Nop,
+                Some(_) | None => Op::Put(entry),
+            }
+        });
+    }
+
+    /// Counts an entry anew that has grown, if it is still there.
+    pub fn recount(&self, key: &Key, entry: &Arc<Entry>) {
         if key.is_resident() {
-            self.resident[key.endpoint().index()].store(Some(entry));
-        } else {
-            self.keyed.insert(key.clone(), entry);
+            return;
         }
+        self.keyed
+            .entry_by_ref(key)
+            .and_compute_with(|there| match there {
+                Some(there) if there.value().began() == entry.began() => {
+                    Op::Put(Arc::new(there.value().again()))
+                }
+                Some(_) | None => Op::Nop,
+            });
     }
 
     /// Lets an entry go as moka does when it makes room or time is up: at a moment of the test's.
@@ -164,8 +183,6 @@ impl Expiry<Key, Arc<Entry>> for AtTheLimit {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use tokio::time::Instant;
 
     use super::*;
@@ -182,7 +199,6 @@ mod tests {
         let began = Instant::now();
         let origin = Origin {
             began,
-            began_at: SystemTime::now(),
             generation: 0,
             slot: None,
         };

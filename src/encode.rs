@@ -13,18 +13,26 @@
 //! | `datetime` | dates, times, timestamps, intervals                            |
 //! | `array`    | arrays of any of these                                         |
 //! | `body`     | the finished bytes with their ETag                             |
+//! | `document` | an answer in all its representations                           |
+//! | `table`    | its rows as CSV and NDJSON                                     |
+//! | `coding`   | bytes made smaller: gzip, brotli, zstd                         |
 
 mod array;
 mod body;
+mod coding;
 mod datetime;
+mod document;
 mod float;
 mod numeric;
+mod table;
 mod text;
 mod value;
 
 use std::sync::Arc;
 
 pub use body::{Body, ETag};
+pub use coding::Coding;
+pub use document::{Document, RepresentationError, Variant};
 
 use crate::plan::Shape;
 use crate::repository::Column;
@@ -61,12 +69,12 @@ pub struct Encoder {
     columns: Arc<[Column]>,
     max_bytes: u64,
     rows: u64,
-    document: Document,
+    document: Unfinished,
 }
 
 /// What is written so far.
 #[derive(Debug)]
-enum Document {
+enum Unfinished {
     /// Row after row.
     ByRow { bytes: Vec<u8>, frame: Frame },
     /// One unfinished array per column, each begun with its key.
@@ -89,11 +97,11 @@ impl Encoder {
     /// [`Shape::Value`] takes the first column.
     pub fn new(shape: Shape, columns: Arc<[Column]>, max_bytes: u64) -> Self {
         let document = match shape {
-            Shape::Rows => Document::rows(b"[", Frame::object(&columns)),
-            Shape::Row => Document::rows(b"", Frame::object(&columns)),
-            Shape::Tuple => Document::rows(b"", Frame::tuple(columns.len())),
-            Shape::Value => Document::rows(b"", Frame::bare()),
-            Shape::Columns => Document::columns(&columns),
+            Shape::Rows => Unfinished::rows(b"[", Frame::object(&columns)),
+            Shape::Row => Unfinished::rows(b"", Frame::object(&columns)),
+            Shape::Tuple => Unfinished::rows(b"", Frame::tuple(columns.len())),
+            Shape::Value => Unfinished::rows(b"", Frame::bare()),
+            Shape::Columns => Unfinished::columns(&columns),
         };
         Self {
             shape,
@@ -121,7 +129,7 @@ impl Encoder {
         let first = self.rows == 0;
         self.rows += 1;
         match &mut self.document {
-            Document::ByRow { bytes, frame } => {
+            Unfinished::ByRow { bytes, frame } => {
                 let closing = usize::from(self.shape == Shape::Rows);
                 push_row(
                     bytes,
@@ -132,28 +140,28 @@ impl Encoder {
                     values,
                 )
             }
-            Document::ByColumn { arrays, size } => {
+            Unfinished::ByColumn { arrays, size } => {
                 push_columns(arrays, size, first, limit, &self.columns, values)
             }
         }
         .map_err(|(column, refusal)| self.error(column, refusal))
     }
 
-    /// The finished body; `None` when the shape holds one row and there was none.
-    pub fn finish(self) -> Option<Body> {
+    /// The finished document; `None` when the shape holds one row and there was none.
+    pub fn finish(self) -> Option<Document> {
         if self.shape.is_single_row() && self.rows == 0 {
             return None;
         }
         let bytes = match self.document {
-            Document::ByRow { mut bytes, .. } => {
+            Unfinished::ByRow { mut bytes, .. } => {
                 if self.shape == Shape::Rows {
                     bytes.push(b']');
                 }
                 bytes
             }
-            Document::ByColumn { arrays, .. } => join(arrays),
+            Unfinished::ByColumn { arrays, .. } => join(arrays),
         };
-        Some(Body::new(bytes))
+        Some(Document::new(self.shape, self.columns, Body::new(bytes)))
     }
 
     fn error(&self, column: usize, refusal: Refusal) -> EncodeError {
@@ -173,7 +181,7 @@ impl Encoder {
     }
 }
 
-impl Document {
+impl Unfinished {
     fn rows(begin: &[u8], frame: Frame) -> Self {
         Self::ByRow {
             bytes: begin.to_vec(),

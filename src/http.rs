@@ -9,7 +9,8 @@
 //! | `routes`      | every route, as Warp filters                             |
 //! | `endpoint`    | a declared endpoint's answer                             |
 //! | `decode`      | percent-encoded text, strictly                           |
-//! | `conditional` | `If-None-Match`                                          |
+//! | `negotiate`   | `Accept`, `Accept-Encoding`                              |
+//! | `conditional` | `If-None-Match`, `If-Modified-Since`                     |
 //! | `freshness`   | `Cache-Control`, `Age`, `Cache-Status`                   |
 //! | `pages`       | metrics and health                                       |
 //! | `problem`     | the one mapping of errors to statuses and codes          |
@@ -22,6 +23,7 @@ mod decode;
 mod endpoint;
 mod freshness;
 mod head;
+mod negotiate;
 mod pages;
 mod patient;
 mod routes;

@@ -16,7 +16,7 @@
 //! | `metrics`      | events as Prometheus sees them                            | plan, observe                                                               | prometheus |
 //! | `log`          | events as lines                                           | plan, observe                                                               | tracing, tracing_subscriber |
 //! | `repository`   | the only SQL traffic: describe, rows, probes, LISTEN      | plan, observe                                                               | tokio_postgres, deadpool, deadpool_postgres, tokio_postgres_rustls, rustls, rustls_native_certs, percent_encoding, fastrand, nix |
-//! | `encode`       | rows as a finished body: bytes and ETag                   | plan, repository                                                            | xxhash_rust, itoa, zmij |
+//! | `encode`       | rows as a finished body: bytes and ETag                   | plan, repository                                                            | xxhash_rust, itoa, zmij, flate2, brotli, zstd, serde |
 //! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka, arc_swap |
 //! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap, fastrand |
 //! | `refresh`      | when to look again                                        | plan, observe, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |

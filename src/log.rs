@@ -91,6 +91,12 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             );
         }
         Event::ReadinessChanged { readiness } => tracing::info!("now {}", readiness.as_str()),
+        Event::RepresentationFailed { endpoint, cause } => {
+            tracing::error!(
+                "an answer of {} can not be had in another form: {cause}",
+                path(*endpoint)
+            );
+        }
         Event::HandlerPanicked => {
             tracing::error!("a request handler panicked; its client got a 500");
         }

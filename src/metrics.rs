@@ -126,6 +126,7 @@ impl Metrics {
             | Event::AheadTooSlow { .. }
             | Event::ReadinessChanged { .. }
             | Event::ConnectionRefused
+            | Event::RepresentationFailed { .. }
             | Event::HandlerPanicked => {}
         }
     }

@@ -90,6 +90,13 @@ pub enum Event {
         /// How long its answer is fresh.
         max_age: Duration,
     },
+    /// A representation of an answer could not be made: a defect of Larder.
+    RepresentationFailed {
+        /// Whose answer.
+        endpoint: EndpointId,
+        /// What happened.
+        cause: String,
+    },
     /// The repository could be reached, for the first time or again.
     RepositoryReached,
     /// The repository could not be reached: said once, until it can.

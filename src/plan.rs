@@ -4,6 +4,7 @@
 pub mod argument;
 mod compile;
 pub mod endpoint;
+pub mod format;
 pub mod freshness;
 pub mod parameter;
 mod quantity;
@@ -16,8 +17,10 @@ use std::collections::BTreeSet;
 
 pub use argument::{ArgumentError, Arguments, Mismatch, ParameterType, Signature};
 pub use endpoint::{
-    Endpoint, EndpointId, PathArguments, QueryArguments, Shape, UnknownParameters, Warm,
+    CacheControl, Endpoint, EndpointId, PathArguments, QueryArguments, Shape, UnknownParameters,
+    Warm,
 };
+pub use format::Format;
 pub use freshness::{FreshnessPolicy, Lifetime, OnMiss};
 pub use parameter::{Parameter, Place, Presence};
 pub use route::{PathPattern, Routed};

@@ -8,6 +8,7 @@
 //! | `turns`    | how many load at once, and who comes next                 |
 //! | `load`     | a load from its beginning to the moment everyone knows    |
 //! | `source`   | where answers come from: Postgres                         |
+//! | `represent` | forms and codings of an answer, made once each            |
 //! | `ahead`    | keys in use, loaded before they go stale                  |
 //! | `failures` | what failed, per key, and when it is tried again          |
 //! | `health`   | whether a failure is news                                 |
@@ -22,6 +23,7 @@ mod budget;
 mod clock;
 mod failures;
 mod health;
+mod represent;
 mod turns;
 
 #[cfg(test)]
@@ -33,7 +35,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 pub use ahead::Ahead;
@@ -67,6 +69,8 @@ struct Shared<S> {
     flights: Flights,
     budget: Budget,
     turns: Turns,
+    /// Who makes representations.
+    makers: Semaphore,
     failures: Failures,
     clock: Clock,
     /// Who keeps the time of keys that are loaded ahead.
@@ -182,6 +186,7 @@ impl<S: Source> ReadThrough<S> {
             flights: Flights::default(),
             budget: Budget::new(plan.repository().max_loads_per_second),
             turns: Turns::new(plan.repository().max_connections),
+            makers: represent::makers(),
             failures: Failures::default(),
             clock: Clock::default(),
             #[cfg(test)]
@@ -201,46 +206,42 @@ impl<S: Source> ReadThrough<S> {
     ///
     /// # Errors
     /// [`ReadError`] when there is nothing that may be served.
-    pub async fn get(
-        &self,
-        endpoint: EndpointId,
-        arguments: Arguments,
-    ) -> Result<Served, ReadError> {
-        let key = Key::new(endpoint, arguments);
+    pub async fn get(&self, key: &Key) -> Result<Served, ReadError> {
+        let endpoint = key.endpoint();
         let timeout = self.endpoint(endpoint).timeout;
-        let Some(entry) = self.shared.cache.get(&key) else {
-            return self.wait_for_load(&key, timeout).await;
+        let Some(entry) = self.shared.cache.get(key) else {
+            return self.wait_for_load(key, timeout).await;
         };
         let now = self.now();
         if entry.mark_used() {
-            self.noticed(&key, &entry, now);
+            self.noticed(key, &entry, now);
         }
-        let (freshness, age) = self.look_at(&key, &entry, now);
+        let (freshness, age) = self.look_at(key, &entry, now);
         match freshness {
             Freshness::Fresh => Ok(served(entry, CacheStatus::Hit, age)),
             Freshness::Stale => {
-                self.reload(&key);
+                self.reload(key);
                 Ok(served(entry, CacheStatus::Stale, age))
             }
             // While loads are known to fail, nobody waits to hear it again; and where nobody waits at
             // all, what was invalidated would be the last word without a load.
-            Freshness::StaleIfError if self.is_failing(&key) || self.refuses(endpoint) => {
-                self.reload(&key);
+            Freshness::StaleIfError if self.is_failing(key) || self.refuses(endpoint) => {
+                self.reload(key);
                 Ok(served(entry, CacheStatus::Stale, age))
             }
             Freshness::StaleIfError => {
                 // What is at hand is given while it may be: not waited for until it is too old.
                 let left = entry.lifetime().stale_if_error.saturating_sub(age);
                 let patience = timeout.min(left.saturating_sub(TIMERS_LATE));
-                let loaded = self.wait_for_load(&key, patience).await;
-                match self.look_at(&key, &entry, self.now()) {
+                let loaded = self.wait_for_load(key, patience).await;
+                match self.look_at(key, &entry, self.now()) {
                     (freshness, age) if loaded.is_err() && freshness != Freshness::Expired => {
                         Ok(served(entry, CacheStatus::Stale, age))
                     }
                     _ => loaded,
                 }
             }
-            Freshness::Expired => self.wait_for_load(&key, timeout).await,
+            Freshness::Expired => self.wait_for_load(key, timeout).await,
         }
     }
 

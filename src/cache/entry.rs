@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::{Freshness, Slot, Standing};
-use crate::encode::Body;
+use crate::encode::Document;
 use crate::plan::Lifetime;
 
 /// What a statement answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The finished body.
-    Body(Body),
+    /// A document in the endpoint's shape.
+    Document(Arc<Document>),
     /// No row where the shape is one row. An answer like any other, and as fresh.
     NoRow,
 }
@@ -24,8 +24,6 @@ pub enum Answer {
 pub struct Origin {
     /// When its query began.
     pub began: Instant,
-    /// The same by the wall clock.
-    pub began_at: SystemTime,
     /// The endpoint's generation then: see [`Standing`].
     pub generation: u64,
     /// Its key's place among those its endpoint may have; none where there is only one key.
@@ -63,7 +61,7 @@ impl Entry {
         previous: Option<&Self>,
     ) -> Self {
         let same = previous.filter(|previous| previous.answer == answer);
-        let last_modified = same.map_or(origin.began_at, |same| same.last_modified);
+        let last_modified = same.map_or_else(SystemTime::now, |same| same.last_modified);
         let slot = Mutex::new(origin.slot.take());
         Self {
             answer: same.map_or(answer, |same| same.answer.clone()),
@@ -74,6 +72,21 @@ impl Entry {
             used: AtomicBool::new(false),
             confirmed: AtomicU64::new(0),
             slot,
+        }
+    }
+
+    /// The same again, for its place in the cache to be measured anew.
+    pub(super) fn again(&self) -> Self {
+        let copy = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Relaxed));
+        Self {
+            answer: self.answer.clone(),
+            origin: self.origin.clone(),
+            last_modified: self.last_modified,
+            lifetime: self.lifetime,
+            query_time: self.query_time,
+            used: AtomicBool::new(self.is_used()),
+            confirmed: copy(&self.confirmed),
+            slot: Mutex::new(self.slot()),
         }
     }
 
@@ -128,7 +141,7 @@ impl Entry {
         self.confirmed.load(Ordering::Relaxed) > 0
     }
 
-    /// When the content last changed, as far as Larder saw.
+    /// When the content last changed for those who ask: when this answer took the place of another.
     pub fn last_modified(&self) -> SystemTime {
         self.last_modified
     }
@@ -160,10 +173,10 @@ impl Entry {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The bytes of the body.
+    /// The bytes of its representations.
     pub(super) fn size(&self) -> usize {
         match &self.answer {
-            Answer::Body(body) => body.bytes.len(),
+            Answer::Document(document) => document.size(),
             Answer::NoRow => 0,
         }
     }

@@ -107,6 +107,10 @@ pub struct PolicySection {
     pub on_miss: Field<String>,
     /// `unknown_params`
     pub unknown_params: Field<String>,
+    /// `cache_control`
+    pub cache_control: Field<String>,
+    /// `cdn_cache_control`
+    pub cdn_cache_control: Field<String>,
 }
 
 /// `[[endpoint]]`
@@ -254,6 +258,8 @@ impl PolicySection {
             max_keys: section.count("max_keys"),
             on_miss: section.string("on_miss"),
             unknown_params: section.string("unknown_params"),
+            cache_control: section.string("cache_control"),
+            cdn_cache_control: section.string("cdn_cache_control"),
         }
     }
 }

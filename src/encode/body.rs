@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// Finished bytes, ready to be sent any number of times. Clones share them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,25 +24,54 @@ impl Body {
     }
 }
 
-/// A strong entity tag (RFC 9110, 8.8.3): the XXH3 128-bit hash of the bytes in 32 hexadecimal
-/// digits, kept as the quoted text that headers carry.
+/// A strong entity tag (RFC 9110, 8.8.3): the XXH3 128-bit hash of the JSON document in 32
+/// hexadecimal digits and a mark of the representation, kept as the quoted text that headers carry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ETag([u8; 34]);
+pub struct ETag {
+    text: [u8; Self::LONGEST],
+    length: u8,
+}
 
 impl ETag {
+    const LONGEST: usize = 44;
+
     /// The tag of these bytes. Equal bytes have equal tags, in every process on every machine.
     pub fn of(bytes: &[u8]) -> Self {
-        let hash = xxh3_128(bytes);
-        let mut text = [b'"'; 34];
+        Self::from_hash(xxh3_128(bytes))
+    }
+
+    fn from_hash(hash: u128) -> Self {
+        let mut text = [b'"'; Self::LONGEST];
         for (i, digit) in text[1..33].iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(hash >> (124 - 4 * i)) as usize & 0xf];
         }
-        Self(text)
+        Self { text, length: 34 }
+    }
+
+    /// The tag of something made of these texts too.
+    pub(super) fn with<'t>(&self, texts: impl Iterator<Item = &'t str>) -> Self {
+        let mut hasher = Xxh3::new();
+        hasher.update(self.as_str().as_bytes());
+        for text in texts {
+            hasher.update(&text.len().to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        Self::from_hash(hasher.digest128())
+    }
+
+    /// The same with a mark at its end, of five letters at most.
+    pub(super) fn marked(mut self, mark: &'static str) -> Self {
+        let end = usize::from(self.length) - 1;
+        self.text[end..end + mark.len()].copy_from_slice(mark.as_bytes());
+        self.text[end + mark.len()] = b'"';
+        self.length += u8::try_from(mark.len()).expect("marks are a few letters");
+        self
     }
 
     /// The header's value, quotes included.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("quotes and hexadecimal digits are ASCII")
+        let text = &self.text[..usize::from(self.length)];
+        std::str::from_utf8(text).expect("quotes, hexadecimal digits and marks are ASCII")
     }
 }
 
@@ -76,6 +105,18 @@ mod tests {
                 format!("\"{:032x}\"", xxh3_128(&bytes))
             );
         }
+    }
+
+    #[test]
+    fn a_mark_stands_before_the_last_quote() {
+        let tag = ETag::of(b"");
+        assert_eq!(tag.marked("").as_str(), tag.as_str());
+        assert_eq!(
+            tag.marked("-csv").marked("-zst").as_str(),
+            "\"99aa06d3014798d86001c324468d497f-csv-zst\""
+        );
+        let with = |names: &[&str]| tag.with(names.iter().copied());
+        assert_ne!(with(&["ab", "c"]), with(&["a", "bc"]));
     }
 
     #[test]

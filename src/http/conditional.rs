@@ -1,6 +1,42 @@
-//! `If-None-Match`: RFC 9110, 13.1.2.
+//! What the client has already: `If-None-Match` and `If-Modified-Since`, RFC 9110, 13.1.2 and 13.1.3.
+
+use std::time::{Duration, SystemTime};
 
 use warp::http::HeaderValue;
+
+use super::head::Head;
+use crate::encode::{Coding, Document, ETag, Variant};
+
+/// The tag of what the client has, if that is this document in this format still. A cache may hold it
+/// in another coding than the one this request would get: the tag says which of them is good.
+pub(super) fn not_modified(
+    head: &Head,
+    document: &Document,
+    variant: Variant,
+    last_modified: SystemTime,
+) -> Option<ETag> {
+    if !head.if_none_match.is_empty() {
+        let others = Coding::ALL.map(|coding| Variant { coding, ..variant });
+        let mut tags = [variant]
+            .into_iter()
+            .chain(others)
+            .map(|v| document.etag(v));
+        return tags.find(|tag| matches(&head.if_none_match, tag.as_str()));
+    }
+    let since = head.if_modified_since.as_ref()?.to_str().ok()?;
+    let since = httpdate::parse_http_date(since).ok()?;
+    // A date to come is no date that was given out, unless a clock was set.
+    let is_current = last_modified <= since && since <= SystemTime::now();
+    is_current.then(|| document.etag(variant))
+}
+
+/// `Last-Modified` of an answer given now: in whole seconds, rounded up, so that what took its place
+/// within a second of it can be told from it; but never later than the answer itself (RFC 9110,
+/// 8.8.2.1), which is too early for it to be current a moment later, and so is safe.
+pub(super) fn last_modified(changed: SystemTime) -> SystemTime {
+    const SECOND: Duration = Duration::from_nanos(999_999_999);
+    (changed + SECOND).min(SystemTime::now())
+}
 
 /// Whether the client has the representation with this entity tag already. Comparison is weak; what
 /// is not a list of entity tags matches nothing, so the client gets the whole answer.

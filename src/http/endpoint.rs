@@ -1,24 +1,29 @@
 //! A declared endpoint's answer: one request as one short story.
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use warp::http::header::{
-    AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED,
-    X_CONTENT_TYPE_OPTIONS,
+    AGE, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::head::Head;
+use super::negotiate::Codings;
 use super::problem::{ALLOWED, Problem};
-use super::{Reply, Response, Site, conditional, decode, freshness};
-use crate::cache::Answer;
+use super::{Reply, Response, Site, conditional, decode, freshness, negotiate};
+use crate::cache::{Answer, Entry, Key};
+use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
-use crate::plan::{Arguments, Endpoint, Routed};
+use crate::plan::{Arguments, Endpoint, Format, Routed};
 use crate::read_through::Served;
 use crate::repository::Description;
 
+/// RFC 9213.
+const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -30,24 +35,68 @@ pub(super) async fn answer(site: &Site, head: &Head, routed: Routed<'_>) -> Repl
     if head.method == Method::OPTIONS {
         return Reply::plain(options(), Some(id));
     }
-    if !head.is_read() {
-        return Reply::plain(Problem::MethodNotAllowed, Some(id));
-    }
+    let mut reply = if head.is_read() {
+        read(site, head, &routed).await
+    } else {
+        Reply::plain(Problem::MethodNotAllowed, Some(id))
+    };
+    let headers = reply.response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    reply
+}
+
+async fn read(site: &Site, head: &Head, routed: &Routed<'_>) -> Reply {
+    let id = routed.endpoint;
     let endpoint = site.plan.endpoint(id);
+    let Some(wanted) = Wanted::of(head, routed) else {
+        return Reply::plain(Problem::NotAcceptable, Some(id));
+    };
     let Some(description) = site.read_through.description(id) else {
         return Reply::plain(Problem::Warming(RETRY), Some(id));
     };
-    let arguments = match arguments(endpoint, &description, head, &routed) {
+    let arguments = match arguments(endpoint, &description, head, routed) {
         Ok(arguments) => arguments,
         Err(problem) => return Reply::plain(problem, Some(id)),
     };
-    match site.read_through.get(id, arguments).await {
-        Ok(served) => reply(head, endpoint, &served),
+    let key = Key::new(id, arguments);
+    match site.read_through.get(&key).await {
+        Ok(served) => Reply {
+            response: response(site, head, wanted, &key, &served).await,
+            endpoint: Some(id),
+            cache: served.status,
+            age: Some(served.age),
+        },
         // It went past the cache: the hit ratio counts it whatever came of it.
         Err(error) => Reply {
             cache: CacheStatus::Miss,
             ..Reply::plain(Problem::from_read(&error), Some(id))
         },
+    }
+}
+
+/// The representation a request asks for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    format: Format,
+    codings: Codings,
+}
+
+impl Wanted {
+    /// `None` when there is nothing that the client would take.
+    fn of(head: &Head, routed: &Routed<'_>) -> Option<Self> {
+        let format = routed.format.or_else(|| negotiate::format(&head.accept))?;
+        let codings = negotiate::codings(&head.accept_encoding)?;
+        Some(Self { format, codings })
+    }
+
+    fn variant(self, document: &Document) -> Variant {
+        let Self { format, codings } = self;
+        let coding = if codings.identity && document.is_small() {
+            Coding::Identity
+        } else {
+            codings.best
+        };
+        Variant { format, coding }
     }
 }
 
@@ -66,43 +115,82 @@ fn arguments(
     Ok(description.signature.arguments(endpoint, &path, &query)?)
 }
 
-fn reply(head: &Head, endpoint: &Endpoint, served: &Served) -> Reply {
-    let entry = &served.entry;
-    let age = served.age;
-    let mut response = match entry.answer() {
+async fn response(
+    site: &Site,
+    head: &Head,
+    wanted: Wanted,
+    key: &Key,
+    served: &Served,
+) -> Response {
+    let mut response = match served.entry.answer() {
         Answer::NoRow => Problem::NoRow.into(),
-        Answer::Body(body) => {
-            let not_modified = conditional::matches(&head.if_none_match, body.etag.as_str());
-            let mut response = if not_modified {
-                let mut response = Response::new(Bytes::new());
-                *response.status_mut() = StatusCode::NOT_MODIFIED;
-                response
-            } else {
-                Response::new(body.bytes.clone())
+        Answer::Document(document) => {
+            let variant = wanted.variant(document);
+            let changed = served.entry.last_modified();
+            let known = conditional::not_modified(head, document, variant, changed);
+            let mut response = match known {
+                Some(_) => not_modified(),
+                None => match representation(site, key, &served.entry, document, variant).await {
+                    Some(response) => response,
+                    None => return Problem::Internal.into(),
+                },
             };
             let headers = response.headers_mut();
-            if !not_modified {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            }
-            insert(headers, ETAG, body.etag.as_str());
-            // Never later than `Date` (RFC 9110, 8.8.2.1), which is a moment from now on: the clock may
-            // have been set back since.
-            let last_modified = entry.last_modified().min(SystemTime::now());
-            insert(
-                headers,
-                LAST_MODIFIED,
-                &httpdate::fmt_http_date(last_modified),
-            );
+            let etag = known.unwrap_or_else(|| document.etag(variant));
+            insert(headers, ETAG, etag.as_str());
+            let last_modified = httpdate::fmt_http_date(conditional::last_modified(changed));
+            insert(headers, LAST_MODIFIED, &last_modified);
             response
         }
     };
+    tell_freshness(
+        response.headers_mut(),
+        site.plan.endpoint(key.endpoint()),
+        served,
+    );
+    response
+}
+
+fn not_modified() -> Response {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}
+
+async fn representation(
+    site: &Site,
+    key: &Key,
+    entry: &Arc<Entry>,
+    document: &Document,
+    variant: Variant,
+) -> Option<Response> {
+    let bytes = match document.ready(variant) {
+        Some(bytes) => bytes.clone(),
+        None => site.read_through.represent(key, entry, variant).await?,
+    };
+    let mut response = Response::new(bytes);
     let headers = response.headers_mut();
+    let content_type = variant.format.content_type();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(name) = variant.coding.name() {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+    }
+    Some(response)
+}
+
+/// How old the answer is, how long it may be kept, and how it was found.
+fn tell_freshness(headers: &mut HeaderMap, endpoint: &Endpoint, served: &Served) {
+    let (entry, age) = (&served.entry, served.age);
     headers.insert(AGE, HeaderValue::from(age.as_secs()));
+    let cache_control = |stored| freshness::cache_control(stored, age, entry.lifetime());
     insert(
         headers,
         CACHE_CONTROL,
-        &freshness::cache_control(age, entry.lifetime()),
+        &cache_control(endpoint.cache_control),
     );
+    if let Some(stored) = endpoint.cdn_cache_control {
+        insert(headers, CDN_CACHE_CONTROL, &cache_control(stored));
+    }
     insert(
         headers,
         CACHE_STATUS,
@@ -116,12 +204,6 @@ fn reply(head: &Head, endpoint: &Endpoint, served: &Served) -> Reply {
             SERVER_TIMING,
             &format!("query;dur={milliseconds:.1}"),
         );
-    }
-    Reply {
-        response,
-        endpoint: Some(endpoint.id),
-        cache: served.status,
-        age: Some(age),
     }
 }
 

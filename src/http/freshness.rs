@@ -4,18 +4,22 @@
 use std::time::Duration;
 
 use crate::observe::CacheStatus;
-use crate::plan::Lifetime;
+use crate::plan::{CacheControl, Lifetime};
 
 /// `Cache-Control` of an answer of this age: what is left of each limit, rounded down, so that a cache
 /// in front can not serve it beyond the endpoint's own limits.
-pub(super) fn cache_control(age: Duration, lifetime: &Lifetime) -> String {
+pub(super) fn cache_control(stored: CacheControl, age: Duration, lifetime: &Lifetime) -> String {
+    let word = stored.as_str();
+    if stored == CacheControl::NoStore {
+        return word.to_owned();
+    }
     let left = |limit: Duration| limit.saturating_sub(age).as_secs();
     let max_age = left(lifetime.advertised);
     // Both windows are counted from the end of `max-age`: RFC 5861, 3 and 4.
     let while_revalidate = left(lifetime.stale_while_revalidate).saturating_sub(max_age);
     let if_error = left(lifetime.limit()).saturating_sub(max_age);
     format!(
-        "public, max-age={max_age}, stale-while-revalidate={while_revalidate}, stale-if-error={if_error}"
+        "{word}, max-age={max_age}, stale-while-revalidate={while_revalidate}, stale-if-error={if_error}"
     )
 }
 
@@ -53,7 +57,11 @@ mod tests {
 
     fn check(age_ms: u64, lifetime: &Lifetime, expect: &str) {
         assert_eq!(
-            cache_control(Duration::from_millis(age_ms), lifetime),
+            cache_control(
+                CacheControl::Public,
+                Duration::from_millis(age_ms),
+                lifetime
+            ),
             expect,
             "{age_ms} ms"
         );
@@ -94,7 +102,7 @@ mod tests {
         let lifetime = lifetime(3, 5, 11);
         for age_ms in (0..15_000).step_by(130) {
             let age = Duration::from_millis(age_ms);
-            let text = cache_control(age, &lifetime);
+            let text = cache_control(CacheControl::Public, age, &lifetime);
             let field = |name: &str| -> Duration {
                 let (_, value) = text
                     .split(", ")

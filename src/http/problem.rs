@@ -42,6 +42,8 @@ pub enum Problem {
     ArgumentRefused,
     /// The request has no path.
     NoPath,
+    /// None of the formats, or none of the codings, is one that the client takes.
+    NotAcceptable,
     /// Postgres can not be reached, or is short of something.
     Unavailable(Duration),
     /// The query takes longer than the endpoint allows.
@@ -78,6 +80,7 @@ impl Problem {
             Self::NoRow,
             Self::ArgumentRefused,
             Self::NoPath,
+            Self::NotAcceptable,
             Self::Unavailable(Duration::ZERO),
             Self::TooSlow,
             Self::Refused,
@@ -104,6 +107,7 @@ impl Problem {
             Self::NoRow => ("LRD-108", StatusCode::NOT_FOUND),
             Self::ArgumentRefused => ("LRD-109", StatusCode::BAD_REQUEST),
             Self::NoPath => ("LRD-110", StatusCode::BAD_REQUEST),
+            Self::NotAcceptable => ("LRD-111", StatusCode::NOT_ACCEPTABLE),
             Self::Unavailable(_) => ("LRD-301", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooSlow => ("LRD-302", StatusCode::GATEWAY_TIMEOUT),
             Self::Refused => ("LRD-303", StatusCode::BAD_GATEWAY),
@@ -130,6 +134,10 @@ impl Problem {
             Self::NoRow => "There is no such row.",
             Self::ArgumentRefused => "An argument is not a value of its parameter's type.",
             Self::NoPath => "The request's target has no path.",
+            Self::NotAcceptable => {
+                "This is to be had as application/json, application/x-ndjson and text/csv, each as \
+                 it is or coded with zstd, br or gzip."
+            }
             Self::Unavailable(_) => "The database can not answer at the moment.",
             Self::TooSlow => "The database did not answer in time.",
             Self::Refused => "The database refused the query of this endpoint.",
@@ -160,6 +168,7 @@ impl Problem {
             | Self::NoRow
             | Self::ArgumentRefused
             | Self::NoPath
+            | Self::NotAcceptable
             | Self::TooSlow
             | Self::Refused
             | Self::TooLarge

@@ -54,6 +54,10 @@ pub struct Endpoint {
     pub max_bytes: u64,
     /// What happens to a query parameter nobody declared.
     pub unknown_parameters: UnknownParameters,
+    /// Who may store an answer.
+    pub cache_control: CacheControl,
+    /// Who may store it of those who obey `CDN-Cache-Control`, if that is another matter.
+    pub cdn_cache_control: Option<CacheControl>,
 }
 
 impl Endpoint {
@@ -144,6 +148,31 @@ impl Shape {
     /// Whether the statement may return one row at most.
     pub fn is_single_row(self) -> bool {
         matches!(self, Self::Row | Self::Tuple | Self::Value)
+    }
+}
+
+/// Who may store an answer on its way to whoever asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheControl {
+    /// Anyone.
+    Public,
+    /// Whoever asked, and no cache that others share.
+    Private,
+    /// Nobody.
+    NoStore,
+}
+
+impl CacheControl {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Public, Self::Private, Self::NoStore];
+
+    /// The word in config.toml, and the directive: RFC 9111, 5.2.2.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Private => "private",
+            Self::NoStore => "no-store",
+        }
     }
 }
 

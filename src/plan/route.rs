@@ -7,7 +7,7 @@ use std::ops::Range;
 use matchit::Router;
 use thiserror::Error;
 
-use super::EndpointId;
+use super::{EndpointId, Format};
 
 /// Paths that are Larder's own.
 pub const RESERVED_PATHS: [&str; 7] = [
@@ -19,9 +19,6 @@ pub const RESERVED_PATHS: [&str; 7] = [
     "/status",
     "/status.json",
 ];
-
-/// Ends of a path that ask for a format of the endpoint without it.
-const FORMAT_SUFFIXES: [&str; 2] = [".csv", ".ndjson"];
 
 /// A declared path, as `/sales/{country}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +62,8 @@ impl PathPattern {
         if RESERVED_PATHS.contains(&path) {
             return Err(PathError::Reserved);
         }
-        if let Some(suffix) = FORMAT_SUFFIXES
-            .iter()
-            .find(|suffix| path.ends_with(**suffix))
-        {
+        let mut suffixes = Format::ALL.into_iter().filter_map(Format::suffix);
+        if let Some(suffix) = suffixes.find(|suffix| path.ends_with(suffix)) {
             let at = path.len() - suffix.len()..path.len();
             return Err(PathError::Format { suffix, at });
         }
@@ -270,14 +265,17 @@ pub(super) fn is_parameter_name(name: &str) -> bool {
 pub struct Routed<'p> {
     /// The endpoint.
     pub endpoint: EndpointId,
+    /// The format that the end of the path asks for.
+    pub format: Option<Format>,
     /// Name and raw text of each path parameter.
     pub path_arguments: Vec<(&'p str, &'p str)>,
 }
 
-/// Every declared path. A literal segment is preferred to a parameter.
+/// Every declared path, and where it ends with a literal segment, the paths that ask for a format. A
+/// literal segment is preferred to a parameter.
 #[derive(Default)]
 pub(super) struct RouteTable {
-    router: Router<EndpointId>,
+    router: Router<(EndpointId, Option<Format>)>,
     skeletons: HashMap<String, EndpointId>,
 }
 
@@ -294,17 +292,30 @@ impl RouteTable {
         if let Some(other) = self.skeletons.get(&path.skeleton()) {
             return Err(Some(*other));
         }
+        let path_of = |suffix| format!("{}{suffix}", path.as_str());
         self.router
-            .insert(path.as_str(), endpoint)
+            .insert(path.as_str(), (endpoint, None))
             .map_err(|_| None)?;
+        if !path.as_str().ends_with('}') {
+            for format in Format::ALL {
+                let Some(suffix) = format.suffix() else {
+                    continue;
+                };
+                self.router
+                    .insert(path_of(suffix), (endpoint, Some(format)))
+                    .map_err(|_| None)?;
+            }
+        }
         self.skeletons.insert(path.skeleton(), endpoint);
         Ok(())
     }
 
     pub(super) fn route<'p>(&'p self, path: &'p str) -> Option<Routed<'p>> {
         let found = self.router.at(path).ok()?;
+        let (endpoint, format) = *found.value;
         Some(Routed {
-            endpoint: *found.value,
+            endpoint,
+            format,
             path_arguments: found.params.iter().collect(),
         })
     }
@@ -431,6 +442,21 @@ mod tests {
         ] {
             check(path, None);
         }
+    }
+
+    #[test]
+    fn the_end_of_a_literal_segment_asks_for_a_format() {
+        let table = table(&["/sales", "/sales/{country}", "/{a}/b.c"]);
+        let check = |path: &str, endpoint: usize, format: Option<Format>| {
+            let routed = table.route(path).expect(path);
+            assert_eq!((routed.endpoint.index(), routed.format), (endpoint, format));
+        };
+        check("/sales", 0, None);
+        check("/sales.csv", 0, Some(Format::Csv));
+        check("/sales.ndjson", 0, Some(Format::Ndjson));
+        check("/x/b.c.csv", 2, Some(Format::Csv));
+        check("/sales/a.csv", 1, None);
+        assert!(table.route("/sales.json").is_none());
     }
 
     #[test]

@@ -223,21 +223,23 @@ impl<S: Source> ReadThrough<S> {
         landing: &Landing,
     ) -> Result<Arc<Entry>, LoadError> {
         let endpoint = self.endpoint(key.endpoint());
-        let _turn = self.turn(endpoint, ticket.class, landing).await?;
+        let turn = self.turn(endpoint, ticket.class, landing).await?;
         // All of this from before the query: a schedule that comes while it runs is not served by
         // it, and neither is a change.
         let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
         let origin = Origin {
             began: self.now(),
-            began_at: SystemTime::now(),
             generation: self.standing(endpoint.id).generation,
             slot: ticket.slot,
         };
         let began = origin.began;
         let answer = self.shared.source.answer(endpoint, key.arguments()).await?;
+        let query_time = self.now() - began;
+        drop(turn);
+        self.make_in_advance(key, &answer, previous).await;
         let until_refresh = due.map(|due| due.saturating_duration_since(began));
         let lifetime = endpoint.freshness.lifetime(until_refresh, endpoint.timeout);
-        let entry = Entry::new(answer, origin, self.now() - began, lifetime, previous);
+        let entry = Entry::new(answer, origin, query_time, lifetime, previous);
         Ok(Arc::new(entry))
     }
 

@@ -8,7 +8,7 @@
 //!
 //! `LARDER_SEEDS=N` runs N seeds instead of the usual ones, `LARDER_SEED=S` the one that failed.
 
-mod model;
+pub(super) mod model;
 mod story;
 
 use std::fmt::Write;
@@ -208,7 +208,7 @@ impl Simulation {
         };
         self.tell(Line::Asked(number(endpoint, &arguments), word));
         let read = self.read.clone();
-        let mut answer = Box::pin(async move { read.get(endpoint, arguments).await });
+        let mut answer = Box::pin(async move { read.get(&Key::new(endpoint, arguments)).await });
         let first = answer.as_mut().now_or_never();
         // A look at the cache may be the one that makes it put the entry out.
         let there = self.read.shared.cache.get(&key);
@@ -248,10 +248,10 @@ impl Simulation {
 
     fn check_served(&self, endpoint: EndpointId, asked: &Asked, served: &Served) {
         let now = Instant::now();
-        let Answer::Body(body) = served.entry.answer() else {
+        let Answer::Document(document) = served.entry.answer() else {
             return self.accuse("an answer from nowhere".to_owned());
         };
-        let text = std::str::from_utf8(&body.bytes).unwrap();
+        let text = std::str::from_utf8(&document.json().bytes).unwrap();
         let (key, version) = text.split_once(' ').unwrap();
         let (key, version): (usize, usize) = (key.parse().unwrap(), version.parse().unwrap());
         let word = served.status.as_str();
@@ -523,7 +523,7 @@ impl Simulation {
         // A client that may not load sees it lapse, where no schedule comes in time.
         let every = declared.refresh.every;
         let may_lapse = every.is_none_or(|every| limit < every + Duration::from_secs(1));
-        match self.read.get(endpoint, arguments).await {
+        match self.read.get(&Key::new(endpoint, arguments)).await {
             Ok(served) if version(&served.entry) < floor => {
                 self.accuse(format!("{name} lost an invalidation"));
             }
@@ -536,10 +536,10 @@ impl Simulation {
 }
 
 fn version(entry: &Entry) -> usize {
-    let Answer::Body(body) = entry.answer() else {
+    let Answer::Document(document) = entry.answer() else {
         panic!("the model answers with a body");
     };
-    let text = std::str::from_utf8(&body.bytes).unwrap();
+    let text = std::str::from_utf8(&document.json().bytes).unwrap();
     text.split_once(' ').unwrap().1.parse().unwrap()
 }
 
@@ -620,7 +620,10 @@ async fn a_key_that_is_put_out_leaves_its_place_to_another_at_once() {
     let few = |endpoint: EndpointId| simulation.plan.endpoint(endpoint).max_keys == 2;
     let keys = simulation.keys.iter().filter(|(id, _)| few(*id));
     for (endpoint, arguments) in keys.cloned() {
-        let served = simulation.read.get(endpoint, arguments.clone()).await;
+        let served = simulation
+            .read
+            .get(&Key::new(endpoint, arguments.clone()))
+            .await;
         let key = Key::new(endpoint, arguments);
         simulation.read.shared.cache.forget(&key);
         simulation.read.maintain();

@@ -149,5 +149,6 @@ async fn encode(endpoint: &Endpoint, mut rows: Rows) -> Result<Answer, LoadError
             return Err(error.into());
         }
     }
-    Ok(encoder.finish().map_or(Answer::NoRow, Answer::Body))
+    let document = encoder.finish().map(Arc::new);
+    Ok(document.map_or(Answer::NoRow, Answer::Document))
 }

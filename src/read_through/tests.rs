@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::{sleep, sleep_until};
 
+use super::simulation::model::document;
 use super::*;
 use crate::cache::Answer;
 use crate::config::Config;
-use crate::encode::Body;
 use crate::observe::Event;
 use crate::plan::{ParameterType, Signature};
 
@@ -23,7 +23,7 @@ impl Source for Steady {
     async fn answer(&self, _: &Endpoint, _: &Arguments) -> Result<Answer, LoadError> {
         sleep(self.query_time).await;
         let number = self.answers.fetch_add(1, Ordering::Relaxed);
-        Ok(Answer::Body(Body::new(number.to_string().into_bytes())))
+        Ok(Answer::Document(document(number.to_string().into_bytes())))
     }
 
     fn retry_in(&self) -> Duration {
@@ -99,7 +99,8 @@ impl Kept {
     }
 
     async fn get(&self, k: usize) -> Result<Served, ReadError> {
-        self.read.get(EndpointId::new(0), self.arguments(k)).await
+        let key = Key::new(EndpointId::new(0), self.arguments(k));
+        self.read.get(&key).await
     }
 
     /// Asks at this distance until there were so many answers; says what was seen of stale ones.

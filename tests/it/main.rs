@@ -25,6 +25,7 @@ mod failover; // another Postgres takes over
 mod faults; // the way to Postgres breaks in every manner there is, and what answers do meanwhile
 mod loading; // what reaches Postgres, and what does not
 mod outage; // Postgres goes away and comes back
+mod representations; // every form an answer can be had in
 mod serving; // what a client gets
 mod standby; // a Postgres that may not be written to
 mod triggers; // what makes Larder load without a schedule

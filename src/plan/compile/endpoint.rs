@@ -107,6 +107,8 @@ impl Parts {
             warm: self.warm,
             max_keys: policy.max_keys,
             on_miss: policy.on_miss,
+            cache_control: policy.cache_control,
+            cdn_cache_control: policy.cdn_cache_control,
             timeout: policy.timeout,
             max_rows: policy.max_rows,
             max_bytes: policy.max_bytes,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::field;
 use crate::config::schema::{EndpointSection, PolicySection, RepositorySection};
 use crate::config::{At, Field, Mistake, Report, Span};
-use crate::plan::{CronLine, FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters};
+use crate::plan::{
+    CacheControl, CronLine, FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters,
+};
 
 /// A dashboard that polls every few seconds shows nothing older than it would without a cache.
 const MAX_AGE: Duration = Duration::from_secs(10);
@@ -65,6 +67,8 @@ pub(super) struct Policy {
     max_keys: Option<At<u64>>,
     on_miss: Option<At<OnMiss>>,
     unknown_params: Option<At<UnknownParameters>>,
+    cache_control: Option<At<CacheControl>>,
+    cdn_cache_control: Option<At<CacheControl>>,
 }
 
 /// What holds for one endpoint.
@@ -79,6 +83,8 @@ pub(super) struct Settled {
     /// Where `max_keys` is written, if it is.
     pub(super) max_keys_written: Option<Span>,
     pub(super) unknown_parameters: UnknownParameters,
+    pub(super) cache_control: CacheControl,
+    pub(super) cdn_cache_control: Option<CacheControl>,
 }
 
 /// What else is said of an endpoint, as far as its policy depends on it.
@@ -120,6 +126,7 @@ impl Policy {
             ("reject", UnknownParameters::Reject),
             ("ignore", UnknownParameters::Ignore),
         ];
+        let stored = CacheControl::ALL.map(|stored| (stored.as_str(), stored));
         let revalidate = &section.stale_while_revalidate;
         Self {
             shape: field::word("shape", &section.shape, &shapes, report),
@@ -145,6 +152,13 @@ impl Policy {
                 "unknown_params",
                 &section.unknown_params,
                 &unknown,
+                report,
+            ),
+            cache_control: field::word("cache_control", &section.cache_control, &stored, report),
+            cdn_cache_control: field::word(
+                "cdn_cache_control",
+                &section.cdn_cache_control,
+                &stored,
                 report,
             ),
         }
@@ -239,6 +253,10 @@ impl Policy {
             .as_ref()
             .or(defaults.unknown_params.as_ref());
         let shape = self.shape.as_ref().or(defaults.shape.as_ref());
+        let stored = |own: &Option<At<CacheControl>>, default: &Option<At<CacheControl>>| {
+            own.as_ref().or(default.as_ref()).map(|at| at.value)
+        };
+        let cdn_cache_control = stored(&self.cdn_cache_control, &defaults.cdn_cache_control);
         Settled {
             shape: shape.map_or(Shape::Rows, |at| at.value),
             freshness,
@@ -251,6 +269,9 @@ impl Policy {
             max_keys: max_keys.map_or(MAX_KEYS, |at| at.value),
             max_keys_written: max_keys.map(|at| at.span.clone()),
             unknown_parameters: unknown.map_or(UnknownParameters::Reject, |at| at.value),
+            cache_control: stored(&self.cache_control, &defaults.cache_control)
+                .unwrap_or(CacheControl::Public),
+            cdn_cache_control,
         }
     }
 
