@@ -8,6 +8,7 @@
 //! | `head`        | what an answer may depend on of a request                |
 //! | `routes`      | every route, as Warp filters                             |
 //! | `endpoint`    | a declared endpoint's answer                             |
+//! | `cors`        | whose pages may read answers in a browser                |
 //! | `decode`      | percent-encoded text, strictly                           |
 //! | `negotiate`   | `Accept`, `Accept-Encoding`                              |
 //! | `conditional` | `If-None-Match`, `If-Modified-Since`                     |
@@ -19,6 +20,7 @@ pub mod problem;
 pub mod server;
 
 mod conditional;
+mod cors;
 mod decode;
 mod endpoint;
 mod freshness;

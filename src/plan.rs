@@ -25,7 +25,7 @@ pub use freshness::{FreshnessPolicy, Lifetime, OnMiss};
 pub use parameter::{Parameter, Place, Presence};
 pub use route::{PathPattern, Routed};
 pub use schedule::{CronLine, Probe, ProbeId, Refresh, Timezone};
-pub use settings::{CacheSettings, RepositorySettings, ServerSettings};
+pub use settings::{CacheSettings, Origins, RepositorySettings, ServerSettings};
 pub use sql::Statement;
 
 use crate::config::{At, Config, Mistake, Report, Span};

@@ -56,6 +56,15 @@ pub struct ServerSection {
     pub max_connections: Field<u64>,
     /// `shutdown_timeout`
     pub shutdown_timeout: Field<String>,
+    /// `cors`
+    pub cors: Field<CorsSection>,
+}
+
+/// `cors = { … }`
+#[derive(Debug)]
+pub struct CorsSection {
+    /// `origins`
+    pub origins: Field<Vec<At<String>>>,
 }
 
 /// `[repository]`
@@ -215,6 +224,9 @@ impl ServerSection {
             listen: section.string("listen"),
             max_connections: section.count("max_connections"),
             shutdown_timeout: section.duration("shutdown_timeout"),
+            cors: section.table("cors", |section| CorsSection {
+                origins: section.scalars("origins"),
+            }),
         }
     }
 }

@@ -23,6 +23,34 @@ pub(super) fn segment(text: &str) -> Result<Cow<'_, str>, DecodeError> {
         .map_err(|_| DecodeError::NotUtf8)
 }
 
+/// A path whose needless escapes are undone: an escaped letter, digit, `-`, `.`, `_` or `~` means the
+/// same as the character itself (RFC 3986, 2.3). Nothing else of a path is changed, neither slashes
+/// nor dots: what is declared is what is answered.
+pub(super) fn plain(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') || has_broken_escape(path) {
+        return Cow::Borrowed(path);
+    }
+    let mut pieces = path.split('%');
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let byte = piece
+            .get(..2)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            .filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte));
+        match byte {
+            Some(byte) => {
+                plain.push(char::from(byte));
+                plain.push_str(&piece[2..]);
+            }
+            None => {
+                plain.push('%');
+                plain.push_str(piece);
+            }
+        }
+    }
+    Cow::Owned(plain)
+}
+
 /// A name and its value, decoded.
 pub(super) type Pair<'q> = (Cow<'q, str>, Cow<'q, str>);
 
@@ -74,6 +102,24 @@ mod tests {
             "a=+%2B+%26&%C3%A4=%F0%9F%A6%80",
             &[("a", " + &"), ("ä", "🦀")],
         );
+    }
+
+    #[test]
+    fn needless_escapes_are_undone_and_nothing_else() {
+        for (path, expected) in [
+            ("/count", "/count"),
+            ("/c%6Funt", "/count"),
+            ("/c%6funt%2e", "/count."),
+            ("/a%2Fb%20c%25", "/a%2Fb%20c%25"),
+            ("/%", "/%"),
+            ("/%4", "/%4"),
+            ("/%zz%41", "/%zz%41"),
+            ("/%+1", "/%+1"),
+            ("/%2%35", "/%2%35"),
+            ("//a/../b/", "//a/../b/"),
+        ] {
+            assert_eq!(plain(path), expected, "{path}");
+        }
     }
 
     #[test]

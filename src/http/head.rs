@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use warp::http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use warp::http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, ORIGIN};
 use warp::http::{HeaderValue, Method, Request, Uri};
 
 /// A request without its body, which nothing here reads.
@@ -17,6 +17,7 @@ pub(super) struct Head {
     pub(super) accept_encoding: Vec<HeaderValue>,
     pub(super) if_none_match: Vec<HeaderValue>,
     pub(super) if_modified_since: Option<HeaderValue>,
+    pub(super) origin: Option<HeaderValue>,
     pub(super) received: Instant,
 }
 
@@ -32,6 +33,7 @@ impl Head {
             accept_encoding: lines(ACCEPT_ENCODING),
             if_none_match: lines(IF_NONE_MATCH),
             if_modified_since: headers.get(IF_MODIFIED_SINCE).cloned(),
+            origin: headers.get(ORIGIN).cloned(),
             received: Instant::now(),
         })
     }

@@ -9,7 +9,7 @@ use warp::{Filter, Rejection};
 
 use super::head::Head;
 use super::problem::Problem;
-use super::{Reply, Response, Site, endpoint, pages};
+use super::{Reply, Response, Site, cors, decode, endpoint, pages};
 use crate::observe::Event;
 
 /// All routes; a request none of them knows gets a 404.
@@ -17,11 +17,11 @@ pub(super) fn routes(
     site: Arc<Site>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     declared(site.clone())
-        .or(page("metrics", site.clone(), pages::metrics))
+        .or(page("/metrics", site.clone(), pages::metrics))
         .unify()
-        .or(page("healthz", site.clone(), pages::healthz))
+        .or(page("/healthz", site.clone(), pages::healthz))
         .unify()
-        .or(page("readyz", site.clone(), pages::readyz))
+        .or(page("/readyz", site.clone(), pages::readyz))
         .unify()
         .or(unknown(site))
         .unify()
@@ -34,7 +34,8 @@ fn declared(
     head().and_then(move |head: Arc<Head>| {
         let site = site.clone();
         async move {
-            let Some(routed) = site.plan.route(head.uri.path()) else {
+            let path = decode::plain(head.uri.path());
+            let Some(routed) = site.plan.route(&path) else {
                 return Err(warp::reject::not_found());
             };
             let reply = endpoint::answer(&site, &head, routed).await;
@@ -45,29 +46,29 @@ fn declared(
 
 /// One of the server's own pages.
 fn page<F>(
-    name: &'static str,
+    path: &'static str,
     site: Arc<Site>,
     make: impl Fn(Arc<Site>) -> F + Clone + Send + Sync + 'static,
 ) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static
 where
     F: Future<Output = Response> + Send,
 {
-    warp::path(name)
-        .and(warp::path::end())
-        .and(head())
-        .then(move |head: Arc<Head>| {
-            let (site, make) = (site.clone(), make.clone());
-            async move {
-                let response = if head.is_read() {
-                    make(Arc::clone(&site)).await
-                } else if head.method == Method::OPTIONS {
-                    endpoint::options()
-                } else {
-                    Problem::MethodNotAllowed.into()
-                };
-                observed(&site, &head, Reply::plain(response, None))
+    head().and_then(move |head: Arc<Head>| {
+        let (site, make) = (site.clone(), make.clone());
+        async move {
+            if decode::plain(head.uri.path()) != path {
+                return Err(warp::reject::not_found());
             }
-        })
+            let response = if head.is_read() {
+                make(Arc::clone(&site)).await
+            } else if head.method == Method::OPTIONS {
+                endpoint::options()
+            } else {
+                Problem::MethodNotAllowed.into()
+            };
+            Ok(observed(&site, &head, Reply::plain(response, None)))
+        }
+    })
 }
 
 /// Everything else.
@@ -85,7 +86,10 @@ fn head() -> impl Filter<Extract = (Arc<Head>,), Error = Rejection> + Copy + Sen
     warp::ext::get::<Arc<Head>>()
 }
 
-fn observed(site: &Site, head: &Head, reply: Reply) -> Response {
+fn observed(site: &Site, head: &Head, mut reply: Reply) -> Response {
+    if let Some(origins) = &site.plan.server().cors {
+        cors::tell(origins, head, reply.response.headers_mut());
+    }
     site.observer.emit(&Event::RequestServed {
         endpoint: reply.endpoint,
         cache: reply.cache,

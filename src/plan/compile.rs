@@ -1,6 +1,7 @@
 //! From what was written to what is meant. Every check runs whatever the others find: a part that is
 //! wrong is left out, its mistakes are reported, and the rest is looked at all the same.
 
+mod cors;
 mod endpoint;
 mod field;
 mod parameters;
@@ -109,6 +110,7 @@ fn server_settings(section: &ServerSection, report: &mut Report) -> Option<Serve
         max_connections: usize::try_from(max_connections.map_or(CONNECTIONS, |at| at.value))
             .ok()?,
         shutdown_timeout: shutdown_timeout.map_or(SHUTDOWN, |at| at.value),
+        cors: cors::origins(&section.cors, report),
     })
 }
 

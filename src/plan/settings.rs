@@ -14,6 +14,18 @@ pub struct ServerSettings {
     pub max_connections: usize,
     /// How long running requests may take once a shutdown began.
     pub shutdown_timeout: Duration,
+    /// Whose pages may read answers in a browser.
+    pub cors: Option<Origins>,
+}
+
+/// Origins of web pages, as browsers name them (RFC 6454, 6.2): a scheme, a host, a port unless it
+/// is the scheme's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Every page's.
+    Any,
+    /// These alone.
+    Named(Vec<String>),
 }
 
 /// `[repository]`
