@@ -24,6 +24,8 @@ mod cors;
 mod decode;
 mod endpoint;
 mod freshness;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod negotiate;
 mod pages;
