@@ -7,6 +7,8 @@ use bolero::check;
 use warp::http::HeaderValue;
 
 use super::{conditional, decode, negotiate};
+#[cfg(test)]
+use crate::config::Config;
 use crate::encode::Coding;
 use crate::plan::{Arguments, Endpoint, EndpointId, ParameterType, Plan, Signature};
 
@@ -34,7 +36,7 @@ fn plan() -> Plan {
         sql = "SELECT :b::text"
     "#;
     let folder = std::path::Path::new(".");
-    let config = crate::config::Config::parse("config.toml", text.to_owned(), folder, &|_| None);
+    let config = Config::parse("config.toml", text.to_owned(), folder, &|_| None);
     Plan::compile(config.unwrap()).unwrap()
 }
 
