@@ -167,7 +167,9 @@ impl Document {
         }
         let bytes = match variant.coding {
             Coding::Identity => self.in_format(variant.format)?,
-            coding => coding.encode(self.make(variant.uncoded())?)?,
+            Coding::Gzip | Coding::Brotli | Coding::Zstd => {
+                variant.coding.encode(self.make(variant.uncoded())?)?
+            }
         };
         Ok(made.get_or_init(|| Bytes::from(bytes.into_boxed_slice())))
     }

@@ -31,11 +31,12 @@ pub(super) fn not_modified(
 }
 
 /// `Last-Modified` of an answer given now: in whole seconds, rounded up, so that what took its place
-/// within a second of it can be told from it; but never later than the answer itself (RFC 9110,
-/// 8.8.2.1), which is too early for it to be current a moment later, and so is safe.
+/// within a second of it can be told from it; but never later than `Date` (RFC 9110, 8.8.2.1), which
+/// hyper reads anew once a second. What is too early for the answer to be current is safe.
 pub(super) fn last_modified(changed: SystemTime) -> SystemTime {
-    const SECOND: Duration = Duration::from_nanos(999_999_999);
-    (changed + SECOND).min(SystemTime::now())
+    const DATE_BEHIND: Duration = Duration::from_secs(1);
+    const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
+    (changed + ALMOST_A_SECOND).min(SystemTime::now() - DATE_BEHIND)
 }
 
 /// Whether the client has the representation with this entity tag already. Comparison is weak; what

@@ -243,7 +243,8 @@ mod tests {
         #[test]
         fn no_field_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(field) = HeaderValue::from_bytes(&bytes) {
-                let _ = (format(&[field.clone()]), codings(&[field]));
+                let fields = [field];
+                let _ = (format(&fields), codings(&fields));
             }
         }
     }

@@ -248,8 +248,9 @@ async fn clients_cause_no_more_loads_than_allowed() {
     let answers = join_all(requests).await;
     let allowed = 5 + began.elapsed().as_secs() * 5 + 5;
     let loaded = answers.iter().filter(|answer| answer.status == 200).count();
+    // One is kept for keys that are there.
     assert!(
-        (5..=allowed as usize).contains(&loaded),
+        (4..=allowed as usize).contains(&loaded),
         "{loaded} of at most {allowed}"
     );
     let refused = answers.iter().find(|answer| answer.status != 200).unwrap();
