@@ -15,6 +15,9 @@ pub use bring_up::{Culprit, Descriptions, Misfit, describe_all};
 pub use measure::{Measurements, Run, measure_all};
 
 use crate::cache::Cache;
+pub use crate::http::tls::TlsError;
+
+use crate::http::tls::Tls;
 use crate::http::{self, Site};
 use crate::log;
 use crate::metrics::Metrics;
@@ -36,6 +39,18 @@ pub struct App {
     read_through: ReadThrough,
     metrics: Arc<Metrics>,
     observer: Observer,
+    tls: Option<Tls>,
+}
+
+/// Why the parts can not be wired.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The url or its certificate can not be used.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The files that `tls` names can not be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Why the server stopped by itself.
@@ -49,13 +64,25 @@ pub enum RunError {
     Heartbeat(#[from] HeartbeatError),
 }
 
+/// Whether the files that the configuration names can be used.
+///
+/// # Errors
+/// [`TlsError`] where one can not.
+pub fn check_files(plan: &Plan) -> Result<(), TlsError> {
+    plan.server()
+        .tls
+        .as_ref()
+        .map_or(Ok(()), |tls| Tls::load(tls).map(drop))
+}
+
 impl App {
     /// Wires the parts; connects to nothing yet. `sinks` hear every event beside the metrics and the
     /// log.
     ///
     /// # Errors
-    /// [`RepositoryError::Settings`] when the url or its certificate can not be used.
-    pub fn build(plan: Arc<Plan>, mut sinks: Vec<Sink>) -> Result<Self, RepositoryError> {
+    /// [`BuildError`] when something that is named outside the configuration can not be used.
+    pub fn build(plan: Arc<Plan>, mut sinks: Vec<Sink>) -> Result<Self, BuildError> {
+        let tls = plan.server().tls.as_ref().map(Tls::load).transpose()?;
         let metrics = Arc::new(Metrics::new(&plan));
         let counted = Arc::clone(&metrics);
         sinks.push(Box::new(move |event| counted.record(event)));
@@ -76,6 +103,7 @@ impl App {
             read_through,
             metrics,
             observer,
+            tls,
         })
     }
 
@@ -88,7 +116,7 @@ impl App {
     /// # Errors
     /// [`RunError::Misfits`] as soon as Postgres refuses a statement at start.
     pub async fn run(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: CancellationToken,
     ) -> Result<bool, RunError> {
@@ -106,7 +134,13 @@ impl App {
         let _end = background.clone().drop_guard();
         tokio::spawn(maintain(self.read_through.clone(), background.clone()));
 
-        let serving = http::server::serve(listener, self.plan.server(), site, shutdown.clone());
+        let serving = http::server::serve(
+            listener,
+            self.plan.server(),
+            self.tls.take(),
+            site,
+            shutdown.clone(),
+        );
         let supervising = self.supervise(&readiness, background, &shutdown);
         tokio::pin!(serving, supervising);
         tokio::select! {

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Culprit, Misfit};
+use crate::app::{self, Culprit, Misfit, TlsError};
 use crate::config::{Config, Mistake, Report};
 use crate::log;
 use crate::plan::{Mismatch, Plan};
@@ -161,7 +161,14 @@ fn say(text: &str) {
 
 fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
     let config = Config::load(path, &|name| std::env::var(name).ok())?;
-    Ok(Arc::new(Plan::compile(config)?))
+    let plan = Plan::compile(config)?;
+    app::check_files(&plan).map_err(|error| unusable(&plan, &error))?;
+    Ok(Arc::new(plan))
+}
+
+/// A file that can not be used, at the place where it is named.
+fn unusable(plan: &Plan, error: &TlsError) -> Failure {
+    Failure::Mistakes(plan.tls_mistake(error.file, &error.reason, error.help))
 }
 
 /// Postgres could not find out a parameter's type, or found out two: indeterminate_datatype and
@@ -237,16 +244,32 @@ fn mistake(
     }
 }
 
-/// A token that is cancelled by any of these signals.
-fn cancelled_by(signals: &[SignalKind]) -> anyhow::Result<CancellationToken> {
-    let token = CancellationToken::new();
+/// What signals ask for.
+#[derive(Clone)]
+struct Stop {
+    /// After the first: to end in good order.
+    gently: CancellationToken,
+    /// After the second: to end at once.
+    at_once: CancellationToken,
+}
+
+/// Hears any of these signals.
+fn stopped_by(signals: &[SignalKind]) -> anyhow::Result<Stop> {
+    let stop = Stop {
+        gently: CancellationToken::new(),
+        at_once: CancellationToken::new(),
+    };
     for kind in signals {
         let mut signals = signal(*kind)?;
-        let cancelled = token.clone();
+        let stop = stop.clone();
         tokio::spawn(async move {
-            signals.recv().await;
-            cancelled.cancel();
+            while signals.recv().await.is_some() {
+                if stop.gently.is_cancelled() {
+                    stop.at_once.cancel();
+                }
+                stop.gently.cancel();
+            }
         });
     }
-    Ok(token)
+    Ok(stop)
 }

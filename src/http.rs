@@ -4,6 +4,8 @@
 //! | part          | does                                                     |
 //! |---------------|----------------------------------------------------------|
 //! | `server`      | connections: accept, limits, drain                       |
+//! | `connection`  | HTTP/1.1, HTTP/2, TLS: limits of each                    |
+//! | `tls`         | the certificate, also when it is renewed                 |
 //! | `patient`     | slow clients: a refusal reaches them, a stall ends them   |
 //! | `head`        | what an answer may depend on of a request                |
 //! | `routes`      | every route, as Warp filters                             |
@@ -18,8 +20,10 @@
 
 pub mod problem;
 pub mod server;
+pub mod tls;
 
 mod conditional;
+mod connection;
 mod cors;
 mod decode;
 mod endpoint;

@@ -20,9 +20,9 @@
 //! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka, arc_swap |
 //! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap, fastrand |
 //! | `refresh`      | when to look again                                        | plan, observe, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |
-//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through             | warp, hyper, hyper_util, httpdate, percent_encoding |
+//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through             | warp, hyper, hyper_util, rustls, tokio_rustls, arc_swap, httpdate, percent_encoding |
 //! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, http |        |
-//! | `cli`          | serve, check, demo                                        | config, plan, log, repository, app                                          | clap, anyhow |
+//! | `cli`          | serve, check, demo                                        | config, plan, log, repository, app                                          | clap, anyhow, nix |
 
 pub mod app;
 pub mod cache;

@@ -28,7 +28,20 @@ pub fn init(filter: Option<&str>) {
 pub fn listening(address: std::net::SocketAddr, plan: &Plan) {
     let (version, endpoints) = (env!("CARGO_PKG_VERSION"), plan.endpoints().len());
     let s = if endpoints == 1 { "" } else { "s" };
-    tracing::info!("larder {version} serves {endpoints} endpoint{s} on http://{address}");
+    let scheme = if plan.server().tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    tracing::info!("larder {version} serves {endpoints} endpoint{s} on {scheme}://{address}");
+}
+
+/// Says that there may be too few file descriptors.
+pub fn descriptors_short(limit: u64, needed: u64) {
+    tracing::warn!(
+        "the system allows {limit} open files, and with max_connections it may take {needed}: raise \
+         the limit (ulimit -Hn, LimitNOFILE=), or lower max_connections of [server]"
+    );
 }
 
 /// Writes an event's line, if it is worth one.
@@ -97,6 +110,18 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
                 path(*endpoint)
             );
         }
+        Event::CertificateRenewed => tracing::info!("the certificate was renewed"),
+        Event::CertificateRefused { cause } => {
+            tracing::error!(
+                "the certificate's new files can not be used, the old one stays: {cause}"
+            );
+        }
+        Event::AcceptFailing { cause } => {
+            tracing::error!(
+                "no client can connect: {cause}; see `ulimit -n` and `max_connections`"
+            );
+        }
+        Event::AcceptRecovered => tracing::info!("clients can connect again"),
         Event::HandlerPanicked => {
             tracing::error!("a request handler panicked; its client got a 500");
         }

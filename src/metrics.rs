@@ -127,6 +127,10 @@ impl Metrics {
             | Event::ReadinessChanged { .. }
             | Event::ConnectionRefused
             | Event::RepresentationFailed { .. }
+            | Event::CertificateRenewed
+            | Event::CertificateRefused { .. }
+            | Event::AcceptFailing { .. }
+            | Event::AcceptRecovered
             | Event::HandlerPanicked => {}
         }
     }

@@ -97,6 +97,20 @@ pub enum Event {
         /// What happened.
         cause: String,
     },
+    /// The certificate's files changed, and new connections get the new one.
+    CertificateRenewed,
+    /// The certificate's files changed and can not be used: the old one stays. Said once per change.
+    CertificateRefused {
+        /// What is wrong with them, for the operator.
+        cause: String,
+    },
+    /// Connections can not be accepted: said once, until they can.
+    AcceptFailing {
+        /// What happened, for the operator.
+        cause: String,
+    },
+    /// Connections can be accepted again.
+    AcceptRecovered,
     /// The repository could be reached, for the first time or again.
     RepositoryReached,
     /// The repository could not be reached: said once, until it can.

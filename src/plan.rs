@@ -25,7 +25,9 @@ pub use freshness::{FreshnessPolicy, Lifetime, OnMiss};
 pub use parameter::{Parameter, Place, Presence};
 pub use route::{PathPattern, Routed};
 pub use schedule::{CronLine, Probe, ProbeId, Refresh, Timezone};
-pub use settings::{CacheSettings, Origins, RepositorySettings, ServerSettings};
+pub use settings::{
+    CacheSettings, Origins, RepositorySettings, ServerSettings, TlsFile, TlsSettings,
+};
 pub use sql::Statement;
 
 use crate::config::{At, Config, Mistake, Report, Span};
@@ -215,6 +217,19 @@ impl Plan {
         match detail {
             Some(detail) => mistake.note(detail).into(),
             None => mistake.into(),
+        }
+    }
+
+    /// What is wrong with a file that `tls` names.
+    pub fn tls_mistake(&self, file: TlsFile, message: &str, help: &str) -> Report {
+        let mistake = Mistake::new(message);
+        match &self.server.tls {
+            Some(tls) => {
+                let named = tls.named(file);
+                let path = named.value.display().to_string();
+                mistake.at(&named.span, path).help(help).into()
+            }
+            None => mistake.help(help).into(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
 
-use super::{Failure, STOP, cancelled_by, sample, say, serve};
+use super::{Failure, STOP, sample, say, serve, stopped_by};
 use crate::config::Config;
 use crate::plan::Plan;
 use crate::repository::throwaway::Throwaway;
@@ -25,13 +25,12 @@ pub(super) async fn demo(config: Option<&Path>, listen: Option<SocketAddr>) -> R
     // A terminal that closes must not leave a Postgres behind, nor must Ctrl-\\. A script's background
     // job inherits that SIGQUIT is ignored, and so would a young Postgres that is told to end by it,
     // were it not caught here.
-    let shutdown =
-        cancelled_by(&[&STOP[..], &[SignalKind::hangup(), SignalKind::quit()]].concat())?;
+    let stop = stopped_by(&[&STOP[..], &[SignalKind::hangup(), SignalKind::quit()]].concat())?;
     // What is wrong with the configuration or the address is said before a Postgres is made for it.
     let listen = listen.unwrap_or(plan(config, NOT_YET)?.server().listen);
     let listener = serve::bind(listen, "--listen").await?;
     // The Postgres ends with its handle, also when that is still being made.
-    let Some(postgres) = shutdown.run_until_cancelled(postgres()).await else {
+    let Some(postgres) = stop.gently.run_until_cancelled(postgres()).await else {
         return Ok(());
     };
     let postgres = Arc::new(postgres?);
@@ -42,7 +41,7 @@ pub(super) async fn demo(config: Option<&Path>, listen: Option<SocketAddr>) -> R
         listener.local_addr().map_err(anyhow::Error::from)?,
     ));
     let seller = tokio::spawn(sell(Arc::clone(&postgres)));
-    let served = serve::run(plan, listener, shutdown).await;
+    let served = serve::run(plan, listener, stop).await;
     seller.abort();
     served
 }

@@ -224,6 +224,17 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         }
     }
 
+    /// The path of a file that is read later; relative to the folder the configuration is in.
+    pub(super) fn path(&mut self, key: &'static str) -> Field<PathBuf> {
+        match self.string(key) {
+            Field::Absent => Field::Absent,
+            Field::Wrong => Field::Wrong,
+            Field::Given(name) => {
+                Field::Given(At::new(self.desk.folder.join(&name.value), name.span))
+            }
+        }
+    }
+
     /// What a file holds, and where its name is written.
     pub(super) fn file(&mut self, key: &'static str) -> (Field<String>, Option<Span>) {
         let name = match self.string(key) {

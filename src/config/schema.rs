@@ -1,6 +1,8 @@
 //! The sections of config.toml, key for key as they are written: which keys there are and what kind
 //! of value each takes. What the values mean is for the plan to say.
 
+use std::path::PathBuf;
+
 use super::reader::Reader;
 use super::secret::Secret;
 use super::source::{At, Span};
@@ -58,6 +60,19 @@ pub struct ServerSection {
     pub shutdown_timeout: Field<String>,
     /// `cors`
     pub cors: Field<CorsSection>,
+    /// `tls`
+    pub tls: Field<TlsSection>,
+    /// `h2c`
+    pub h2c: Field<bool>,
+}
+
+/// `tls = { … }`
+#[derive(Debug)]
+pub struct TlsSection {
+    /// `cert`
+    pub cert: Field<PathBuf>,
+    /// `key`
+    pub key: Field<PathBuf>,
 }
 
 /// `cors = { … }`
@@ -227,6 +242,11 @@ impl ServerSection {
             cors: section.table("cors", |section| CorsSection {
                 origins: section.scalars("origins"),
             }),
+            tls: section.table("tls", |section| TlsSection {
+                cert: section.path("cert"),
+                key: section.path("key"),
+            }),
+            h2c: section.boolean("h2c"),
         }
     }
 }

@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// How long, and how much, a refused client may go on sending.
@@ -22,8 +21,8 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// A stream whose shutdown waits for its peer to stop sending, if it is sending, and whose writes fail
 /// when the peer does not read.
-pub(super) struct Patient {
-    stream: TcpStream,
+pub(super) struct Patient<S> {
+    stream: S,
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Closing,
 }
@@ -40,8 +39,8 @@ enum Closing {
     },
 }
 
-impl Patient {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
+    pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
             stalled: None,
@@ -75,7 +74,7 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -85,7 +84,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -44,6 +44,10 @@ pub enum Problem {
     NoPath,
     /// None of the formats, or none of the codings, is one that the client takes.
     NotAcceptable,
+    /// The request's target is longer than anything here.
+    TargetTooLong,
+    /// The request has content, and its method gives it no meaning.
+    HasBody,
     /// Postgres can not be reached, or is short of something.
     Unavailable(Duration),
     /// The query takes longer than the endpoint allows.
@@ -81,6 +85,8 @@ impl Problem {
             Self::ArgumentRefused,
             Self::NoPath,
             Self::NotAcceptable,
+            Self::TargetTooLong,
+            Self::HasBody,
             Self::Unavailable(Duration::ZERO),
             Self::TooSlow,
             Self::Refused,
@@ -108,6 +114,8 @@ impl Problem {
             Self::ArgumentRefused => ("LRD-109", StatusCode::BAD_REQUEST),
             Self::NoPath => ("LRD-110", StatusCode::BAD_REQUEST),
             Self::NotAcceptable => ("LRD-111", StatusCode::NOT_ACCEPTABLE),
+            Self::TargetTooLong => ("LRD-112", StatusCode::URI_TOO_LONG),
+            Self::HasBody => ("LRD-113", StatusCode::PAYLOAD_TOO_LARGE),
             Self::Unavailable(_) => ("LRD-301", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooSlow => ("LRD-302", StatusCode::GATEWAY_TIMEOUT),
             Self::Refused => ("LRD-303", StatusCode::BAD_GATEWAY),
@@ -138,6 +146,8 @@ impl Problem {
                 "This is to be had as application/json, application/x-ndjson and text/csv, each as \
                  it is or coded with zstd, br or gzip."
             }
+            Self::TargetTooLong => "The request's target is longer than 8 KiB.",
+            Self::HasBody => "A request to read something has no content.",
             Self::Unavailable(_) => "The database can not answer at the moment.",
             Self::TooSlow => "The database did not answer in time.",
             Self::Refused => "The database refused the query of this endpoint.",
@@ -169,6 +179,8 @@ impl Problem {
             | Self::ArgumentRefused
             | Self::NoPath
             | Self::NotAcceptable
+            | Self::TargetTooLong
+            | Self::HasBody
             | Self::TooSlow
             | Self::Refused
             | Self::TooLarge

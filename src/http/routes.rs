@@ -10,7 +10,7 @@ use warp::{Filter, Rejection};
 use super::head::Head;
 use super::problem::Problem;
 use super::{Reply, Response, Site, cors, decode, endpoint, pages};
-use crate::observe::Event;
+use crate::observe::{Event, Observer};
 
 /// All routes; a request none of them knows gets a 404.
 pub(super) fn routes(
@@ -39,7 +39,7 @@ fn declared(
                 return Err(warp::reject::not_found());
             };
             let reply = endpoint::answer(&site, &head, routed).await;
-            Ok(observed(&site, &head, reply))
+            Ok(answered(&site, &head, reply))
         }
     })
 }
@@ -66,7 +66,7 @@ where
             } else {
                 Problem::MethodNotAllowed.into()
             };
-            Ok(observed(&site, &head, Reply::plain(response, None)))
+            Ok(answered(&site, &head, Reply::plain(response, None)))
         }
     })
 }
@@ -77,7 +77,7 @@ fn unknown(
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     warp::ext::optional::<Arc<Head>>().map(move |head: Option<Arc<Head>>| {
         let head = head.expect("the server puts the head into every request");
-        observed(&site, &head, Reply::plain(Problem::NotFound, None))
+        answered(&site, &head, Reply::plain(Problem::NotFound, None))
     })
 }
 
@@ -86,16 +86,21 @@ fn head() -> impl Filter<Extract = (Arc<Head>,), Error = Rejection> + Copy + Sen
     warp::ext::get::<Arc<Head>>()
 }
 
-fn observed(site: &Site, head: &Head, mut reply: Reply) -> Response {
+fn answered(site: &Site, head: &Head, mut reply: Reply) -> Response {
     if let Some(origins) = &site.plan.server().cors {
         cors::tell(origins, head, reply.response.headers_mut());
     }
-    site.observer.emit(&Event::RequestServed {
+    observed(&site.observer, head, &reply);
+    reply.response
+}
+
+/// Tells that a request was answered.
+pub(super) fn observed(observer: &Observer, head: &Head, reply: &Reply) {
+    observer.emit(&Event::RequestServed {
         endpoint: reply.endpoint,
         cache: reply.cache,
         code: reply.response.status().as_u16(),
         elapsed: head.received.elapsed(),
         age: reply.age,
     });
-    reply.response
 }

@@ -2,43 +2,35 @@
 //! end. The loop is our own because Warp's has no limits on time or number.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::body::{Body, Incoming};
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use warp::Reply as _;
+use warp::http::Method;
 
+use super::connection::{Protocols, refuse};
+use super::endpoint;
 use super::head::Head;
-use super::patient::Patient;
 use super::problem::Problem;
-use super::routes::routes;
-use super::{Response, Site};
+use super::routes::{observed, routes};
+use super::tls::Tls;
+use super::{Reply, Response, Site};
 use crate::observe::{Event, Observer};
 use crate::plan::ServerSettings;
 
-/// A request's head must be there this long after the last answer: it bounds both slow senders and
-/// idle connections. nginx allows 60 s for the one and 75 s for the other; with the longer, neither
-/// pollers of one minute nor load balancers with their usual 60 s find a connection just closed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// The bytes of a request's head. Apache and nginx allow 8 KiB per line; this leaves room for long
-/// arguments and cookies.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// The fields of a request's head: hyper's default.
-const HEAD_FIELDS_MAX: usize = 100;
+/// The bytes of a request's target, as nginx and Apache have it for the line it stands in.
+const TARGET_BYTES_MAX: usize = 8 * 1024;
 
 /// How long to wait when the process has no descriptor left for another connection.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(100);
@@ -52,6 +44,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 pub async fn serve(
     listener: TcpListener,
     settings: &ServerSettings,
+    tls: Option<Tls>,
     site: Site,
     shutdown: CancellationToken,
 ) -> bool {
@@ -59,52 +52,74 @@ pub async fn serve(
     let routes = TowerToHyperService::new(warp::service(routes(Arc::new(site))));
     let slots = Arc::new(Semaphore::new(settings.max_connections));
     let draining = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // The peer's own reset is nothing; anything else means that the machine is short of
-                // something, and trying again at once would only spin.
-                if error.kind() != std::io::ErrorKind::ConnectionAborted {
-                    tokio::time::sleep(EXHAUSTED_WAIT).await;
-                }
-                continue;
-            }
-        };
+    let protocols = Protocols {
+        tls: tls.as_ref().map(Tls::acceptor),
+        h2c: settings.h2c,
+    };
+    if let Some(tls) = tls {
+        tokio::spawn(tls.follow(observer.clone(), shutdown.clone()));
+    }
+    let mut listener = Listener::new(listener, observer.clone());
+    while let Some(stream) = shutdown.run_until_cancelled(listener.accept()).await {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             observer.emit(&Event::ConnectionRefused);
-            tokio::spawn(refuse(stream));
+            tokio::spawn(refuse(stream, FULL));
             continue;
         };
-        // Answers are written whole; waiting to fill a segment would only delay them.
-        let _ = stream.set_nodelay(true);
-        let open = OpenConnection::new(observer.clone(), slot);
         let service = Guarded {
             routes: routes.clone(),
-            open,
+            open: OpenConnection::new(observer.clone(), slot),
         };
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .max_header_size(HEAD_BYTES_MAX)
-            .max_headers(HEAD_FIELDS_MAX)
-            .serve_connection(
-                TokioIo::new(Patient::new(stream)),
-                service_fn(move |request| service.answer(request)),
-            );
-        let watched = draining.watch(connection);
-        // A connection's error is the client's doing: it hung up, or did not speak HTTP.
-        tokio::spawn(async move { drop(watched.await) });
+        let service = service_fn(move |request| service.answer(request));
+        let (protocols, watcher) = (protocols.clone(), draining.watcher());
+        tokio::spawn(async move { protocols.serve(stream, service, watcher).await });
     }
     drop(listener);
     tokio::time::timeout(settings.shutdown_timeout, draining.shutdown())
         .await
         .is_ok()
+}
+
+/// Accepts, and says when it can not.
+struct Listener {
+    listener: TcpListener,
+    observer: Observer,
+    is_failing: bool,
+}
+
+impl Listener {
+    fn new(listener: TcpListener, observer: Observer) -> Self {
+        Self {
+            listener,
+            observer,
+            is_failing: false,
+        }
+    }
+
+    async fn accept(&mut self) -> TcpStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    if std::mem::take(&mut self.is_failing) {
+                        self.observer.emit(&Event::AcceptRecovered);
+                    }
+                    // Answers are written whole; waiting to fill a segment would only delay them.
+                    let _ = stream.set_nodelay(true);
+                    return stream;
+                }
+                // The peer's own doing.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    // The machine is short of something, and trying again at once would only spin.
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        let cause = error.to_string();
+                        self.observer.emit(&Event::AcceptFailing { cause });
+                    }
+                    tokio::time::sleep(EXHAUSTED_WAIT).await;
+                }
+            }
+        }
+    }
 }
 
 /// The routes of one connection.
@@ -122,31 +137,51 @@ where
         &self,
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<warp::reply::Response, Infallible>> + use<R> {
-        // `CONNECT host:port` and `OPTIONS *` have no path, and Warp's filters would panic.
-        let has_path = request.uri().path().starts_with('/');
         let head = Head::of(&request);
-        request.extensions_mut().insert(head);
-        let routed = has_path.then(|| self.routes.call(request));
         let observer = self.open.observer.clone();
+        let refusal = refusal(&request);
+        let routed = refusal.is_none().then(|| {
+            request.extensions_mut().insert(Arc::clone(&head));
+            self.routes.call(request)
+        });
         async move {
-            let Some(routed) = routed else {
-                return Ok(Response::from(Problem::NoPath).into_response());
+            let response = match (routed, refusal) {
+                (Some(routed), _) => match AssertUnwindSafe(routed).catch_unwind().await {
+                    Ok(response) => return response,
+                    Err(_) => {
+                        observer.emit(&Event::HandlerPanicked);
+                        Problem::Internal.into()
+                    }
+                },
+                (None, refusal) => refusal.unwrap_or_else(|| Problem::Internal.into()),
             };
-            match AssertUnwindSafe(routed).catch_unwind().await {
-                Ok(response) => response,
-                Err(_) => {
-                    observer.emit(&Event::HandlerPanicked);
-                    Ok(Response::from(Problem::Internal).into_response())
-                }
-            }
+            observed(&observer, &head, &Reply::plain(response.clone(), None));
+            Ok(response.into_response())
         }
     }
 }
 
-async fn refuse(mut stream: TcpStream) {
-    // Best effort: who does not read it sees the connection close.
-    let written = tokio::time::timeout(Duration::from_secs(1), stream.write_all(FULL));
-    let _ = written.await;
+/// What is answered to a request that no route gets to see.
+fn refusal<B: Body>(request: &Request<B>) -> Option<Response> {
+    let target = request.uri();
+    // Of `CONNECT host:port` and `OPTIONS *` there is no path, and Warp's filters would panic.
+    if !target.path().starts_with('/') {
+        let asks_for_options = request.method() == Method::OPTIONS && target.path() == "*";
+        return Some(if asks_for_options {
+            endpoint::options()
+        } else {
+            Problem::NoPath.into()
+        });
+    }
+    let length = target
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    if length > TARGET_BYTES_MAX {
+        return Some(Problem::TargetTooLong.into());
+    }
+    // What would be done with it is for other methods to say, and those are not answered at all.
+    let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    (is_read && !request.body().is_end_stream()).then(|| Problem::HasBody.into())
 }
 
 /// Counts a connection for as long as it is open.

@@ -12,11 +12,14 @@ mod type_name;
 mod warm;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::route::RouteTable;
-use super::{CacheSettings, Endpoint, EndpointId, Plan, RepositorySettings, ServerSettings};
-use crate::config::schema::{RepositorySection, ServerSection};
+use super::{
+    CacheSettings, Endpoint, EndpointId, Plan, RepositorySettings, ServerSettings, TlsSettings,
+};
+use crate::config::schema::{RepositorySection, ServerSection, TlsSection};
 use crate::config::{At, Config, Field, Mistake, Report, Secret, Span};
 use policy::{Limits, Policy};
 use refresh::Probes;
@@ -111,6 +114,30 @@ fn server_settings(section: &ServerSection, report: &mut Report) -> Option<Serve
             .ok()?,
         shutdown_timeout: shutdown_timeout.map_or(SHUTDOWN, |at| at.value),
         cors: cors::origins(&section.cors, report),
+        tls: tls(&section.tls, report),
+        h2c: section.h2c.given().is_some_and(|h2c| h2c.value),
+    })
+}
+
+fn tls(section: &Field<TlsSection>, report: &mut Report) -> Option<TlsSettings> {
+    let section = section.given()?;
+    let mut file = |field: &Field<PathBuf>, key: &str| match field {
+        Field::Given(path) => Some(path.clone()),
+        Field::Wrong => None,
+        Field::Absent => {
+            let mistake = Mistake::new(format!("`tls` names no {key}"));
+            let help = "for example tls = { cert = \"server.crt\", key = \"server.key\" }";
+            report.push(mistake.at(&section.span, "both are needed").help(help));
+            None
+        }
+    };
+    let (cert, key) = (
+        file(&section.value.cert, "cert"),
+        file(&section.value.key, "key"),
+    );
+    Some(TlsSettings {
+        cert: cert?,
+        key: key?,
     })
 }
 

@@ -33,6 +33,7 @@ mod triggers; // what makes Larder load without a schedule
 
 // The surroundings.
 mod command; // the program as an operator runs it: arguments, streams, signals, exit codes
-mod tls; // the ways to a Postgres: certificates, sockets, other spellings
+mod tls;
+mod wire; // hostile, slow and modern clients // the ways to a Postgres: certificates, sockets, other spellings
 
 mod support; // what the tests stand on: a Postgres, an HTTP client

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use larder::app::{App as Larder, describe_all};
+use larder::app::{App as Larder, BuildError, describe_all};
 use larder::observe::{Event, QueryOutcome};
 use larder::repository::RepositoryError;
 use larder::repository::throwaway::Throwaway;
@@ -384,7 +384,10 @@ fn a_root_certificate_that_can_not_be_read_is_named() {
         );
         let refused = Larder::build(Arc::new(plan(&url, "", LINE)), Vec::new()).unwrap_err();
         assert!(
-            matches!(refused, RepositoryError::Settings { .. }),
+            matches!(
+                refused,
+                BuildError::Repository(RepositoryError::Settings { .. })
+            ),
             "{refused:?}"
         );
         let refused = refused.to_string();

@@ -88,6 +88,83 @@ async fn a_request_that_does_not_end_in_time_is_admitted_in_the_exit_code() {
     gate.open().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_is_obeyed_at_once() {
+    let db = Postgres::with("").await;
+    let text = config(GATED).replace("[server]", "[server]\nshutdown_timeout = \"1h\"");
+    let folder = folder(&[("config.toml", &text)]);
+    let mut serving = Program::larder(&["serve"])
+        .within(folder.path())
+        .on(db.url())
+        .start();
+    let address = address(&mut serving).await;
+    has_said(&mut serving, "now ready").await;
+    let gate = Gate::close(&db).await;
+    let mut running = Connection::open(address).await;
+    running
+        .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
+        .await;
+    gate.is_waited_for(1).await;
+    serving.signal(Signal::SIGTERM);
+    has_said(&mut serving, "now draining").await;
+    serving.signal(Signal::SIGINT);
+    serving
+        .ended()
+        .await
+        .assert_code(1)
+        .assert_stderr_has("told a second time to stop");
+    gate.open().await;
+}
+
+#[tokio::test]
+async fn files_of_tls_that_can_not_be_used_are_named_at_their_line() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let endpoint = config("[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"");
+    let tls = "[server]\ntls = { cert = \"a.crt\", key = \"a.key\" }";
+    let text = endpoint.replace("[server]", tls);
+    for (cert, key, reason) in [
+        (None, Some(key.clone()), "can not be read"),
+        (Some(cert.clone()), None, "can not be read"),
+        (
+            Some(String::new()),
+            Some(key.clone()),
+            "there is no certificate in this file",
+        ),
+        (
+            Some(cert.clone()),
+            Some(cert.clone()),
+            "there is no private key in this file",
+        ),
+        (
+            Some(cert.clone()),
+            Some(other.signing_key.serialize_pem()),
+            "not the key of the certificate",
+        ),
+    ] {
+        let files = [
+            ("config.toml", Some(text.clone())),
+            ("a.crt", cert),
+            ("a.key", key),
+        ];
+        let files = files
+            .iter()
+            .filter_map(|(name, text)| Some((*name, text.as_deref()?)));
+        let folder = folder(&files.collect::<Vec<_>>());
+        for arguments in [&["serve"][..], &["check", "--offline"]] {
+            Program::larder(arguments)
+                .within(folder.path())
+                .on("postgres://localhost/d")
+                .run()
+                .await
+                .assert_code(1)
+                .assert_stderr_has(reason)
+                .assert_stderr_has("--> config.toml:");
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_postgres_it_stays_and_ends_when_it_is_told_to() {
     let (_port, url) = nowhere();

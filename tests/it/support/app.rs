@@ -42,13 +42,24 @@ impl App {
 
     /// Larder on the Postgres that is, or is not, at this URL, with more settings for `[repository]`.
     pub(crate) async fn launch(url: &str, repository: &str, endpoints: &str) -> Self {
+        Self::launch_plan(plan(url, repository, endpoints)).await
+    }
+
+    /// Larder with more settings for `[server]`, ready to serve.
+    pub(crate) async fn start_with(postgres: &Postgres, server: &str, endpoints: &str) -> Self {
+        let app = Self::launch_plan(plan_with(postgres.url(), server, "", endpoints)).await;
+        app.is_ready().await;
+        app
+    }
+
+    async fn launch_plan(plan: Plan) -> Self {
         let events = Arc::new(Events::default());
         let heard = Arc::clone(&events);
         let sink: Sink = Box::new(move |event| {
             heard.seen.lock().unwrap().push(event.clone());
             heard.more.notify_waiters();
         });
-        let plan = Arc::new(plan(url, repository, endpoints));
+        let plan = Arc::new(plan);
         let listener = TcpListener::bind(plan.server().listen)
             .await
             .expect("a port is free");
@@ -134,10 +145,15 @@ impl App {
     }
 
     /// Tells it to stop, and says whether every request could end.
-    pub(crate) async fn stop(mut self) -> bool {
+    pub(crate) async fn stop(self) -> bool {
+        self.stop_and_count(|_| false).await.0
+    }
+
+    /// As [`App::stop`]; and how many such events there were to the end.
+    pub(crate) async fn stop_and_count(mut self, is_it: impl Fn(&Event) -> bool) -> (bool, usize) {
         self.shutdown.cancel();
         let ended = (&mut self.running).await.expect("it does not panic");
-        ended.expect("it was told to stop")
+        (ended.expect("it was told to stop"), self.count(is_it))
     }
 }
 
@@ -150,8 +166,12 @@ impl Drop for App {
 
 /// What Larder makes of such a configuration.
 pub(crate) fn plan(url: &str, repository: &str, endpoints: &str) -> Plan {
+    plan_with(url, "", repository, endpoints)
+}
+
+fn plan_with(url: &str, server: &str, repository: &str, endpoints: &str) -> Plan {
     let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n\
+        "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n\
          [repository]\nurl = \"${{DATABASE_URL}}\"\n{repository}\n{endpoints}"
     );
     let environment = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
