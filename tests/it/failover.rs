@@ -99,7 +99,7 @@ async fn a_failover_behind_the_same_address_needs_no_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_stops_is_followed_by_the_next_at_once() {
     let [first, second] = two().await;
-    let url = to(&[first.url(), second.url()]);
+    let url = to(&[first.url(), second.url()]) + "?connect_timeout=60";
     let app = App::launch(&url, "", ENDPOINTS).await;
     app.is_ready().await;
     app.wait_for(1, is_listening).await;

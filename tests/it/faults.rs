@@ -249,7 +249,7 @@ async fn fewer_sessions_than_asked_for_are_shared_and_nobody_is_refused() {
     )
     .await;
     let (_, place) = db.url().split_once('@').unwrap();
-    let url = format!("postgresql://narrow:narrow@{place}");
+    let url = format!("postgresql://narrow:narrow@{place}?connect_timeout=60");
     let endpoints = LONG.replace("timeout = \"300ms\"", "timeout = \"30s\"");
     let app = App::launch(
         &url,

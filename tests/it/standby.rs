@@ -73,7 +73,8 @@ async fn becomes(app: &App, target: &str, v: i32) {
 async fn a_server_made_read_only_is_read_and_listened_to_as_before() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE t AS SELECT 1 AS v").await;
-    let app = App::start(&db, ENDPOINTS).await;
+    let app = App::launch(&db.patient_url(), "", ENDPOINTS).await;
+    app.is_ready().await;
     app.wait_for(1, is_listening).await;
     db.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         .await;
@@ -112,7 +113,8 @@ async fn on_a_standby_notifications_are_missed_loudly_and_everything_else_goes_o
     let primary = Postgres::own().await;
     primary.execute("CREATE TABLE t AS SELECT 1 AS v").await;
     let standby = primary.standby().await;
-    let app = App::start(&standby, ENDPOINTS).await;
+    let app = App::launch(&standby.patient_url(), "", ENDPOINTS).await;
+    app.is_ready().await;
     app.wait_for(1, is_refused_to_listen).await;
     primary.execute("UPDATE t SET v = 2; NOTIFY t").await;
     // By a schedule, by a probe, by age.

@@ -137,7 +137,7 @@ async fn a_wall_clock_that_is_set_moves_cron_lines_and_no_age() {
     let folder = folder(&[("config.toml", &config(ENDPOINTS))]);
     let clock = WallClock::at("2026-03-10 06:00:00");
     let program = Program::larder(&["serve"]).within(folder.path());
-    let mut serving = clock.seen_by(program).on(db.url()).start();
+    let mut serving = clock.seen_by(program).on(&db.patient_url()).start();
     let address = address(&mut serving).await;
     has_said(&mut serving, "now ready").await;
     let mut connection = Connection::open(address).await;
@@ -222,7 +222,7 @@ async fn a_machine_that_slept_has_answers_that_are_older_by_that() {
         .within(folder.path())
         .env("LD_PRELOAD", preload_asleep(&folder))
         .env("SLEPT", folder.path().join("slept"))
-        .on(db.url())
+        .on(&db.patient_url())
         .start();
     let address = address(&mut serving).await;
     has_said(&mut serving, "now ready").await;

@@ -80,6 +80,12 @@ impl Postgres {
         &self.url
     }
 
+    /// [`Postgres::url`] with a limit on connecting that no machine passes because it is busy: for a test
+    /// in which Postgres must not be lost.
+    pub(crate) fn patient_url(&self) -> String {
+        with_setting(&self.url, "connect_timeout=60")
+    }
+
     /// A connection to it.
     pub(crate) async fn client(&self) -> Client {
         connect(&self.url)
@@ -258,11 +264,21 @@ impl Server {
 
 /// The URL, or the words, with the schema as the search path.
 pub(crate) fn with_search_path(url: &str, schema: &str) -> String {
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return format!("{url} options=-csearch_path={schema}");
-    }
-    let separator = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{separator}options=-csearch_path%3D{schema}")
+    let is = if is_url(url) { "%3D" } else { "=" };
+    with_setting(url, &format!("options=-csearch_path{is}{schema}"))
+}
+
+fn with_setting(url: &str, setting: &str) -> String {
+    let separator = match (is_url(url), url.contains('?')) {
+        (false, _) => ' ',
+        (true, false) => '?',
+        (true, true) => '&',
+    };
+    format!("{url}{separator}{setting}")
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
 }
 
 async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
