@@ -76,7 +76,7 @@ impl Connect {
                     opened => return opened,
                 }
                 if asked.elapsed() >= self.limit() {
-                    *self.silent_at[index].lock().expect(UNPOISONED) = Some(asked);
+                    *self.silent_at[index].lock().expect(UNPOISONED) = Some(Instant::now());
                 }
             }
         }
