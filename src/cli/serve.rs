@@ -42,7 +42,8 @@ pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> R
     })?;
     make_room(&plan);
     log::listening(listener.local_addr().map_err(anyhow::Error::from)?, &plan);
-    let running = app.run(listener, stop.gently);
+    // All of the server is in it.
+    let running = Box::pin(app.run(listener, stop.gently));
     let Some(ended) = stop.at_once.run_until_cancelled(running).await else {
         return Err(anyhow::anyhow!("told a second time to stop, and left at once").into());
     };

@@ -304,10 +304,8 @@ async fn is_answered(stream: &mut TcpStream, request: &[u8]) -> bool {
     }
     let mut answer = Vec::new();
     loop {
-        let mut part = [0; 65_536];
-        match stream.read(&mut part).await {
-            Ok(n) if n > 0 => answer.extend_from_slice(&part[..n]),
-            _ => return false,
+        if !matches!(stream.read_buf(&mut answer).await, Ok(read) if read > 0) {
+            return false;
         }
         let Some(head) = answer.windows(4).position(|part| part == b"\r\n\r\n") else {
             continue;
