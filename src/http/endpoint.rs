@@ -127,7 +127,8 @@ async fn response(
         Answer::Document(document) => {
             let variant = wanted.variant(document);
             let changed = served.entry.last_modified();
-            let known = conditional::not_modified(head, document, variant, changed);
+            let known = conditional::not_modified(head, document, variant, changed)
+                .filter(|_| freshness::can_renew(served.age, served.entry.lifetime()));
             let mut response = match known {
                 Some(_) => not_modified(),
                 None => match representation(site, key, &served.entry, document, variant).await {
@@ -143,11 +144,7 @@ async fn response(
             response
         }
     };
-    tell_freshness(
-        response.headers_mut(),
-        site.plan.endpoint(key.endpoint()),
-        served,
-    );
+    tell_freshness(&mut response, site.plan.endpoint(key.endpoint()), served);
     response
 }
 
@@ -179,10 +176,12 @@ async fn representation(
 }
 
 /// How old the answer is, how long it may be kept, and how it was found.
-fn tell_freshness(headers: &mut HeaderMap, endpoint: &Endpoint, served: &Served) {
+fn tell_freshness(response: &mut Response, endpoint: &Endpoint, served: &Served) {
     let (entry, age) = (&served.entry, served.age);
+    let renews = response.status() == StatusCode::NOT_MODIFIED;
+    let headers = response.headers_mut();
     headers.insert(AGE, HeaderValue::from(age.as_secs()));
-    let cache_control = |stored| freshness::cache_control(stored, age, entry.lifetime());
+    let cache_control = |stored| freshness::cache_control(stored, age, entry.lifetime(), renews);
     insert(
         headers,
         CACHE_CONTROL,

@@ -6,21 +6,58 @@ use std::time::Duration;
 use crate::observe::CacheStatus;
 use crate::plan::{CacheControl, Lifetime};
 
-/// `Cache-Control` of an answer of this age: what is left of each limit, rounded down, so that a cache
-/// in front can not serve it beyond the endpoint's own limits.
-pub(super) fn cache_control(stored: CacheControl, age: Duration, lifetime: &Lifetime) -> String {
+/// `Cache-Control` of an answer of this age: what is left of each limit, so that a cache in front can
+/// not serve it beyond the endpoint's own limits.
+///
+/// What is left is rounded down, and the last second of all is not given away: nginx counts whole
+/// seconds of its clock, and so keeps an answer for up to a second longer than it is told.
+///
+/// Where it `renews` what a cache has, there is a second left at least: see [`can_renew`].
+pub(super) fn cache_control(
+    stored: CacheControl,
+    age: Duration,
+    lifetime: &Lifetime,
+    renews: bool,
+) -> String {
     let word = stored.as_str();
     if stored == CacheControl::NoStore {
         return word.to_owned();
     }
-    let left = |limit: Duration| limit.saturating_sub(age).as_secs();
-    let max_age = left(lifetime.advertised);
+    let advertised = left(lifetime.advertised, age).max(u64::from(renews));
+    let max_age = advertised.min(left_in_all(now_limited_to(lifetime, age), age));
     // Both windows are counted from the end of `max-age`: RFC 5861, 3 and 4.
-    let while_revalidate = left(lifetime.stale_while_revalidate).saturating_sub(max_age);
-    let if_error = left(lifetime.limit()).saturating_sub(max_age);
+    let window = |limit| left_in_all(limit, age).saturating_sub(max_age);
+    let while_revalidate = window(lifetime.stale_while_revalidate);
+    let if_error = window(lifetime.limit());
     format!(
         "{word}, max-age={max_age}, stale-while-revalidate={while_revalidate}, stale-if-error={if_error}"
     )
+}
+
+/// Whether a 304 may be given for an answer of this age. nginx takes one without anything left in its
+/// `max-age` as leave to begin the stored answer's time anew, all windows included, so it is given a
+/// second; where there is none, the whole answer is sent.
+pub(super) fn can_renew(age: Duration, lifetime: &Lifetime) -> bool {
+    left_in_all(now_limited_to(lifetime, age), age) > 0
+}
+
+/// How long an answer of this age may be served as things are: to the end of `stale_while_revalidate`,
+/// unless it is older, which it can only be while loading fails.
+fn now_limited_to(lifetime: &Lifetime, age: Duration) -> Duration {
+    if age <= lifetime.stale_while_revalidate {
+        lifetime.stale_while_revalidate
+    } else {
+        lifetime.limit()
+    }
+}
+
+/// In whole seconds.
+fn left(limit: Duration, age: Duration) -> u64 {
+    limit.saturating_sub(age).as_secs()
+}
+
+fn left_in_all(limit: Duration, age: Duration) -> u64 {
+    left(limit, age).saturating_sub(1)
 }
 
 /// `Cache-Status` of an answer of this age.
@@ -60,7 +97,8 @@ mod tests {
             cache_control(
                 CacheControl::Public,
                 Duration::from_millis(age_ms),
-                lifetime
+                lifetime,
+                false
             ),
             expect,
             "{age_ms} ms"
@@ -73,22 +111,22 @@ mod tests {
         check(
             0,
             &lifetime,
-            "public, max-age=10, stale-while-revalidate=60, stale-if-error=3600",
+            "public, max-age=10, stale-while-revalidate=59, stale-if-error=3599",
         );
         check(
             2_500,
             &lifetime,
-            "public, max-age=7, stale-while-revalidate=60, stale-if-error=3600",
+            "public, max-age=7, stale-while-revalidate=59, stale-if-error=3599",
         );
         check(
             12_000,
             &lifetime,
-            "public, max-age=0, stale-while-revalidate=58, stale-if-error=3598",
+            "public, max-age=0, stale-while-revalidate=57, stale-if-error=3597",
         );
         check(
             90_000,
             &lifetime,
-            "public, max-age=0, stale-while-revalidate=0, stale-if-error=3520",
+            "public, max-age=0, stale-while-revalidate=0, stale-if-error=3519",
         );
         check(
             9_000_000,
@@ -99,10 +137,18 @@ mod tests {
 
     #[test]
     fn a_cache_in_front_never_gets_beyond_a_limit() {
-        let lifetime = lifetime(3, 5, 11);
+        for renews in [false, true] {
+            never_beyond(&lifetime(3, 5, 11), renews);
+            never_beyond(&lifetime(3, 0, 0), renews);
+        }
+    }
+
+    fn never_beyond(lifetime: &Lifetime, renews: bool) {
+        // What a cache adds that counts whole seconds.
+        let rounding = Duration::from_secs(1);
         for age_ms in (0..15_000).step_by(130) {
             let age = Duration::from_millis(age_ms);
-            let text = cache_control(CacheControl::Public, age, &lifetime);
+            let text = cache_control(CacheControl::Public, age, lifetime, renews);
             let field = |name: &str| -> Duration {
                 let (_, value) = text
                     .split(", ")
@@ -112,8 +158,13 @@ mod tests {
             };
             let max_age = field("max-age");
             assert!(
-                max_age.is_zero() || age + max_age <= lifetime.advertised,
+                max_age.as_secs() <= u64::from(renews) || age + max_age <= lifetime.advertised,
                 "{text}"
+            );
+            let limit = now_limited_to(lifetime, age);
+            assert!(
+                max_age.is_zero() || age + max_age + rounding <= limit,
+                "{text} at {age:?}"
             );
             let windows = [
                 (
@@ -124,8 +175,25 @@ mod tests {
             ];
             for (window, limit) in windows {
                 assert!(
-                    window.is_zero() || age + max_age + window <= limit,
+                    window.is_zero() || age + max_age + window + rounding <= limit,
                     "{text} at {age:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_renewed_has_a_second_left() {
+        let lifetime = lifetime(2, 2, 6);
+        for age_ms in (0..10_000).step_by(130) {
+            let age = Duration::from_millis(age_ms);
+            if can_renew(age, &lifetime) {
+                let text = cache_control(CacheControl::Public, age, &lifetime, true);
+                assert!(!text.contains("max-age=0"), "{text} at {age:?}");
+            } else {
+                assert!(
+                    (2_000..=4_000).contains(&age_ms) || age_ms > 6_000,
+                    "{age:?}"
                 );
             }
         }

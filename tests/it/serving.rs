@@ -79,7 +79,7 @@ async fn an_answer_says_how_old_it_is_and_how_long_it_may_be_kept() {
         .assert_header("x-content-type-options", "nosniff");
     answer.assert_header(
         "cache-control",
-        "public, max-age=3599, stale-while-revalidate=60, stale-if-error=3600",
+        "public, max-age=3599, stale-while-revalidate=59, stale-if-error=3599",
     );
     let status = answer.header("cache-status").unwrap();
     assert_eq!(status, "larder; hit; ttl=3599");

@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub(crate) mod app; // Larder itself, running
+pub(crate) mod front; // nginx and Varnish in front of it
 pub(crate) mod gate; // queries that wait for the test
 pub(crate) mod http; // requests over real sockets, byte by byte where need be
 pub(crate) mod postgres; // a schema, or a whole server, of each test's own

@@ -1,0 +1,230 @@
+//! Behind real HTTP caches: what they keep, for how long, and how old an answer can get in all.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use larder::observe::Event;
+use serde_json::json;
+
+use crate::support::app::App;
+use crate::support::front::{Cache, Front};
+use crate::support::http::{self, Answer, Connection};
+use crate::support::postgres::Postgres;
+
+const ENDPOINTS: &str = r#"
+    [defaults]
+    shape = "row"
+    stale_while_revalidate = "0s"
+    stale_if_error = "0s"
+
+    [[endpoint]]
+    path = "/long"
+    sql = "SELECT n AS v, repeat('x', 5000) AS filler FROM generate_series(1, 1) AS n"
+    max_age = "1h"
+
+    [[endpoint]]
+    path = "/short"
+    sql = "SELECT v FROM t"
+    max_age = "2s"
+    stale_while_revalidate = "10s"
+    stale_if_error = "10s"
+
+    [[endpoint]]
+    path = "/aging/{n}"
+    sql = "SELECT extract(epoch FROM clock_timestamp())::float8 AS at WHERE :n::int > 0"
+    max_age = "2s"
+    stale_while_revalidate = "2s"
+    stale_if_error = "4s"
+
+    [[endpoint]]
+    path = "/private"
+    sql = "SELECT v FROM t"
+    max_age = "1h"
+    cache_control = "private"
+
+    [[endpoint]]
+    path = "/never"
+    sql = "SELECT v FROM t"
+    max_age = "1h"
+    cache_control = "no-store"
+"#;
+
+/// Of `/aging`, in seconds: `max_age` with the window for loads that run, and with that for loads that
+/// fail, or take their time.
+const WHILE_LOADING: f64 = 4.0;
+const IN_ALL: f64 = 6.0;
+
+fn is_served(event: &Event) -> bool {
+    matches!(event, Event::RequestServed { .. })
+}
+
+fn is_304(event: &Event) -> bool {
+    matches!(event, Event::RequestServed { code: 304, .. })
+}
+
+fn is_hit(answer: &Answer) -> bool {
+    answer.header("x-cache") == Some("HIT")
+}
+
+/// Asks for `/aging`, and says how old the data of the answer were when it was asked for, in seconds:
+/// whoever answered decided later than that.
+async fn ask(connection: &mut Connection, path: &str) -> (Answer, f64) {
+    let asked = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let answer = connection.get(path).await;
+    let age = match answer.status {
+        200 => asked.as_secs_f64() - answer.json()["at"].as_f64().unwrap(),
+        _ => 0.0,
+    };
+    (answer, age)
+}
+
+#[test]
+fn readme_shows_the_configurations_that_are_used_here() {
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(include_str!("support/front/nginx.conf")));
+    assert!(readme.contains(include_str!("support/front/larder.vcl")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_fresh_is_not_asked_for_again() {
+    let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
+    for cache in Cache::ALL {
+        let app = App::start(&db, ENDPOINTS).await;
+        let front = Front::of(cache, app.address()).await;
+        http::get(front.address, "/long").await.assert_status(200);
+        let before = app.count(is_served);
+        for method in ["GET", "HEAD", "GET"] {
+            let answer = http::request(front.address, method, "/long", &[]).await;
+            answer.assert_status(200);
+            assert!(is_hit(&answer), "{cache:?}: {answer:?}");
+        }
+        assert_eq!(app.count(is_served), before, "{cache:?}");
+        for path in ["/private", "/never"] {
+            for _ in 0..3 {
+                let answer = http::get(front.address, path).await;
+                answer.assert_status(200);
+                assert!(!is_hit(&answer), "{cache:?} {path}");
+            }
+        }
+        assert_eq!(app.count(is_served), before + 6, "{cache:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_representation_is_kept_by_itself() {
+    let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
+    for cache in Cache::ALL {
+        let app = App::start(&db, ENDPOINTS).await;
+        let front = Front::of(cache, app.address()).await;
+        for round in 0..2 {
+            for (accept, coding) in [
+                ("*/*", "identity"),
+                ("*/*", "gzip"),
+                ("*/*", "br"),
+                ("text/csv", "zstd"),
+                ("application/x-ndjson", "identity"),
+            ] {
+                let fields = [("Accept", accept), ("Accept-Encoding", coding)];
+                let answer = http::request(front.address, "GET", "/long", &fields).await;
+                let got = answer.header("content-encoding").unwrap_or("identity");
+                assert_eq!(got, coding, "{cache:?}");
+                let content_type = answer.header("content-type").unwrap();
+                let expected = if accept == "*/*" {
+                    "application/json"
+                } else {
+                    accept
+                };
+                assert!(
+                    content_type.starts_with(expected),
+                    "{cache:?}: {content_type}"
+                );
+                assert_eq!(is_hit(&answer), round == 1, "{cache:?} {accept} {coding}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_longer_fresh_is_asked_for_with_its_tag() {
+    let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
+    for cache in Cache::ALL {
+        let app = App::start(&db, ENDPOINTS).await;
+        let front = Front::of(cache, app.address()).await;
+        let mut connection = Connection::open(front.address).await;
+        while app.count(is_304) == 0 {
+            connection
+                .get("/short")
+                .await
+                .assert_status(200)
+                .assert_json(json!({ "v": 1 }));
+        }
+        db.execute("UPDATE t SET v = 2").await;
+        while connection.get("/short").await.json() != json!({ "v": 2 }) {}
+        db.execute("UPDATE t SET v = 1").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_is_older_in_all_than_its_endpoint_allows() {
+    // Of both caches at once: it takes its seconds.
+    let [nginx, varnish] = Cache::ALL.map(|cache| tokio::spawn(grows_old(cache)));
+    nginx.await.unwrap();
+    varnish.await.unwrap();
+}
+
+async fn grows_old(cache: Cache) {
+    let db = Postgres::own().await;
+    let app = App::start(
+        &db,
+        &ENDPOINTS.replace("FROM t", "FROM (VALUES (1)) AS t (v)"),
+    )
+    .await;
+    let front = Front::of(cache, app.address()).await;
+    let mut connection = Connection::open(front.address).await;
+    let (mut seen, mut stale, mut hits) = (Vec::new(), 0, 0);
+    while seen.len() < 5 {
+        let (answer, age) = ask(&mut connection, "/aging/1").await;
+        answer.assert_status(200);
+        assert!(age <= IN_ALL, "{cache:?}: {age} s, {answer:?}");
+        stale += usize::from(age > 2.0);
+        hits += usize::from(is_hit(&answer));
+        let at = answer.json()["at"].as_f64().unwrap();
+        if !seen.contains(&at) {
+            seen.push(at);
+        }
+    }
+    assert!(
+        stale > 0,
+        "{cache:?} serves what is stale while it asks for it"
+    );
+    assert!(hits > 0, "{cache:?}");
+
+    db.crash().await;
+    let oldest = until_refused(&mut connection, "/aging/1", cache).await;
+    assert!(
+        oldest > WHILE_LOADING,
+        "{cache:?}: {oldest} s with Postgres gone"
+    );
+    db.start_again().await;
+    app.poll("/aging/2", |answer| answer.status == 200).await;
+    while connection.get("/aging/2").await.status != 200 {}
+    app.stop().await;
+    let oldest = until_refused(&mut connection, "/aging/2", cache).await;
+    assert!(oldest > 2.0, "{cache:?}: {oldest} s with Larder gone");
+}
+
+/// Asks until there is no answer any more, and says how old the oldest was.
+async fn until_refused(connection: &mut Connection, path: &str, cache: Cache) -> f64 {
+    let mut oldest: f64 = 0.0;
+    loop {
+        let (answer, age) = ask(connection, path).await;
+        if answer.status != 200 {
+            assert!(
+                (500..=504).contains(&answer.status),
+                "{cache:?}: {answer:?}"
+            );
+            return oldest;
+        }
+        assert!(age <= IN_ALL, "{cache:?}: {age} s, {answer:?}");
+        oldest = oldest.max(age);
+    }
+}
