@@ -49,7 +49,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 
 /// What a client gets that speaks HTTP where TLS is spoken.
 const TLS_WANTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
-    cache-control: no-store\r\ncontent-type: text/plain\r\ncontent-length: 39\r\n\r\n\
+    cache-control: no-store\r\ncontent-type: text/plain\r\ncontent-length: 40\r\n\r\n\
     This port speaks TLS: ask with https://\n";
 
 /// What connections speak.

@@ -41,7 +41,7 @@ pub(super) async fn answer(site: &Site, head: &Head, routed: Routed<'_>) -> Repl
         Reply::plain(Problem::MethodNotAllowed, Some(id))
     };
     let headers = reply.response.headers_mut();
-    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
     reply
 }
 

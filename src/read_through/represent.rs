@@ -11,7 +11,8 @@ use crate::encode::{Document, Variant};
 use crate::observe::Event;
 use crate::plan::EndpointId;
 
-/// As many representations are made at once as there are processors: more would only wait for them.
+/// As many representations are made at once for those who ask as there are processors: more would only
+/// wait for them.
 pub(super) fn makers() -> Semaphore {
     Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))
 }
@@ -34,6 +35,7 @@ impl<S: Source> ReadThrough<S> {
         let making = tokio::spawn(async move {
             let _maker = made.maker().await;
             if made.ready(variant).is_none() {
+                let _turn = this.shared.makers.acquire().await;
                 this.make(key.endpoint(), &made, vec![variant]).await;
                 this.shared.cache.recount(&key, &entry);
             }
@@ -44,7 +46,8 @@ impl<S: Source> ReadThrough<S> {
     }
 
     /// Makes what was asked for of the entry before, so that a refresh is not noticed by anyone, in
-    /// whatever form they ask.
+    /// whatever form they ask. It waits for nobody who asks for more: there are as many of these as
+    /// there are loads.
     pub(super) async fn make_in_advance(
         &self,
         key: &Key,
@@ -67,7 +70,6 @@ impl<S: Source> ReadThrough<S> {
     }
 
     async fn make(&self, endpoint: EndpointId, document: &Arc<Document>, variants: Vec<Variant>) {
-        let _turn = self.shared.makers.acquire().await;
         let document = Arc::clone(document);
         let make = move || {
             variants

@@ -11,7 +11,7 @@ use crate::support::app::App;
 use crate::support::http::{self, Answer, Connection};
 use crate::support::postgres::Postgres;
 
-const VARY: &str = "accept, accept-encoding";
+const VARY: &str = "Accept, Accept-Encoding";
 
 /// A resident endpoint with enough in it to be worth coding, one with nearly nothing, and one with keys.
 async fn app(db: &Postgres) -> App {
