@@ -88,7 +88,7 @@ impl Front {
 
 /// What README shows, with what a process on its own needs around it.
 const NGINX: &str = concat!(
-    "daemon off;\nmaster_process off;\npid FOLDER/pid;\n",
+    "daemon off;\nmaster_process off;\npid FOLDER/pid;\nerror_log stderr crit;\n",
     "events { worker_connections 256; }\n",
     "http {\naccess_log off;\nkeepalive_requests 1000000000;\n",
     "client_body_temp_path FOLDER/body;\nproxy_temp_path FOLDER/proxy;\n",
