@@ -116,6 +116,9 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
                 "the certificate's new files can not be used, the old one stays: {cause}"
             );
         }
+        Event::CertificateOutOfDate { cause } => {
+            tracing::warn!("no client will take the certificate: {cause}");
+        }
         Event::AcceptFailing { cause } => {
             tracing::error!(
                 "no client can connect: {cause}; see `ulimit -n` and `max_connections`"

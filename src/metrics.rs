@@ -129,6 +129,7 @@ impl Metrics {
             | Event::RepresentationFailed { .. }
             | Event::CertificateRenewed
             | Event::CertificateRefused { .. }
+            | Event::CertificateOutOfDate { .. }
             | Event::AcceptFailing { .. }
             | Event::AcceptRecovered
             | Event::HandlerPanicked => {}

@@ -104,6 +104,11 @@ pub enum Event {
         /// What is wrong with them, for the operator.
         cause: String,
     },
+    /// No client takes the certificate, because it is not its time: said once, until it is.
+    CertificateOutOfDate {
+        /// What its time is, for the operator.
+        cause: String,
+    },
     /// Connections can not be accepted: said once, until they can.
     AcceptFailing {
         /// What happened, for the operator.

@@ -2,16 +2,18 @@
 //! certificates replace the files and tell nobody.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, ServerConfig};
+use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -77,31 +79,48 @@ impl Tls {
     pub(super) async fn follow(mut self, observer: Observer, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut refused: Option<Seen> = None;
+        let mut refused = None;
+        let mut is_out_of_date = false;
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            let settings = self.settings.clone();
-            let look = move || (Seen::of(&settings), certified_key(&settings));
-            if Seen::of(&self.settings) == self.seen {
-                continue;
+            self.look(&observer, &mut refused).await;
+            let why = out_of_date(&self.current.0.load(), UnixTime::now());
+            let was_out_of_date = std::mem::replace(&mut is_out_of_date, why.is_some());
+            if let Some(cause) = why
+                && !was_out_of_date
+            {
+                observer.emit(&Event::CertificateOutOfDate { cause });
             }
-            let Ok((seen, read)) = tokio::task::spawn_blocking(look).await else {
-                continue;
-            };
-            match read {
-                Ok(key) => {
-                    self.current.0.store(Arc::new(key));
-                    self.seen = seen;
-                    refused = None;
-                    observer.emit(&Event::CertificateRenewed);
-                }
-                // One of the two files may be new already and the other not yet.
-                Err(_) if refused.as_ref() != Some(&seen) => refused = Some(seen),
-                Err(error) => {
-                    self.seen = seen;
+        }
+    }
+
+    /// Takes the files if they are not those it has. `refused` are files that could not be taken, and
+    /// whether that was told.
+    async fn look(&mut self, observer: &Observer, refused: &mut Option<(Seen, bool)>) {
+        let (settings, known) = (self.settings.clone(), self.seen.clone());
+        // Disks may be slow, and may be on a network.
+        let look = move || {
+            let seen = Seen::of(&settings);
+            (seen != known).then(|| (seen, certified_key(&settings)))
+        };
+        let Ok(Some((seen, read))) = tokio::task::spawn_blocking(look).await else {
+            return;
+        };
+        match (read, refused) {
+            (Ok(key), refused) => {
+                self.current.0.store(Arc::new(key));
+                self.seen = seen;
+                *refused = None;
+                observer.emit(&Event::CertificateRenewed);
+            }
+            // They are read again and again: it may have been a descriptor that was missing.
+            (Err(error), Some((of, is_told))) if *of == seen => {
+                if !std::mem::replace(is_told, true) {
                     let cause = error.to_string();
                     observer.emit(&Event::CertificateRefused { cause });
                 }
             }
+            // One of the two files may be new already and the other not yet.
+            (Err(_), refused) => *refused = Some((seen, false)),
         }
     }
 }
@@ -116,18 +135,54 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// By what it is known that a file is not the one it was.
+/// By what it is known that the files are not those they were.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen([Option<(SystemTime, u64)>; 2]);
+struct Seen([Option<State>; 2]);
+
+/// Of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
+    /// Which it is, by device and inode: a link may lead elsewhere now.
+    identity: (u64, u64),
+    length: u64,
+    /// When something was last done to it, be it to what it holds or to who may read it.
+    changed: (i64, i64),
+}
 
 impl Seen {
     fn of(settings: &TlsSettings) -> Self {
         let look = |file| {
-            let metadata = fs::metadata(settings.path(file)).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
+            let of = fs::metadata(settings.path(file)).ok()?;
+            Some(State {
+                identity: (of.dev(), of.ino()),
+                length: of.size(),
+                changed: (of.ctime(), of.ctime_nsec()),
+            })
         };
         Self([look(TlsFile::Cert), look(TlsFile::Key)])
     }
+}
+
+/// Why no client will take the certificate at this time, if the time is why.
+fn out_of_date(key: &CertifiedKey, now: UnixTime) -> Option<String> {
+    let date =
+        |time: UnixTime| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time.as_secs()));
+    let certificate = ParsedCertificate::try_from(key.cert.first()?).ok()?;
+    // No authority is trusted here, so that the certificate is never accepted; but whether this is its
+    // time is looked at first.
+    let authorities = RootCertStore::empty();
+    let verified =
+        verify_server_cert_signed_by_trust_anchor(&certificate, &authorities, &[], now, &[]);
+    let Err(Error::InvalidCertificate(error)) = verified else {
+        return None;
+    };
+    if let CertificateError::ExpiredContext { not_after, .. } = error {
+        return Some(format!("it was valid until {}", date(not_after)));
+    }
+    if let CertificateError::NotValidYetContext { not_before, .. } = error {
+        return Some(format!("it is valid from {}", date(not_before)));
+    }
+    None
 }
 
 fn certified_key(settings: &TlsSettings) -> Result<CertifiedKey, TlsError> {
@@ -184,5 +239,30 @@ fn refused(file: TlsFile, error: &Error) -> TlsError {
         file,
         reason: format!("this file can not be used: {error}"),
         help: "make the certificate and its key anew: RSA from 2048 bits, ECDSA or Ed25519",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_out_of_date_before_and_after_its_time() {
+        let signing_key = rcgen::KeyPair::generate().unwrap();
+        let mut wanted = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        wanted.not_before = rcgen::date_time_ymd(2020, 1, 2);
+        wanted.not_after = rcgen::date_time_ymd(2021, 3, 4);
+        let made = wanted.self_signed(&signing_key).unwrap();
+        let private = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let chain = vec![made.der().clone()];
+        let key = CertifiedKey::from_der(chain, private, &ring::default_provider()).unwrap();
+        let day = Duration::from_secs(24 * 60 * 60);
+        let at = |days: u32| out_of_date(&key, UnixTime::since_unix_epoch(day * days));
+        let from = "it is valid from Thu, 02 Jan 2020 00:00:00 GMT";
+        let until = "it was valid until Thu, 04 Mar 2021 00:00:00 GMT";
+        assert_eq!(at(18_262).as_deref(), Some(from));
+        assert_eq!(at(18_263), None);
+        assert_eq!(at(18_689), None);
+        assert_eq!(at(18_691).as_deref(), Some(until));
     }
 }
