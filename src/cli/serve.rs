@@ -61,8 +61,8 @@ pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> R
 
 /// Each connection takes a file descriptor, and systems give few until they are asked for more.
 fn make_room(plan: &Plan) {
-    /// Beside clients: streams, timers, files, and whatever libraries open.
-    const OTHERS: usize = 64;
+    /// Beside clients: those that are told there are too many, files, and whatever libraries open.
+    const OTHERS: usize = 128;
     let needed = plan.server().max_connections + plan.repository().max_connections + OTHERS;
     let needed = u64::try_from(needed).unwrap_or(u64::MAX);
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {

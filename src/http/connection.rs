@@ -1,20 +1,27 @@
 //! One connection: which protocol it speaks, and within which limits.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::error::Elapsed;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use super::patient::Patient;
+use crate::observe::{CacheStatus, Event, Observer};
 
 /// A request's head must be there this long after the last answer: it bounds both slow senders and
 /// idle connections. nginx allows 60 s for the one and 75 s for the other; with the longer, neither
@@ -29,8 +36,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// arguments and cookies.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// The fields of a request's head: hyper's default.
-const HEAD_FIELDS_MAX: usize = 100;
+/// The fields of a request's head: hyper's default, and Apache's.
+pub(super) const HEAD_FIELDS_MAX: usize = 100;
 
 /// Requests that run at once on one connection of HTTP/2: RFC 9113, 6.5.2, recommends no fewer.
 const STREAMS_MAX: u32 = 100;
@@ -38,8 +45,24 @@ const STREAMS_MAX: u32 = 100;
 /// What of an answer is taken from memory to be sent on each of them.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// What a client may send on each of them before anybody has read it: the least that RFC 9113, 6.9.2,
+/// allows to begin with, because nobody will.
+const RECEIVE_WINDOW: u32 = 65_535;
+
+/// Requests that a client of HTTP/2 may take back before they are looked at, and those that may be
+/// refused for errors of its own, until it is hung up on: CVE-2023-44487, CVE-2025-8671. The defaults of
+/// hyper and h2, which are no promise of theirs.
+const RESETS_MAX: (usize, usize) = (20, 1024);
+
 /// How often a silent client of HTTP/2 is asked whether it is there, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// How long the answers on a connection of HTTP/2 may take once there is nothing more to come on it.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// How long, and how much, a client that is refused may go on sending. Hanging up on it would have the
+/// kernel answer with a reset, which can overtake the refusal (RFC 9112, 9.6).
+const LINGER: (Duration, u64) = (Duration::from_secs(1), 1024 * 1024);
 
 /// What HTTP/2 begins with (RFC 9113, 3.4): no other method begins so.
 const PREFACE: &[u8] = b"PRI ";
@@ -47,16 +70,16 @@ const PREFACE: &[u8] = b"PRI ";
 /// The type of a TLS record with a handshake in it: RFC 8446, 5.1.
 const HANDSHAKE_RECORD: u8 = 22;
 
-/// What a client gets that speaks HTTP where TLS is spoken.
-const TLS_WANTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
-    cache-control: no-store\r\ncontent-type: text/plain\r\ncontent-length: 40\r\n\r\n\
-    This port speaks TLS: ask with https://\n";
+/// `internal_error`, fatal, as a TLS record: RFC 8446, 5.1 and 6.
+const FULL_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
 
 /// What connections speak.
 #[derive(Clone)]
 pub(super) struct Protocols {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) h2c: bool,
+    pub(super) observer: Observer,
+    pub(super) shutdown: CancellationToken,
 }
 
 impl Protocols {
@@ -69,77 +92,228 @@ impl Protocols {
         S::Future: Send + 'static,
     {
         let Some(tls) = &self.tls else {
-            let is_h2 = self.h2c && begins_with_preface(&stream).await;
-            return converse(Patient::new(stream), is_h2, service, watcher).await;
+            let is_h2 = if self.h2c {
+                let Some(seen) = self.soon(begins_with_preface(&stream)).await else {
+                    return;
+                };
+                seen == Ok(true)
+            } else {
+                false
+            };
+            return if is_h2 {
+                self.over_h2(Patient::new(stream), service, watcher).await;
+            } else {
+                self.over_h1(Patient::new(stream), service, watcher).await;
+            };
         };
-        let mut first = [0];
-        match timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await {
-            Ok(Ok(1)) if first[0] == HANDSHAKE_RECORD => {}
-            Ok(Ok(1)) => return refuse(stream, TLS_WANTED).await,
-            _ => return,
-        }
-        let handshake = tls.accept(Patient::new(stream));
-        if let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            converse(stream, is_h2, service, watcher).await;
+        let Some(Ok(Some(stream))) = self.soon(agree(tls, stream)).await else {
+            return;
+        };
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.over_h2(stream, service, watcher).await;
+        } else {
+            self.over_h1(stream, service, watcher).await;
         }
     }
-}
 
-/// Whether a client without TLS speaks HTTP/2. What it sends is left where it is.
-async fn begins_with_preface(stream: &TcpStream) -> bool {
-    let look = async {
-        let mut seen = [0; PREFACE.len()];
-        loop {
-            match stream.peek(&mut seen).await {
-                Ok(n) if n > 0 && PREFACE.starts_with(&seen[..n]) => {
-                    if n == PREFACE.len() {
-                        return true;
-                    }
-                }
-                _ => return false,
-            }
-            // Nothing says when there is more of it than there was.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    /// Hangs up on a client for which there is no connection left, with a reason that it understands.
+    pub(super) async fn refuse(&self, stream: TcpStream) {
+        if self.tls.is_some() {
+            return refuse(stream, FULL_ALERT).await;
         }
-    };
-    timeout(HANDSHAKE_TIMEOUT, look).await.unwrap_or(false)
-}
+        let text = "Too many clients are connected.\n";
+        refuse(
+            stream,
+            refusal("503 Service Unavailable", "retry-after: 1\r\n", text).as_bytes(),
+        )
+        .await;
+        self.observe(503);
+    }
 
-async fn converse<S>(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    is_h2: bool,
-    service: S,
-    watcher: Watcher,
-) where
-    S: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>,
-    S: Send + 'static,
-    S::Future: Send + 'static,
-{
-    let stream = TokioIo::new(stream);
-    if is_h2 {
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX as u32)
-            .max_send_buf_size(SEND_BUFFER)
-            .keep_alive_interval(PING.0)
-            .keep_alive_timeout(PING.1)
-            .serve_connection(stream, service);
-        let _ = watcher.watch(connection).await;
-    } else {
+    /// What comes of something that is no request yet, or that it took too long; nothing if the server
+    /// leaves meanwhile.
+    async fn soon<T>(&self, coming: impl Future<Output = T>) -> Option<Result<T, Elapsed>> {
+        let within = timeout(HANDSHAKE_TIMEOUT, coming);
+        self.shutdown.run_until_cancelled(within).await
+    }
+
+    async fn over_h1<S>(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        service: S,
+        watcher: Watcher,
+    ) where
+        S: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>,
+        S: Send + 'static,
+        S::Future: Send + 'static,
+    {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
             .max_headers(HEAD_FIELDS_MAX)
-            .serve_connection(stream, service);
-        let _ = watcher.watch(connection).await;
+            .serve_connection(TokioIo::new(stream), service);
+        match watcher.watch(connection).await {
+            // hyper has answered these itself; but to what is HTTP/2 it does not.
+            Err(error) if error.is_parse_too_large() => self.observe(431),
+            Err(error) if error.is_parse() && !error.is_parse_version_h2() => self.observe(400),
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// `_watcher` makes the server wait for the end.
+    async fn over_h2<S>(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        service: S,
+        _watcher: Watcher,
+    ) where
+        S: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>,
+        S: Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let is_used = Arc::new(AtomicBool::new(false));
+        let used = Arc::clone(&is_used);
+        let service = service_fn(move |request| {
+            used.store(true, Ordering::Relaxed);
+            service.call(request)
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .max_send_buf_size(SEND_BUFFER)
+            .initial_stream_window_size(RECEIVE_WINDOW)
+            .max_pending_accept_reset_streams(RESETS_MAX.0)
+            .max_local_error_reset_streams(RESETS_MAX.1)
+            .keep_alive_interval(PING.0)
+            .keep_alive_timeout(PING.1)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let quiet = async {
+            loop {
+                sleep(HEAD_TIMEOUT).await;
+                if !is_used.swap(false, Ordering::Relaxed) {
+                    return;
+                }
+            }
+        };
+        // Each way out ends with GOAWAY, and what was asked before it is answered.
+        tokio::select! {
+            _ = &mut connection => {}
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+            () = quiet => {
+                connection.as_mut().graceful_shutdown();
+                let _ = timeout(LAST_ANSWERS_TIMEOUT, connection).await;
+            }
+        }
+    }
+
+    /// Tells of an answer that no route had a part in.
+    fn observe(&self, code: u16) {
+        self.observer.emit(&Event::RequestServed {
+            endpoint: None,
+            cache: CacheStatus::None,
+            code,
+            elapsed: Duration::ZERO,
+            age: None,
+        });
     }
 }
 
+/// The stream within, once the client and the server agree on TLS.
+async fn agree(tls: &TlsAcceptor, stream: TcpStream) -> Option<TlsStream<Patient<TcpStream>>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await.ok()? == 0 {
+        return None;
+    }
+    if first[0] != HANDSHAKE_RECORD {
+        let text = "This port speaks TLS: ask with https://\n";
+        refuse(stream, refusal("400 Bad Request", "", text).as_bytes()).await;
+        return None;
+    }
+    tls.accept(Patient::new(stream)).await.ok()
+}
+
+/// Whether a client without TLS speaks HTTP/2. What it sends is left where it is.
+async fn begins_with_preface(stream: &TcpStream) -> bool {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut seen).await {
+            Ok(n) if n == PREFACE.len() => return seen == PREFACE,
+            Ok(n) if n > 0 && PREFACE.starts_with(&seen[..n]) => {}
+            _ => return false,
+        }
+        // Nothing says when there is more of it than there was.
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An answer to whatever was asked, on a stream that is no connection of HTTP yet.
+fn refusal(status: &str, field: &str, text: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\ndate: {}\r\nconnection: close\r\ncache-control: no-store\r\n{field}\
+         content-type: text/plain\r\ncontent-length: {}\r\n\r\n{text}",
+        httpdate::fmt_http_date(SystemTime::now()),
+        text.len()
+    )
+}
+
 /// Says why and hangs up. Best effort: who does not read it sees the connection close.
-pub(super) async fn refuse(mut stream: TcpStream, why: &[u8]) {
-    let _ = timeout(Duration::from_secs(1), stream.write_all(why)).await;
+async fn refuse(mut stream: TcpStream, why: &[u8]) {
+    let say = async {
+        stream.write_all(why).await?;
+        stream.shutdown().await?;
+        copy(&mut stream.take(LINGER.1), &mut sink()).await
+    };
+    let _ = timeout(LINGER.0, say).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::server::graceful::GracefulShutdown;
+    use tokio::time::Instant;
+    use warp::Reply as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_of_http_2_ends_when_nothing_is_asked_on_it_any_more() {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let protocols = Protocols {
+            tls: None,
+            h2c: true,
+            observer: Observer::new(Vec::new()),
+            shutdown: CancellationToken::new(),
+        };
+        let slow = Duration::from_secs(600);
+        let service = service_fn(move |_| async move {
+            sleep(slow).await;
+            Ok::<_, Infallible>(warp::reply().into_response())
+        });
+        let draining = GracefulShutdown::new();
+        let asking = async {
+            let (client, connection) = h2::client::handshake(client).await.unwrap();
+            let connection = tokio::spawn(connection);
+            let mut client = client.ready().await.unwrap();
+            let request = Request::get("http://l/").body(()).unwrap();
+            let (answer, _) = client.send_request(request, true).unwrap();
+            // Half of the time is enough for the server to be weary.
+            sleep(slow / 2).await;
+            let ended = client.ready().await.err().unwrap();
+            assert_eq!(ended.reason(), Some(h2::Reason::NO_ERROR));
+            assert_eq!(answer.await.unwrap().status(), 200);
+            connection.await.unwrap().unwrap();
+        };
+        let began = Instant::now();
+        tokio::join!(
+            protocols.over_h2(server, service, draining.watcher()),
+            asking
+        );
+        assert!(began.elapsed() < slow + PING.0, "{:?}", began.elapsed());
+    }
 }

@@ -48,6 +48,10 @@ pub enum Problem {
     TargetTooLong,
     /// The request has content, and its method gives it no meaning.
     HasBody,
+    /// The request does not say which host it is for, or not so that it can be read.
+    NoHost,
+    /// The request has more fields than anything here looks at.
+    TooManyFields,
     /// Postgres can not be reached, or is short of something.
     Unavailable(Duration),
     /// The query takes longer than the endpoint allows.
@@ -87,6 +91,8 @@ impl Problem {
             Self::NotAcceptable,
             Self::TargetTooLong,
             Self::HasBody,
+            Self::NoHost,
+            Self::TooManyFields,
             Self::Unavailable(Duration::ZERO),
             Self::TooSlow,
             Self::Refused,
@@ -116,6 +122,8 @@ impl Problem {
             Self::NotAcceptable => ("LRD-111", StatusCode::NOT_ACCEPTABLE),
             Self::TargetTooLong => ("LRD-112", StatusCode::URI_TOO_LONG),
             Self::HasBody => ("LRD-113", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::NoHost => ("LRD-114", StatusCode::BAD_REQUEST),
+            Self::TooManyFields => ("LRD-115", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::Unavailable(_) => ("LRD-301", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooSlow => ("LRD-302", StatusCode::GATEWAY_TIMEOUT),
             Self::Refused => ("LRD-303", StatusCode::BAD_GATEWAY),
@@ -148,6 +156,8 @@ impl Problem {
             }
             Self::TargetTooLong => "The request's target is longer than 8 KiB.",
             Self::HasBody => "A request to read something has no content.",
+            Self::NoHost => "The request does not name the one host that it is for.",
+            Self::TooManyFields => "The request has more than 100 fields.",
             Self::Unavailable(_) => "The database can not answer at the moment.",
             Self::TooSlow => "The database did not answer in time.",
             Self::Refused => "The database refused the query of this endpoint.",
@@ -181,6 +191,8 @@ impl Problem {
             | Self::NotAcceptable
             | Self::TargetTooLong
             | Self::HasBody
+            | Self::NoHost
+            | Self::TooManyFields
             | Self::TooSlow
             | Self::Refused
             | Self::TooLarge

@@ -17,9 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use warp::Reply as _;
-use warp::http::Method;
+use warp::http::header::{CONNECTION, HOST};
+use warp::http::{HeaderValue, Method, Version};
 
-use super::connection::{Protocols, refuse};
+use super::connection::{HEAD_FIELDS_MAX, Protocols};
 use super::endpoint;
 use super::head::Head;
 use super::problem::Problem;
@@ -35,9 +36,8 @@ const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// How long to wait when the process has no descriptor left for another connection.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(100);
 
-/// What a connection beyond the limit gets.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    connection: close\r\ncache-control: no-store\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+/// Clients beyond `max_connections` that are told so at once; those beyond these are only hung up on.
+const REFUSALS_MAX: usize = 64;
 
 /// Serves until `shutdown`, then lets running requests end, for at most the settings'
 /// `shutdown_timeout`. Says whether all of them did.
@@ -51,10 +51,13 @@ pub async fn serve(
     let observer = site.observer.clone();
     let routes = TowerToHyperService::new(warp::service(routes(Arc::new(site))));
     let slots = Arc::new(Semaphore::new(settings.max_connections));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let draining = GracefulShutdown::new();
     let protocols = Protocols {
         tls: tls.as_ref().map(Tls::acceptor),
         h2c: settings.h2c,
+        observer: observer.clone(),
+        shutdown: shutdown.clone(),
     };
     if let Some(tls) = tls {
         tokio::spawn(tls.follow(observer.clone(), shutdown.clone()));
@@ -63,7 +66,13 @@ pub async fn serve(
     while let Some(stream) = shutdown.run_until_cancelled(listener.accept()).await {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             observer.emit(&Event::ConnectionRefused);
-            tokio::spawn(refuse(stream, FULL));
+            if let Ok(turn) = Arc::clone(&refusals).try_acquire_owned() {
+                let protocols = protocols.clone();
+                tokio::spawn(async move {
+                    protocols.refuse(stream).await;
+                    drop(turn);
+                });
+            }
             continue;
         };
         let service = Guarded {
@@ -139,24 +148,37 @@ where
     ) -> impl Future<Output = Result<warp::reply::Response, Infallible>> + use<R> {
         let head = Head::of(&request);
         let observer = self.open.observer.clone();
-        let refusal = refusal(&request);
-        let routed = refusal.is_none().then(|| {
-            request.extensions_mut().insert(Arc::clone(&head));
-            self.routes.call(request)
-        });
+        // Where content ends is what proxies and servers disagree on: nothing behind it is taken for a
+        // request. HTTP/2 has no such question, and no such field.
+        let is_last = has_content(&request) && request.version() < Version::HTTP_2;
+        let routed = match refusal(&request) {
+            Some(refusal) => Err(refusal),
+            None => {
+                request.extensions_mut().insert(Arc::clone(&head));
+                Ok(self.routes.call(request))
+            }
+        };
         async move {
-            let response = match (routed, refusal) {
-                (Some(routed), _) => match AssertUnwindSafe(routed).catch_unwind().await {
-                    Ok(response) => return response,
-                    Err(_) => {
-                        observer.emit(&Event::HandlerPanicked);
-                        Problem::Internal.into()
-                    }
-                },
-                (None, refusal) => refusal.unwrap_or_else(|| Problem::Internal.into()),
+            let answered = match routed {
+                Ok(routed) => AssertUnwindSafe(routed).catch_unwind().await.map_err(|_| {
+                    observer.emit(&Event::HandlerPanicked);
+                    Problem::Internal.into()
+                }),
+                Err(refusal) => Err(refusal),
             };
-            observed(&observer, &head, &Reply::plain(response.clone(), None));
-            Ok(response.into_response())
+            let mut response = match answered {
+                Ok(Ok(response)) => response,
+                Err(response) => {
+                    let reply = Reply::plain(response, None);
+                    observed(&observer, &head, &reply);
+                    reply.response.into_response()
+                }
+            };
+            if is_last {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok(response)
         }
     }
 }
@@ -179,9 +201,36 @@ fn refusal<B: Body>(request: &Request<B>) -> Option<Response> {
     if length > TARGET_BYTES_MAX {
         return Some(Problem::TargetTooLong.into());
     }
+    // Of HTTP/1.1 hyper refuses them itself, of HTTP/2 it does not count them.
+    if request.headers().len() > HEAD_FIELDS_MAX {
+        return Some(Problem::TooManyFields.into());
+    }
+    if !names_its_host(request) {
+        return Some(Problem::NoHost.into());
+    }
     // What would be done with it is for other methods to say, and those are not answered at all.
     let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    (is_read && !request.body().is_end_stream()).then(|| Problem::HasBody.into())
+    (is_read && has_content(request)).then(|| Problem::HasBody.into())
+}
+
+fn has_content<B: Body>(request: &Request<B>) -> bool {
+    !request.body().is_end_stream()
+}
+
+/// RFC 9112, 3.2, and RFC 9113, 8.3.1: a request says once whom it is for, in a way that can be read.
+fn names_its_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.as_bytes().iter().all(|byte| is_of_authority(*byte)),
+        (None, _) if request.version() < Version::HTTP_11 => true,
+        (None, _) => request.version() > Version::HTTP_11 && request.uri().authority().is_some(),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// What a host and a port are written with: RFC 3986, 3.2.2 and 3.2.3.
+fn is_of_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
 /// Counts a connection for as long as it is open.
@@ -203,5 +252,47 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.observer.emit(&Event::ConnectionClosed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::server::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_problem_and_the_connection_goes_on() {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let slots = Arc::new(Semaphore::new(1));
+        let service = Guarded {
+            routes: service_fn(async |request: Request<Incoming>| {
+                assert_ne!(request.uri().path(), "/defect", "a defect");
+                Ok(warp::reply().into_response())
+            }),
+            open: OpenConnection::new(
+                Observer::new(Vec::new()),
+                slots.try_acquire_owned().unwrap(),
+            ),
+        };
+        let serving = http1::Builder::new().serve_connection(
+            TokioIo::new(server),
+            service_fn(move |request| service.answer(request)),
+        );
+        let asking = async {
+            let requests = b"GET /defect HTTP/1.1\r\nHost: l\r\n\r\n\
+                GET / HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n";
+            client.write_all(requests).await.unwrap();
+            let mut answers = String::new();
+            client.read_to_string(&mut answers).await.unwrap();
+            answers
+        };
+        let (served, answers) = tokio::join!(serving, asking);
+        served.unwrap();
+        assert!(answers.starts_with("HTTP/1.1 500 "), "{answers}");
+        assert!(answers.contains("LRD-501"), "{answers}");
+        assert!(answers.contains("HTTP/1.1 200 OK"), "{answers}");
     }
 }

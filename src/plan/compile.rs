@@ -115,8 +115,24 @@ fn server_settings(section: &ServerSection, report: &mut Report) -> Option<Serve
         shutdown_timeout: shutdown_timeout.map_or(SHUTDOWN, |at| at.value),
         cors: cors::origins(&section.cors, report),
         tls: tls(&section.tls, report),
-        h2c: section.h2c.given().is_some_and(|h2c| h2c.value),
+        h2c: h2c(section, report),
     })
+}
+
+fn h2c(section: &ServerSection, report: &mut Report) -> bool {
+    let Some(h2c) = section.h2c.given().filter(|h2c| h2c.value) else {
+        return false;
+    };
+    if section.tls.given().is_some() {
+        let mistake = Mistake::new("`h2c` does nothing beside `tls`");
+        let help = "leave it out: with TLS, clients and Larder agree on HTTP/2";
+        report.push(
+            mistake
+                .at(&h2c.span, "this is HTTP/2 without TLS")
+                .help(help),
+        );
+    }
+    true
 }
 
 fn tls(section: &Field<TlsSection>, report: &mut Report) -> Option<TlsSettings> {

@@ -34,7 +34,8 @@ mod triggers; // what makes Larder load without a schedule
 
 // The surroundings.
 mod command; // the program as an operator runs it: arguments, streams, signals, exit codes
-mod tls;
-mod wire; // hostile, slow and modern clients // the ways to a Postgres: certificates, sockets, other spellings
+mod protocols; // TLS and the versions of HTTP, as clients agree on them
+mod tls; // the ways to a Postgres: certificates, sockets, other spellings
+mod wire; // hostile and slow clients
 
 mod support; // what the tests stand on: a Postgres, an HTTP client

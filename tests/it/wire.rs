@@ -1,4 +1,4 @@
-//! The wire: what hostile, slow and modern clients get, and what others notice of them.
+//! The wire: what hostile and slow clients get, and what others notice of them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,13 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use futures_util::future::join_all;
 use larder::observe::Event;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::support::app::App;
 use crate::support::http::{self, Connection};
@@ -85,7 +81,7 @@ async fn whatever_is_sent_is_refused_and_others_are_served() {
         ),
         (
             "a target of 10 MB",
-            format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(10 << 20)).into_bytes(),
+            format!("GET /{} HTTP/1.1\r\nHost: l\r\n\r\n", "a".repeat(10 << 20)).into_bytes(),
             &[414, 431],
         ),
         (
@@ -149,6 +145,18 @@ async fn a_refusal_says_why_and_is_counted() {
             405,
             "LRD-102",
         ),
+        ("GET /n HTTP/1.1\r\n\r\n".to_owned(), 400, "LRD-114"),
+        ("GET http://l/n HTTP/1.1\r\n\r\n".to_owned(), 400, "LRD-114"),
+        (
+            "GET /n HTTP/1.1\r\nHost: l\r\nHost: l\r\n\r\n".to_owned(),
+            400,
+            "LRD-114",
+        ),
+        (
+            "GET /n HTTP/1.1\r\nHost: l/x\r\n\r\n".to_owned(),
+            400,
+            "LRD-114",
+        ),
     ];
     let served = |e: &Event| matches!(e, Event::RequestServed { .. });
     for (request, status, code) in cases {
@@ -174,6 +182,9 @@ async fn a_refusal_says_why_and_is_counted() {
             "GET /n HTTP/1.1\r\nHost: l\r\nExpect: 100-continue\r\n\r\n",
             200,
         ),
+        ("GET /n HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", 200),
+        ("GET /n HTTP/1.1\r\nHost:\r\n\r\n", 200),
+        ("GET /n HTTP/1.0\r\n\r\n", 200),
     ] {
         http::raw(app.address(), request.as_bytes())
             .await
@@ -209,6 +220,81 @@ async fn requests_in_a_row_are_answered_in_a_row() {
         connection.answer("GET").await.assert_json(json!(1));
     }
     connection.answer("GET").await.assert_status(404);
+}
+
+/// RFC 9112, 11.2: whoever has another opinion of where content ends gets no second answer out of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_behind_content_is_taken_for_a_request() {
+    let db = Postgres::with("").await;
+    let app = App::start(&db, ENDPOINTS).await;
+    let next = "GET /n HTTP/1.1\r\nHost: l\r\n\r\n";
+    for (request, status) in [
+        (
+            "GET /n HTTP/1.1\r\nHost: l\r\nContent-Length: 3\r\n\r\nabc",
+            413,
+        ),
+        (
+            "POST /n HTTP/1.1\r\nHost: l\r\nContent-Length: 3\r\n\r\nabc",
+            405,
+        ),
+        (
+            "POST /n HTTP/1.1\r\nHost: l\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+             0\r\n\r\n",
+            405,
+        ),
+        (
+            "POST /m HTTP/1.1\r\nHost: l\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+            404,
+        ),
+    ] {
+        let mut connection = Connection::open(app.address()).await;
+        connection.send(format!("{request}{next}").as_bytes()).await;
+        connection
+            .answer("GET")
+            .await
+            .assert_status(status)
+            .assert_header("connection", "close");
+        assert!(connection.is_closed().await, "{request}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_is_counted_as_it_was_answered() {
+    let db = Postgres::with("").await;
+    let app = App::start(&db, ENDPOINTS).await;
+    let long = format!(
+        "GET /n HTTP/1.1\r\nHost: l\r\na: {}\r\n\r\n",
+        "b".repeat(1 << 17)
+    );
+    for (bytes, status) in [("nonsense\r\n\r\n", 400), (&long, 431)] {
+        let refused = |e: &Event| matches!(e, Event::RequestServed { code, .. } if *code == status);
+        let before = app.count(refused);
+        let answer = converse(app.address(), bytes.as_bytes()).await;
+        let text = String::from_utf8_lossy(&answer);
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
+        app.wait_for(before + 1, refused).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_when_all_connections_are_taken_is_told_to_come_back() {
+    let db = Postgres::with("").await;
+    let app = App::start_with(&db, "max_connections = 1", ENDPOINTS).await;
+    let closed = |e: &Event| matches!(e, Event::ConnectionClosed);
+    let opened = app.count(|e: &Event| matches!(e, Event::ConnectionOpened));
+    app.wait_for(opened, closed).await;
+    let mut first = Connection::open(app.address()).await;
+    first.get("/n").await.assert_status(200);
+    for _ in 0..3 {
+        let refused = app.get("/n").await;
+        refused.assert_status(503).assert_header("retry-after", "1");
+    }
+    first.get("/n").await.assert_status(200);
+    let refused = |e: &Event| matches!(e, Event::RequestServed { code: 503, .. });
+    app.wait_for(3, refused).await;
+    drop(first);
+    app.wait_for(opened + 1, closed).await;
+    app.get("/n").await.assert_status(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,167 +402,6 @@ async fn is_answered(stream: &mut TcpStream, request: &[u8]) -> bool {
             .find_map(|line| line.strip_prefix("content-length: "));
         if answer.len() == head + 4 + length.unwrap().parse::<usize>().unwrap() {
             return true;
-        }
-    }
-}
-
-/// A certificate for `localhost` and its key, as PEM files.
-fn certificate(folder: &TempDir) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    std::fs::write(
-        folder.path().join("server.key"),
-        made.signing_key.serialize_pem(),
-    )
-    .unwrap();
-    std::fs::write(folder.path().join("server.crt"), made.cert.pem()).unwrap();
-    made.cert.der().clone()
-}
-
-fn tls(folder: &TempDir) -> String {
-    let path = |name| folder.path().join(name).display().to_string();
-    format!(
-        "tls = {{ cert = {:?}, key = {:?} }}",
-        path("server.crt"),
-        path("server.key")
-    )
-}
-
-async fn connect(
-    address: SocketAddr,
-    root: &CertificateDer<'static>,
-    alpn: &[&[u8]],
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(root.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let stream = TcpStream::connect(address).await?;
-    let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-}
-
-/// A request over HTTP/2: its status and body.
-async fn over_h2(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    path: &str,
-) -> (u16, Vec<u8>) {
-    let (client, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
-    let request = warp::http::Request::get(format!("https://localhost{path}"))
-        .body(())
-        .unwrap();
-    let (answer, _) = client.send_request(request, true).unwrap();
-    let answer = answer.await.unwrap();
-    let status = answer.status().as_u16();
-    let mut body = answer.into_body();
-    let mut bytes = Vec::new();
-    while let Some(part) = body.data().await {
-        let part = part.unwrap();
-        body.flow_control().release_capacity(part.len()).unwrap();
-        bytes.extend_from_slice(&part);
-    }
-    (status, bytes)
-}
-
-/// A request over HTTP/1.1 on a stream that is kept.
-async fn over_h1(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
-    stream
-        .write_all(b"GET /n HTTP/1.1\r\nHost: l\r\n\r\n")
-        .await
-        .unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n1") {
-        assert!(
-            stream.read_buf(&mut answer).await.unwrap() > 0,
-            "{answer:?}"
-        );
-    }
-    String::from_utf8(answer).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_agree_on_tls_and_on_the_version() {
-    let folder = TempDir::new().unwrap();
-    let root = certificate(&folder);
-    let db = Postgres::with("").await;
-    let app = App::start_with(&db, &tls(&folder), ENDPOINTS).await;
-    let mut stream = connect(app.address(), &root, &[b"http/1.1"]).await.unwrap();
-    assert!(over_h1(&mut stream).await.starts_with("HTTP/1.1 200"));
-    let stream = connect(app.address(), &root, &[b"h2", b"http/1.1"])
-        .await
-        .unwrap();
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    assert_eq!(over_h2(stream, "/n").await, (200, b"1".to_vec()));
-    let stream = connect(app.address(), &root, &[b"h2"]).await.unwrap();
-    let (status, body) = over_h2(stream, "/large").await;
-    assert_eq!((status, body.len()), (200, 4_000_002));
-    let stream = connect(app.address(), &root, &[b"h2"]).await.unwrap();
-    assert_eq!(over_h2(stream, "/missing").await.0, 404);
-    // Plain text, half a handshake, and nothing at all.
-    let plain = http::raw(app.address(), b"GET /n HTTP/1.1\r\nHost: l\r\n\r\n").await;
-    plain.assert_status(400);
-    assert!(plain.text().ends_with("https://\n"), "{}", plain.text());
-    converse(app.address(), b"\x16\x03\x01\x02\x00").await;
-    let mut stream = connect(app.address(), &root, &[]).await.unwrap();
-    assert!(over_h1(&mut stream).await.starts_with("HTTP/1.1 200"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_certificate_is_taken_without_a_connection_lost() {
-    let folder = TempDir::new().unwrap();
-    let old = certificate(&folder);
-    let db = Postgres::with("").await;
-    let app = App::start_with(&db, &tls(&folder), ENDPOINTS).await;
-    let mut open = connect(app.address(), &old, &[]).await.unwrap();
-    over_h1(&mut open).await;
-
-    std::fs::write(folder.path().join("server.crt"), "no certificate").unwrap();
-    app.wait_for(1, |e| matches!(e, Event::CertificateRefused { .. }))
-        .await;
-    let mut still = connect(app.address(), &old, &[]).await.unwrap();
-    over_h1(&mut still).await;
-
-    let new = certificate(&folder);
-    app.wait_for(1, |e| matches!(e, Event::CertificateRenewed))
-        .await;
-    over_h1(&mut open).await;
-    assert!(connect(app.address(), &old, &[]).await.is_err());
-    let mut renewed = connect(app.address(), &new, &[]).await.unwrap();
-    over_h1(&mut renewed).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn http_2_is_spoken_without_tls_where_that_is_said() {
-    let db = Postgres::with("").await;
-    let app = App::start_with(&db, "h2c = true", ENDPOINTS).await;
-    let stream = TcpStream::connect(app.address()).await.unwrap();
-    assert_eq!(over_h2(stream, "/n").await, (200, b"1".to_vec()));
-    app.get("/n").await.assert_json(json!(1));
-    // One byte at a time, in either version.
-    for (bytes, expected) in [
-        (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], None),
-        (b"POST /n HTTP/1.1\r\n\r\n", Some("HTTP/1.1 405")),
-    ] {
-        let mut stream = TcpStream::connect(app.address()).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        for byte in bytes {
-            stream.write_all(&[*byte]).await.unwrap();
-            tokio::task::yield_now().await;
-        }
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await.unwrap();
-        match expected {
-            Some(text) => assert_eq!(&answer, text.as_bytes()),
-            // A frame of settings: RFC 9113, 3.4.
-            None => assert_eq!(answer[3], 4),
         }
     }
 }

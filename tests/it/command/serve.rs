@@ -116,6 +116,37 @@ async fn a_second_signal_is_obeyed_at_once() {
     gate.open().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn that_it_has_no_descriptor_left_is_told_once_and_passes() {
+    let db = Postgres::with("").await;
+    let endpoint = config("[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"");
+    let folder = folder(&[("config.toml", &endpoint)]);
+    let mut serving = Program::larder_after("ulimit -n 64", &["serve"])
+        .within(folder.path())
+        .on(db.url())
+        .start();
+    let address = address(&mut serving).await;
+    has_said(&mut serving, "the system allows 64 open files").await;
+    has_said(&mut serving, "now ready").await;
+    // The system holds those that are not accepted yet.
+    let mut held = Vec::new();
+    for _ in 0..80 {
+        held.push(TcpStream::connect(address).await.unwrap());
+    }
+    has_said(&mut serving, "no client can connect").await;
+    drop(held);
+    has_said(&mut serving, "clients can connect again").await;
+    http::get(address, "/n").await.assert_status(200);
+    serving.signal(Signal::SIGTERM);
+    let ended = serving.ended().await;
+    ended.assert_code(0);
+    let told = ended.stderr.matches("no client can connect").count();
+    assert_eq!(
+        told,
+        ended.stderr.matches("clients can connect again").count()
+    );
+}
+
 #[tokio::test]
 async fn files_of_tls_that_can_not_be_used_are_named_at_their_line() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

@@ -25,12 +25,16 @@ impl Program {
 
     /// [`Program::larder`] as a script runs it in the background: deaf to the terminal's signals.
     pub(crate) fn larder_in_the_background(arguments: &[&str]) -> Self {
+        Self::larder_after("trap '' INT QUIT", arguments)
+    }
+
+    /// [`Program::larder`] in a shell that does this first.
+    pub(crate) fn larder_after(first: &str, arguments: &[&str]) -> Self {
         let mut shell = Command::new("sh");
-        shell.args([
-            "-c",
-            "trap '' INT QUIT; exec \"$0\" \"$@\"",
-            env!("CARGO_BIN_EXE_larder"),
-        ]);
+        shell
+            .arg("-c")
+            .arg(format!("{first}; exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_larder"));
         Self::new(shell, arguments)
     }
 
