@@ -40,11 +40,14 @@ impl ToSql for Text<'_> {
     tokio_postgres::types::to_sql_checked!();
 }
 
-/// SQLSTATEs with which an input function refuses a text: 22003 numeric value out of range, 22007
-/// and 22008 for dates, 22021 character not in repertoire, 22023 invalid parameter value, 22P02
-/// invalid text representation, and 23502 and 23514 for a domain's constraints.
-const INPUT_REFUSED: [&str; 8] = [
-    "22003", "22007", "22008", "22021", "22023", "22P02", "23502", "23514",
+/// SQLSTATEs with which an input function refuses a text: 22000 for the bounds of ranges, 22003 numeric
+/// value out of range, 22007 and 22008 for dates, 2200N invalid XML, 22021 character not in repertoire,
+/// 22023 invalid parameter value, 2202E for the bounds of arrays, 22P02 invalid text representation, 22P05
+/// for the character NUL in `jsonb`, 23502 and 23514 for a domain's constraints, and 42601 for a `tsquery`:
+/// the syntax of the statement itself was found to be right when it was prepared.
+const INPUT_REFUSED: [&str; 13] = [
+    "22000", "22003", "22007", "22008", "2200N", "22021", "22023", "2202E", "22P02", "22P05",
+    "23502", "23514", "42601",
 ];
 
 /// The error of a query that failed when its arguments were bound.

@@ -136,6 +136,33 @@ async fn what_only_postgres_can_read_it_refuses_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whatever_postgres_says_of_an_argument_it_can_not_read_is_a_400() {
+    let cases = [
+        ("jsonb", r#"{"a":"%5Cu0000"}"#),
+        ("jsonb", r#"{"a":1e1000000}"#),
+        ("int4range", "[5,1]"),
+        ("integer[]", "[2:1]={1}"),
+        ("xml", "<a"),
+        ("tsquery", "("),
+        ("money", "99999999999999999999"),
+    ];
+    let endpoint = |(at, (name, _)): (usize, &(&str, &str))| {
+        format!(
+            "[[endpoint]]\npath = \"/{at}\"\nsql = \"SELECT :x::{name}::text AS x\"\nparams.x.optional = true\n"
+        )
+    };
+    let endpoints: String = cases.iter().enumerate().map(endpoint).collect();
+    let db = Postgres::with("").await;
+    let app = App::start(&db, &endpoints).await;
+    for (at, (name, text)) in cases.iter().enumerate() {
+        let text = text.replace('"', "%22").replace('<', "%3C");
+        let answer = app.get(&format!("/{at}?x={text}")).await;
+        let problem = answer.json();
+        assert_eq!(problem["code"], "LRD-109", "{name}: {problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_megabyte_of_argument_is_refused() {
     let (_db, app) = people().await;
     for length in [10_000, 60_000, 1_000_000] {
