@@ -17,12 +17,14 @@ pub use measure::{Measurements, Run, measure_all};
 use crate::cache::Cache;
 pub use crate::http::tls::TlsError;
 
+use crate::http::problem::Problem;
 use crate::http::tls::Tls;
-use crate::http::{self, Site};
+use crate::http::{self, Contract, Site};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::observe::{Event, Observer, Readiness, Sink};
-use crate::plan::Plan;
+use crate::openapi;
+use crate::plan::{Endpoint, Plan};
 use crate::read_through::{Described, ReadThrough};
 use crate::refresh::HeartbeatError;
 use crate::repository::{Repository, RepositoryError};
@@ -73,6 +75,13 @@ pub fn check_files(plan: &Plan) -> Result<(), TlsError> {
         .tls
         .as_ref()
         .map_or(Ok(()), |tls| Tls::load(tls).map(drop))
+}
+
+/// The endpoints as an OpenAPI document, without answers for examples.
+pub fn openapi(plan: &Plan, described: &Descriptions) -> String {
+    let of = |endpoint: &Endpoint| described.of(endpoint.id);
+    let document = openapi::document(plan, of, &Problem::kinds(), |_| None);
+    format!("{document:#}")
 }
 
 impl App {
@@ -127,6 +136,7 @@ impl App {
             metrics: Arc::clone(&self.metrics),
             observer: self.observer.clone(),
             scrapes: tokio::sync::Semaphore::new(1),
+            contract: Contract::default(),
             readiness: ready,
         };
         // Ends the background when this function ends, however it does.

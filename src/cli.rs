@@ -4,6 +4,7 @@ pub mod sample;
 
 mod check;
 mod demo;
+mod openapi;
 mod serve;
 mod table;
 
@@ -67,6 +68,16 @@ enum Command {
         /// Have the statements prepared, and run none of them but probes.
         #[arg(long, conflicts_with = "offline")]
         no_measure: bool,
+    },
+    /// Print the endpoints as an OpenAPI 3.1 document.
+    ///
+    /// The document that a server shows at /openapi.json, for client generators and reviews. Has Postgres
+    /// prepare every statement, which tells the types, and runs none of the endpoints' queries: so it has
+    /// no examples of answers, which a server takes from memory.
+    #[command(after_help = AFTER_HELP)]
+    Openapi {
+        #[command(flatten)]
+        config: ConfigFile,
     },
     /// Try it: a Postgres of its own with made-up sales, and the shipped configuration on it.
     ///
@@ -134,6 +145,7 @@ pub fn main() -> ExitCode {
                 (false, true) => check::described(&config.config).await,
                 (false, false) => check::measured(&config.config).await,
             },
+            Command::Openapi { config } => openapi::openapi(&config.config).await,
             Command::Demo { config, listen } => demo::demo(config.as_deref(), listen).await,
         }
     });

@@ -16,6 +16,7 @@
 //! | `conditional` | `If-None-Match`, `If-Modified-Since`                     |
 //! | `freshness`   | `Cache-Control`, `Age`, `Cache-Status`                   |
 //! | `pages`       | metrics and health                                       |
+//! | `docs`        | what may be asked, for programs and for people           |
 //! | `problem`     | the one mapping of errors to statuses and codes          |
 
 pub mod problem;
@@ -26,6 +27,7 @@ mod conditional;
 mod connection;
 mod cors;
 mod decode;
+mod docs;
 mod endpoint;
 mod freshness;
 #[cfg(test)]
@@ -38,6 +40,8 @@ mod routes;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use docs::Contract;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -61,6 +65,8 @@ pub struct Site {
     pub observer: Observer,
     /// Lets one scrape at a time be rendered.
     pub scrapes: tokio::sync::Semaphore,
+    /// What `/openapi.json` says, once it has been asked for.
+    pub contract: Contract,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
 }

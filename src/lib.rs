@@ -20,9 +20,10 @@
 //! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka, arc_swap |
 //! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap, fastrand |
 //! | `refresh`      | when to look again                                        | plan, observe, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |
-//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through             | warp, hyper, hyper_util, rustls, tokio_rustls, arc_swap, httpdate, percent_encoding |
-//! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, http |        |
-//! | `cli`          | serve, check, demo                                        | config, plan, log, repository, app                                          | clap, anyhow, nix |
+//! | `openapi`      | endpoints as an OpenAPI document                          | plan, repository                                                            |        |
+//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through, openapi    | warp, hyper, hyper_util, rustls, tokio_rustls, arc_swap, httpdate, percent_encoding |
+//! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, openapi, http |        |
+//! | `cli`          | serve, check, demo, openapi                               | config, plan, log, repository, app                                          | clap, anyhow, nix |
 
 pub mod app;
 pub mod cache;
@@ -33,6 +34,7 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod observe;
+pub mod openapi;
 pub mod plan;
 pub mod read_through;
 pub mod refresh;

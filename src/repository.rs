@@ -38,7 +38,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use aside::{NamedTexts, ProbeAnswer};
-pub use describe::Description;
+pub use describe::{Description, ParameterDescription};
 pub use error::RepositoryError;
 pub use listen::Listener;
 pub use rows::{Row, Rows};

@@ -9,6 +9,9 @@ use super::{Failure, load, misfits, say};
 use crate::app::{self, Descriptions, Misfit};
 use crate::plan::Plan;
 
+/// With a way out, where Postgres could not be asked.
+const UNCHECKED: &str = "the statements can not be checked (--offline looks at the file alone)";
+
 /// Looks at the file alone.
 pub(super) fn offline(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
@@ -26,7 +29,7 @@ pub(super) fn offline(config: &Path) -> Result<(), Failure> {
 /// Has Postgres prepare every statement.
 pub(super) async fn described(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
-    let described = describe(&plan).await?;
+    let described = describe(&plan, UNCHECKED).await?;
     say(&report::of(&plan, &described, None));
     Ok(())
 }
@@ -35,7 +38,7 @@ pub(super) async fn described(config: &Path) -> Result<(), Failure> {
 /// is slow is said and no more, for the next run may be faster.
 pub(super) async fn measured(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
-    let described = describe(&plan).await?;
+    let described = describe(&plan, UNCHECKED).await?;
     let measured = app::measure_all(&plan, &described).await;
     say(&report::of(&plan, &described, Some(&measured)));
     if measured.misfits.is_empty() {
@@ -45,8 +48,8 @@ pub(super) async fn measured(config: &Path) -> Result<(), Failure> {
     Err(failure(&plan, measured.misfits, way_out))
 }
 
-async fn describe(plan: &Plan) -> Result<Descriptions, Failure> {
-    let way_out = "the statements can not be checked (--offline looks at the file alone)";
+/// What Postgres says of every statement, or why it could not be asked.
+pub(super) async fn describe(plan: &Plan, way_out: &'static str) -> Result<Descriptions, Failure> {
     let described = app::describe_all(plan).await;
     described.map_err(|found| failure(plan, found, way_out))
 }

@@ -148,7 +148,7 @@ async fn response(
     response
 }
 
-fn not_modified() -> Response {
+pub(super) fn not_modified() -> Response {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     response

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use warp::http::{HeaderValue, StatusCode};
 
+use super::head::Head;
 use super::{Response, Site};
 use crate::metrics;
 use crate::observe::Readiness;
@@ -14,7 +15,7 @@ use crate::observe::Readiness;
 const NAMED_MAX: usize = 10;
 
 /// `/metrics`: what Prometheus scrapes.
-pub(super) async fn metrics(site: Arc<Site>) -> Response {
+pub(super) async fn metrics(site: Arc<Site>, _: Arc<Head>) -> Response {
     // A render of many endpoints takes megabytes: one at a time is enough for Prometheus.
     let _turn = site.scrapes.acquire().await;
     site.read_through.measure();
@@ -27,12 +28,12 @@ pub(super) async fn metrics(site: Arc<Site>) -> Response {
 }
 
 /// `/healthz`: the process lives.
-pub(super) async fn healthz(_: Arc<Site>) -> Response {
+pub(super) async fn healthz(_: Arc<Site>, _: Arc<Head>) -> Response {
     text(StatusCode::OK, "ok\n".to_owned())
 }
 
 /// `/readyz`: whether to send traffic here, and if not, what it waits for.
-pub(super) async fn readyz(site: Arc<Site>) -> Response {
+pub(super) async fn readyz(site: Arc<Site>, _: Arc<Head>) -> Response {
     let readiness = *site.readiness.borrow();
     match readiness {
         Readiness::Ready => text(StatusCode::OK, "ready\n".to_owned()),

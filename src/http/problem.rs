@@ -11,6 +11,7 @@ use warp::http::{HeaderValue, StatusCode};
 use super::Response;
 use super::decode::DecodeError;
 use crate::encode::EncodeError;
+use crate::openapi::ProblemKind;
 use crate::plan::ArgumentError;
 use crate::read_through::{LoadError, ReadError};
 use crate::repository::RepositoryError;
@@ -106,6 +107,21 @@ impl Problem {
         ]
     }
 
+    /// Each of them, as the documents list them.
+    pub fn kinds() -> Vec<ProblemKind> {
+        let kind = |problem: &Self| {
+            let (code, status) = problem.code();
+            ProblemKind {
+                code,
+                status: status.as_u16(),
+                title: status.canonical_reason().unwrap_or_default(),
+                summary: problem.summary(),
+                has_retry_after: problem.retry_after().is_some(),
+            }
+        };
+        Self::all().iter().map(kind).collect()
+    }
+
     /// The stable code and the status.
     pub fn code(&self) -> (&'static str, StatusCode) {
         match self {
@@ -139,14 +155,29 @@ impl Problem {
 
     /// One sentence for whoever reads the answer.
     fn detail(&self) -> &str {
+        if let Self::InvalidArgument(detail)
+        | Self::MissingParameter(detail)
+        | Self::UnknownParameter(detail)
+        | Self::RepeatedParameter(detail) = self
+        {
+            return detail;
+        }
+        if let Self::MalformedEncoding(detail) = self {
+            return detail;
+        }
+        self.summary()
+    }
+
+    /// When it occurs, in one sentence.
+    fn summary(&self) -> &'static str {
         match self {
             Self::NotFound => "There is no endpoint at this path.",
             Self::MethodNotAllowed => "This path answers GET, HEAD and OPTIONS.",
-            Self::InvalidArgument(detail)
-            | Self::MissingParameter(detail)
-            | Self::UnknownParameter(detail)
-            | Self::RepeatedParameter(detail) => detail,
-            Self::MalformedEncoding(detail) => detail,
+            Self::InvalidArgument(_) => "An argument is not what its parameter takes.",
+            Self::MissingParameter(_) => "A required parameter is not there.",
+            Self::UnknownParameter(_) => "There is no parameter of this name.",
+            Self::RepeatedParameter(_) => "A parameter is given more than once.",
+            Self::MalformedEncoding(_) => "The path or query is not percent-encoded UTF-8.",
             Self::NoRow => "There is no such row.",
             Self::ArgumentRefused => "An argument is not a value of its parameter's type.",
             Self::NoPath => "The request's target has no path.",

@@ -9,7 +9,7 @@ use warp::{Filter, Rejection};
 
 use super::head::Head;
 use super::problem::Problem;
-use super::{Reply, Response, Site, cors, decode, endpoint, pages};
+use super::{Reply, Response, Site, cors, decode, docs, endpoint, pages};
 use crate::observe::{Event, Observer};
 
 /// All routes; a request none of them knows gets a 404.
@@ -22,6 +22,14 @@ pub(super) fn routes(
         .or(page("/healthz", site.clone(), pages::healthz))
         .unify()
         .or(page("/readyz", site.clone(), pages::readyz))
+        .unify()
+        .or(page("/openapi.json", site.clone(), docs::openapi))
+        .unify()
+        .or(page("/docs", site.clone(), docs::page))
+        .unify()
+        .or(page("/docs/docs.css", site.clone(), docs::style))
+        .unify()
+        .or(page("/docs/docs.js", site.clone(), docs::script))
         .unify()
         .or(unknown(site))
         .unify()
@@ -48,7 +56,7 @@ fn declared(
 fn page<F>(
     path: &'static str,
     site: Arc<Site>,
-    make: impl Fn(Arc<Site>) -> F + Clone + Send + Sync + 'static,
+    make: impl Fn(Arc<Site>, Arc<Head>) -> F + Clone + Send + Sync + 'static,
 ) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static
 where
     F: Future<Output = Response> + Send,
@@ -60,7 +68,7 @@ where
                 return Err(warp::reject::not_found());
             }
             let response = if head.is_read() {
-                make(Arc::clone(&site)).await
+                make(Arc::clone(&site), Arc::clone(&head)).await
             } else if head.method == Method::OPTIONS {
                 endpoint::options()
             } else {

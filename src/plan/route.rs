@@ -10,12 +10,14 @@ use thiserror::Error;
 use super::{EndpointId, Format};
 
 /// Paths that are Larder's own.
-pub const RESERVED_PATHS: [&str; 7] = [
+pub const RESERVED_PATHS: [&str; 9] = [
     "/metrics",
     "/healthz",
     "/readyz",
     "/openapi.json",
     "/docs",
+    "/docs/docs.css",
+    "/docs/docs.js",
     "/status",
     "/status.json",
 ];
@@ -73,6 +75,13 @@ impl PathPattern {
     /// The path as declared.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The path that asks for this format, if there is one: not for JSON, which the bare path answers,
+    /// and not where the last segment is a parameter.
+    pub fn with_suffix(&self, format: Format) -> Option<String> {
+        let suffix = format.suffix().filter(|_| !self.0.ends_with('}'))?;
+        Some(format!("{}{suffix}", self.0))
     }
 
     /// The names of its parameters, in order.
@@ -273,10 +282,25 @@ pub struct Routed<'p> {
 
 /// Every declared path, and where it ends with a literal segment, the paths that ask for a format. A
 /// literal segment is preferred to a parameter.
-#[derive(Default)]
 pub(super) struct RouteTable {
-    router: Router<(EndpointId, Option<Format>)>,
+    /// `None` is one of [`RESERVED_PATHS`], which no parameter takes.
+    router: Router<Option<(EndpointId, Option<Format>)>>,
     skeletons: HashMap<String, EndpointId>,
+}
+
+impl Default for RouteTable {
+    fn default() -> Self {
+        let mut router = Router::new();
+        for path in RESERVED_PATHS {
+            router
+                .insert(path, None)
+                .expect("these are different paths without parameters");
+        }
+        Self {
+            router,
+            skeletons: HashMap::new(),
+        }
+    }
 }
 
 impl RouteTable {
@@ -292,17 +316,13 @@ impl RouteTable {
         if let Some(other) = self.skeletons.get(&path.skeleton()) {
             return Err(Some(*other));
         }
-        let path_of = |suffix| format!("{}{suffix}", path.as_str());
         self.router
-            .insert(path.as_str(), (endpoint, None))
+            .insert(path.as_str(), Some((endpoint, None)))
             .map_err(|_| None)?;
-        if !path.as_str().ends_with('}') {
-            for format in Format::ALL {
-                let Some(suffix) = format.suffix() else {
-                    continue;
-                };
+        for format in Format::ALL {
+            if let Some(suffixed) = path.with_suffix(format) {
                 self.router
-                    .insert(path_of(suffix), (endpoint, Some(format)))
+                    .insert(suffixed, Some((endpoint, Some(format))))
                     .map_err(|_| None)?;
             }
         }
@@ -312,7 +332,7 @@ impl RouteTable {
 
     pub(super) fn route<'p>(&'p self, path: &'p str) -> Option<Routed<'p>> {
         let found = self.router.at(path).ok()?;
-        let (endpoint, format) = *found.value;
+        let (endpoint, format) = (*found.value)?;
         Some(Routed {
             endpoint,
             format,
@@ -332,6 +352,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn no_parameter_takes_a_path_that_is_larders_own() {
+        let table = table(&["/{page}", "/docs/{part}"]);
+        for path in RESERVED_PATHS {
+            assert!(table.route(path).is_none(), "{path}");
+        }
+        assert!(table.route("/count").is_some());
+        assert!(table.route("/docs/other").is_some());
+    }
 
     fn table(paths: &[&str]) -> RouteTable {
         let mut table = RouteTable::default();

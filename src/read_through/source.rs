@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use super::{LoadError, ReadThrough, whole};
-use crate::cache::Answer;
+use crate::cache::{Answer, Entry, Key};
 use crate::encode::{EncodeError, Encoder};
 use crate::observe::{Event, Observer};
 use crate::plan::{Arguments, Endpoint, EndpointId, Plan};
@@ -129,6 +129,18 @@ impl ReadThrough<Described> {
             self.description(endpoint.id).is_none()
                 || endpoint.is_resident() && self.shared.cache.get(&whole(endpoint.id)).is_none()
         })
+    }
+
+    /// An answer to show to people, if there is one in memory: the endpoint's only one, or that of the
+    /// first key the configuration names, or of a request without arguments.
+    pub fn example(&self, endpoint: EndpointId) -> Option<Arc<Entry>> {
+        let description = self.description(endpoint)?;
+        let endpoint = self.endpoint(endpoint);
+        let texts = endpoint.warm.arguments.first();
+        let (path, query) = endpoint.split_arguments(texts.map_or(&[], Vec::as_slice));
+        let arguments = description.signature.arguments(endpoint, &path, &query);
+        let key = Key::new(endpoint.id, arguments.ok()?);
+        self.shared.cache.get(&key)
     }
 
     /// Tells the observers how much is held, and how many connections there are.

@@ -17,14 +17,23 @@ use crate::plan::{Endpoint, Mismatch, ParameterType, Shape, Signature};
 pub struct Description {
     /// The parameters, with the rules that read them from text.
     pub signature: Signature,
-    /// The parameters' types as Postgres names them, in the order of `$1`…
-    pub parameter_types: Vec<String>,
+    /// What Postgres says of the parameters, in the order of `$1`…
+    pub parameters: Vec<ParameterDescription>,
     /// What each row holds.
     pub columns: Arc<[Column]>,
     /// What is sent: the statement, perhaps with columns wrapped in `to_json`.
     query: String,
     types: Vec<Type>,
     result: Vec<ResultColumn>,
+}
+
+/// What Postgres says of a parameter.
+#[derive(Debug)]
+pub struct ParameterDescription {
+    /// Its type as Postgres names it.
+    pub type_name: String,
+    /// The labels of its type, if that is an enum; more may be added while Larder runs.
+    pub labels: Vec<String>,
 }
 
 /// What must stay as it was for [`Description::columns`] to be true.
@@ -135,9 +144,14 @@ pub(super) async fn describe(
             value_type: value_type.unwrap_or(ValueType::Json),
         })
         .collect();
+    let labels = types.iter().map(labels);
+    let parameters = catalog.parameters.into_iter().zip(labels);
+    let parameters = parameters
+        .map(|(type_name, labels)| ParameterDescription { type_name, labels })
+        .collect();
     Ok(Description {
         signature,
-        parameter_types: catalog.parameters,
+        parameters,
         columns,
         query,
         types,
@@ -282,6 +296,15 @@ impl Catalog {
                 .map(|element| ValueType::Array(Box::new(element))),
             _ => None,
         }
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other kind has labels")]
+fn labels(type_: &Type) -> Vec<String> {
+    match type_.kind() {
+        Kind::Enum(labels) => labels.clone(),
+        Kind::Domain(base) => labels(base),
+        _ => Vec::new(),
     }
 }
 

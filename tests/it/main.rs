@@ -26,6 +26,7 @@ mod cors; // pages of other origins, and what a path is
 mod failover; // another Postgres takes over
 mod faults; // the way to Postgres breaks in every manner there is, and what answers do meanwhile
 mod loading; // what reaches Postgres, and what does not
+mod openapi;
 mod outage; // Postgres goes away and comes back
 mod representations; // every form an answer can be had in
 mod serving; // what a client gets

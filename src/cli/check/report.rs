@@ -57,16 +57,16 @@ fn table(plan: &Plan, described: &Descriptions, measured: Option<&Measurements>)
 }
 
 fn parameters(endpoint: &Endpoint, description: &Description) -> Vec<String> {
-    let types = &description.parameter_types;
-    let parameters = endpoint.parameters.iter().zip(types);
+    let described = &description.parameters;
+    let parameters = endpoint.parameters.iter().zip(described);
     parameters
-        .map(|(parameter, type_name)| {
+        .map(|(parameter, described)| {
             let presence = match &parameter.presence {
                 Presence::Required => String::new(),
                 Presence::Optional => ", optional".to_owned(),
                 Presence::Default(value) => format!(" = {value}"),
             };
-            format!("{}: {type_name}{presence}", parameter.name)
+            format!("{}: {}{presence}", parameter.name, described.type_name)
         })
         .collect()
 }

@@ -92,6 +92,11 @@ impl<'t> Value<'t> {
 }
 
 impl ParameterType {
+    /// The one text that stands for the value that `text` stands for, if it stands for one.
+    pub fn canonical(&self, text: &str) -> Option<Box<str>> {
+        Value::parse(self, text).ok().map(|value| value.text())
+    }
+
     /// What a value of it is, after "must be".
     pub(super) fn describe(&self) -> String {
         match self {

@@ -1,0 +1,15 @@
+//! `larder openapi`: the contract on stdout.
+
+use std::path::Path;
+
+use super::{Failure, check, load, say};
+use crate::app;
+
+/// Prints the document.
+pub(super) async fn openapi(config: &Path) -> Result<(), Failure> {
+    let plan = load(config)?;
+    let described =
+        check::describe(&plan, "the types of the statements can not be found out").await?;
+    say(&format!("{}\n", app::openapi(&plan, &described)));
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! What may be asked: `/openapi.json` for programs, `/docs` for people. The page asks the server it came
+//! from, and nobody else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use warp::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use warp::http::{HeaderValue, StatusCode};
+
+use super::conditional::matches;
+use super::endpoint::not_modified;
+use super::head::Head;
+use super::problem::Problem;
+use super::{Response, Site};
+use crate::cache::Answer;
+use crate::encode::Body;
+use crate::observe::Readiness;
+use crate::openapi;
+use crate::plan::{CacheControl, Endpoint};
+use crate::repository::Description;
+
+const PAGE: &str = include_str!("docs/docs.html");
+const STYLE: &str = include_str!("docs/docs.css");
+const SCRIPT: &str = include_str!("docs/docs.js");
+
+/// Answers that are longer are not shown in the document: bytes.
+const EXAMPLE_MAX: usize = 64 * 1024;
+
+/// While endpoints are not described.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The OpenAPI document, for as long as it is true.
+#[derive(Debug, Default)]
+pub struct Contract {
+    made: ArcSwapOption<Made>,
+    /// Lets one be made at a time: it is as long as the configuration.
+    making: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Made {
+    descriptions: Vec<Arc<Description>>,
+    body: Body,
+}
+
+/// `/openapi.json`
+pub(super) async fn openapi(site: Arc<Site>, head: Arc<Head>) -> Response {
+    let endpoints = site.plan.endpoints().iter();
+    let descriptions = endpoints.map(|endpoint| site.read_through.description(endpoint.id));
+    let Some(descriptions) = descriptions.collect::<Option<Vec<_>>>() else {
+        return Problem::Warming(RETRY).into();
+    };
+    match made(&site, descriptions).await {
+        Some(made) => answer(&head, "application/json", &made.body),
+        None => Problem::Internal.into(),
+    }
+}
+
+/// The document of these descriptions; none only for a defect.
+async fn made(site: &Arc<Site>, descriptions: Vec<Arc<Description>>) -> Option<Arc<Made>> {
+    let of_these = || {
+        let made = site.contract.made.load_full()?;
+        let same = |(a, b): (&Arc<Description>, &Arc<Description>)| Arc::ptr_eq(a, b);
+        let is_true = made.descriptions.iter().zip(&descriptions).all(same);
+        is_true.then_some(made)
+    };
+    if let Some(made) = of_these() {
+        return Some(made);
+    }
+    let _turn = site.contract.making.lock().await;
+    if let Some(made) = of_these() {
+        return Some(made);
+    }
+    // Before everything is warm there is less to show.
+    let is_ready = *site.readiness.borrow() == Readiness::Ready;
+    let making = Arc::clone(site);
+    let make = move || {
+        let of = |endpoint: &Endpoint| &descriptions[endpoint.id.index()];
+        let example = |endpoint: &Endpoint| example(&making, endpoint);
+        let problems = Problem::kinds();
+        let document = openapi::document(&making.plan, of, &problems, example);
+        let body = Body::new(document.to_string().into_bytes());
+        Arc::new(Made { descriptions, body })
+    };
+    let made = tokio::task::spawn_blocking(make).await.ok()?;
+    if is_ready {
+        site.contract.made.store(Some(Arc::clone(&made)));
+    }
+    Some(made)
+}
+
+/// An answer that anybody may have, if one is in memory.
+fn example(site: &Site, endpoint: &Endpoint) -> Option<Value> {
+    if endpoint.cache_control != CacheControl::Public {
+        return None;
+    }
+    let entry = site.read_through.example(endpoint.id)?;
+    let Answer::Document(document) = entry.answer() else {
+        return None;
+    };
+    let json = &document.json().bytes;
+    (json.len() <= EXAMPLE_MAX).then(|| serde_json::from_slice(json).ok())?
+}
+
+/// `/docs`
+pub(super) async fn page(_: Arc<Site>, head: Arc<Head>) -> Response {
+    let mut response = asset(&head, "text/html; charset=utf-8", PAGE);
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                  img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// `/docs/docs.css`
+pub(super) async fn style(_: Arc<Site>, head: Arc<Head>) -> Response {
+    asset(&head, "text/css; charset=utf-8", STYLE)
+}
+
+/// `/docs/docs.js`
+pub(super) async fn script(_: Arc<Site>, head: Arc<Head>) -> Response {
+    asset(&head, "text/javascript; charset=utf-8", SCRIPT)
+}
+
+fn asset(head: &Head, content_type: &'static str, text: &'static str) -> Response {
+    let body = Body {
+        bytes: Bytes::from_static(text.as_bytes()),
+        etag: crate::encode::ETag::of(text.as_bytes()),
+    };
+    answer(head, content_type, &body)
+}
+
+/// What may be stored and is asked for again each time.
+fn answer(head: &Head, content_type: &'static str, body: &Body) -> Response {
+    let tag = body.etag.as_str();
+    let mut response = if matches(&head.if_none_match, tag) {
+        not_modified()
+    } else {
+        let mut response = Response::new(body.bytes.clone());
+        *response.status_mut() = StatusCode::OK;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let tag = HeaderValue::from_str(tag).expect("tags are quotes, hexadecimal digits and marks");
+    headers.insert(ETAG, tag);
+    response
+}

@@ -1,0 +1,152 @@
+//! An answer, in its shape and each format: the types of its columns as JSON has them.
+
+use serde_json::{Map, Value, json};
+
+use super::shared;
+use crate::plan::{Endpoint, Format, Shape};
+use crate::repository::{Column, ValueType};
+
+/// 200.
+pub(super) fn of(endpoint: &Endpoint, columns: &[Column], example: Option<&Value>) -> Value {
+    let content: Map<String, Value> = Format::ALL
+        .into_iter()
+        .map(|format| {
+            let mut media = match format {
+                Format::Json => json!({ "schema": document(endpoint, columns) }),
+                Format::Ndjson => json!({ "schema": {
+                    "type": "string", "description": "A line for each value, which is JSON.",
+                } }),
+                Format::Csv => json!({ "schema": {
+                    "type": "string", "description": "A record of the columns' names, then one for each row.",
+                } }),
+            };
+            if let (Format::Json, Some(example)) = (format, example) {
+                media["example"] = shortened(endpoint, example.clone());
+            }
+            (format.media_type().to_owned(), media)
+        })
+        .collect();
+    json!({
+        "description": "The answer.",
+        "headers": shared::headers_of_answers(endpoint),
+        "content": content,
+    })
+}
+
+/// The first rows are enough.
+fn shortened(endpoint: &Endpoint, mut example: Value) -> Value {
+    const ROWS: usize = 2;
+    match endpoint.shape {
+        Shape::Rows => example
+            .as_array_mut()
+            .into_iter()
+            .for_each(|rows| rows.truncate(ROWS)),
+        Shape::Columns => {
+            let columns = example
+                .as_object_mut()
+                .into_iter()
+                .flat_map(Map::values_mut);
+            let columns = columns.filter_map(Value::as_array_mut);
+            columns.for_each(|values| values.truncate(ROWS));
+        }
+        Shape::Row | Shape::Tuple | Shape::Value => {}
+    }
+    example
+}
+
+/// 304.
+pub(super) fn not_modified(endpoint: &Endpoint) -> Value {
+    json!({
+        "description": "What `If-None-Match` or `If-Modified-Since` names is the answer still.",
+        "headers": shared::headers_of_answers(endpoint),
+    })
+}
+
+fn document(endpoint: &Endpoint, columns: &[Column]) -> Value {
+    let rows_max = endpoint.max_rows;
+    match endpoint.shape {
+        Shape::Rows => {
+            json!({ "type": "array", "maxItems": rows_max, "items": object(columns, &value) })
+        }
+        Shape::Columns => object(
+            columns,
+            &|column| json!({ "type": "array", "maxItems": rows_max, "items": value(column) }),
+        ),
+        Shape::Row => object(columns, &value),
+        Shape::Tuple => {
+            let titled = |column: &Column| {
+                let mut value = value(column);
+                value["title"] = column.name.as_str().into();
+                value
+            };
+            json!({
+                "type": "array",
+                "prefixItems": columns.iter().map(titled).collect::<Value>(),
+                "items": false,
+                "minItems": columns.len(),
+            })
+        }
+        Shape::Value => columns.first().map_or(json!({}), value),
+    }
+}
+
+fn object(columns: &[Column], property: &dyn Fn(&Column) -> Value) -> Value {
+    let names: Value = columns.iter().map(|column| column.name.as_str()).collect();
+    let properties = columns
+        .iter()
+        .map(|column| (column.name.clone(), property(column)));
+    json!({
+        "type": "object",
+        "properties": properties.collect::<Map<_, _>>(),
+        "required": names,
+        "additionalProperties": false,
+    })
+}
+
+/// A value of the column. Postgres does not say of a query's columns that they are never NULL.
+fn value(column: &Column) -> Value {
+    let mut schema = of_type(&column.value_type);
+    if let Some(Value::String(type_)) = schema.get("type") {
+        schema["type"] = json!([type_, "null"]);
+    } else if let Some(Value::Array(any)) = schema.get_mut("anyOf") {
+        any.push(json!({ "type": "null" }));
+    }
+    schema["x-postgres-type"] = column.type_name.as_str().into();
+    schema
+}
+
+/// What is not NULL.
+fn of_type(value_type: &ValueType) -> Value {
+    // JSON has no numbers for these, and Postgres writes words.
+    let inexact =
+        |number: Value| json!({ "anyOf": [number, { "enum": ["NaN", "Infinity", "-Infinity"] }] });
+    let text = || json!({ "type": "string" });
+    let formatted = |format: &str| json!({ "type": "string", "format": format });
+    match value_type {
+        ValueType::Bool => json!({ "type": "boolean" }),
+        ValueType::Int2 => json!({ "type": "integer", "format": "int16" }),
+        ValueType::Int4 => json!({ "type": "integer", "format": "int32" }),
+        ValueType::Int8 => json!({ "type": "integer", "format": "int64" }),
+        // A number to Postgres, and yet `to_json` writes it in quotes.
+        ValueType::Oid => json!({ "type": "string", "pattern": "^[0-9]+$" }),
+        ValueType::Float4 => inexact(json!({ "type": "number", "format": "float" })),
+        ValueType::Float8 => inexact(json!({ "type": "number", "format": "double" })),
+        ValueType::Numeric => inexact(json!({ "type": "number" })),
+        ValueType::Uuid => formatted("uuid"),
+        ValueType::Bytea => json!({ "type": "string", "pattern": r"^\\x(?:[0-9a-f]{2})*$" }),
+        ValueType::Json | ValueType::Jsonb => json!({}),
+        // No formats: `infinity` and years before Christ, which they do not know, are values too.
+        ValueType::Text
+        | ValueType::Date
+        | ValueType::Time
+        | ValueType::TimeTz
+        | ValueType::Timestamp
+        | ValueType::TimestampTz
+        | ValueType::Interval => text(),
+        // Of how many dimensions, no type of Postgres's says.
+        ValueType::Array(element) => {
+            let others = json!({ "type": ["array", "null"] });
+            json!({ "type": "array", "items": { "anyOf": [of_type(element), others] } })
+        }
+    }
+}

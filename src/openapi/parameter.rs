@@ -1,0 +1,222 @@
+//! One parameter: where a request carries it, its type, its limits.
+
+use serde_json::{Map, Value, json};
+
+use crate::plan::{Endpoint, Parameter, ParameterType, Place, Presence};
+use crate::repository::ParameterDescription;
+
+/// The parameter as OpenAPI has it.
+pub(super) fn of(
+    endpoint: &Endpoint,
+    parameter: &Parameter,
+    kind: &ParameterType,
+    told: &ParameterDescription,
+) -> Value {
+    let mut of = Map::new();
+    let mut put = |key: &str, value: Value| of.insert(key.to_owned(), value);
+    put("name", parameter.name.as_str().into());
+    let place = match parameter.place {
+        Place::Path => "path",
+        Place::Query => "query",
+    };
+    put("in", place.into());
+    put(
+        "required",
+        (parameter.presence == Presence::Required).into(),
+    );
+    if let Some(description) = prose(parameter, kind) {
+        put("description", description.into());
+    }
+    let mut schema = schema(parameter, kind, told);
+    if let Presence::Default(text) = &parameter.presence {
+        schema["default"] = typed(kind, text);
+    }
+    schema["x-postgres-type"] = told.type_name.as_str().into();
+    if *kind == ParameterType::Json {
+        // The text is JSON itself, whatever OpenAPI's styles would make of an object.
+        put(
+            "content",
+            json!({ "application/json": { "schema": schema } }),
+        );
+    } else {
+        put("schema", schema);
+    }
+    if let Some(example) = example(endpoint, parameter) {
+        put("example", typed(kind, example));
+    }
+    of.into()
+}
+
+/// A value that the operator has written down.
+fn example<'e>(endpoint: &'e Endpoint, parameter: &'e Parameter) -> Option<&'e str> {
+    let warm = endpoint.warm.arguments.first().into_iter().flatten();
+    let mut warm = warm.filter(|(name, _)| *name == parameter.name);
+    let default = match &parameter.presence {
+        Presence::Default(text) => Some(text),
+        Presence::Required | Presence::Optional => None,
+    };
+    let example = warm.next().map(|(_, text)| text);
+    let example = example
+        .or(default)
+        .or(parameter.values.first())
+        .or(parameter.minimum.as_ref());
+    example.map(String::as_str)
+}
+
+/// What it is for, with the limits that JSON Schema has no words for.
+fn prose(parameter: &Parameter, kind: &ParameterType) -> Option<String> {
+    let mut sentences = Vec::new();
+    if let Some(description) = &parameter.description {
+        sentences.push(description.clone());
+    }
+    if !is_number(kind) {
+        if let Some(least) = &parameter.minimum {
+            sentences.push(format!("At least `{least}`."));
+        }
+        if let Some(greatest) = &parameter.maximum {
+            sentences.push(format!("At most `{greatest}`."));
+        }
+    }
+    if let Some(pattern) = &parameter.pattern {
+        let written = Parameter::written_pattern(pattern);
+        if !is_portable(written) {
+            sentences.push(format!("All of it matches `{written}`."));
+        }
+    }
+    (!sentences.is_empty()).then(|| sentences.join(" "))
+}
+
+fn schema(parameter: &Parameter, kind: &ParameterType, told: &ParameterDescription) -> Value {
+    let mut schema = of_type(kind);
+    if !parameter.values.is_empty() {
+        let values = parameter.values.iter().map(|text| typed(kind, text));
+        schema["enum"] = values.collect();
+        return schema;
+    }
+    if is_number(kind) {
+        for (key, limit) in [
+            ("minimum", &parameter.minimum),
+            ("maximum", &parameter.maximum),
+        ] {
+            if let Some(limit) = limit {
+                schema[key] = typed(kind, limit);
+            }
+        }
+    }
+    if let ParameterType::Text | ParameterType::Other(_) = kind {
+        if !told.labels.is_empty() {
+            schema["enum"] = told.labels.clone().into();
+            return schema;
+        }
+        if parameter.place == Place::Path || !matches!(kind, ParameterType::Text) {
+            schema["minLength"] = 1.into();
+        }
+        schema["maxLength"] = parameter.max_length.into();
+        let written = parameter.pattern.as_ref().map(Parameter::written_pattern);
+        schema["pattern"] = match written.filter(|written| is_portable(written)) {
+            Some(written) => format!("^(?:{written})$").into(),
+            // Postgres has no such character.
+            None => r"^[^\u0000]*$".into(),
+        };
+    }
+    schema
+}
+
+fn of_type(kind: &ParameterType) -> Value {
+    let integer = |format: &str, least: i64, greatest: i64| json!({ "type": "integer", "format": format, "minimum": least, "maximum": greatest });
+    match kind {
+        ParameterType::Bool => json!({ "type": "boolean" }),
+        ParameterType::Int2 => integer("int16", i16::MIN.into(), i16::MAX.into()),
+        ParameterType::Int4 => integer("int32", i32::MIN.into(), i32::MAX.into()),
+        ParameterType::Int8 => integer("int64", i64::MIN, i64::MAX),
+        ParameterType::Float4 => json!({
+            "type": "number", "format": "float", "minimum": f64::from(f32::MIN), "maximum": f64::from(f32::MAX),
+        }),
+        ParameterType::Float8 => json!({ "type": "number", "format": "double" }),
+        ParameterType::Numeric => json!({ "type": "number" }),
+        ParameterType::Text | ParameterType::Other(_) => json!({ "type": "string" }),
+        ParameterType::Uuid => json!({ "type": "string", "format": "uuid" }),
+        ParameterType::Date => json!({ "type": "string", "format": "date" }),
+        // RFC 3339 has no word for those without an offset, OpenAPI's registry of formats has.
+        ParameterType::Time => json!({ "type": "string", "format": "time-local" }),
+        ParameterType::Timestamp => json!({ "type": "string", "format": "date-time-local" }),
+        ParameterType::TimestampTz => json!({ "type": "string", "format": "date-time" }),
+        ParameterType::Json => json!({}),
+    }
+}
+
+fn is_number(kind: &ParameterType) -> bool {
+    matches!(of_type(kind)["type"].as_str(), Some("integer" | "number"))
+}
+
+/// A text of the configuration as the value it stands for.
+fn typed(kind: &ParameterType, text: &str) -> Value {
+    let canonical = kind.canonical(text);
+    let value = if *kind == ParameterType::Bool {
+        canonical.map(|canonical| (*canonical == *"t").into())
+    } else if *kind == ParameterType::Json || is_number(kind) {
+        // What JSON has no number for, as NaN, stays a text.
+        canonical.and_then(|canonical| serde_json::from_str(&canonical).ok())
+    } else {
+        None
+    };
+    value.unwrap_or_else(|| text.into())
+}
+
+/// Whether a pattern of Rust's means the same in JSON Schema, as far as is seen at a glance.
+fn is_portable(pattern: &str) -> bool {
+    let mut characters = pattern.chars().peekable();
+    let mut is_in_class = false;
+    while let Some(character) = characters.next() {
+        match (character, characters.peek()) {
+            ('\\', Some(next)) if next.is_ascii_alphanumeric() && !"dDsSntrf".contains(*next) => {
+                return false;
+            }
+            ('\\', _) => drop(characters.next()),
+            // Classes of classes, and the operators between them.
+            ('[', _) if is_in_class => return false,
+            ('&' | '~' | '-', Some(next)) if is_in_class && *next == character => return false,
+            ('[', _) => is_in_class = true,
+            (']', _) => is_in_class = false,
+            ('(', Some('?')) if !is_in_class => {
+                characters.next();
+                if characters.next() != Some(':') {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_mean_something_else_elsewhere_stay_out_of_schemas() {
+        for portable in [
+            r"[A-Z]{2}\d{2,3}_\d{4}",
+            "a|b",
+            "(?:a)+",
+            r"\.\(\?i\)",
+            "[^a-z_-]",
+            "",
+        ] {
+            assert!(is_portable(portable), "{portable}");
+        }
+        for other in [
+            r"(?i)a",
+            r"\pL+",
+            r"\w+",
+            r"\bword",
+            r"[[:alpha:]]",
+            "[a-z&&[^b]]",
+            r"\x{41}",
+            "(?P<n>a)",
+        ] {
+            assert!(!is_portable(other), "{other}");
+        }
+    }
+}
