@@ -17,6 +17,8 @@ const CRON_SPREAD: Duration = Duration::from_secs(10);
 pub(crate) struct Look {
     at: SystemTime,
     pub(crate) cpu: Option<Duration>,
+    /// Resident, in bytes.
+    pub(crate) memory: u64,
     /// Statements sent to Postgres, by endpoint.
     statements: BTreeMap<String, u64>,
 }
@@ -28,7 +30,11 @@ impl Look {
         let mut wire = Wire::open(server.address).context("larder does not answer any more")?;
         ensure!(wire.get("/metrics")? == 200, "there are no metrics");
         let mut statements = BTreeMap::new();
+        let mut memory = 0;
         for line in wire.text()?.lines() {
+            if let Some(bytes) = line.strip_prefix("process_resident_memory_bytes ") {
+                memory = bytes.parse()?;
+            }
             let Some(sample) = line.strip_prefix("larder_repository_queries_total{") else {
                 continue;
             };
@@ -42,6 +48,7 @@ impl Look {
         Ok(Self {
             at,
             cpu,
+            memory,
             statements,
         })
     }

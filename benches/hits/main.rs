@@ -13,6 +13,7 @@
 mod account; // what reached Postgres, beside what was due
 mod load; // who asks, and what comes back
 mod server; // the Larder that is measured
+mod slow; // clients that take their time, beside those who are measured
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use account::{Account, Look, accounts};
 use load::Load;
 use server::Server;
+use slow::SlowClients;
 
 /// What is asked for: a few bytes that stay resident, and 5 KiB that are found by their arguments.
 const TARGETS: [&str; 2] = ["/count", "/sales/Japan"];
@@ -48,6 +50,10 @@ struct Options {
     /// Connections, each with a thread of its own.
     #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
+    /// Measure once more beside so many clients whose requests never end, and as many that hardly read
+    /// their answers.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    slow: usize,
     /// The program to measure, rather than the one that was built along.
     ///
     /// That one has what the tests ask of its dependencies compiled in, as a clock that can be paused;
@@ -106,19 +112,27 @@ async fn bench(options: &Options) -> anyhow::Result<Vec<String>> {
     sample::load(&postgres).await?;
     let server = Server::start(&options.larder, postgres.url()).await?;
     println!(
-        "{:<14} {:>11} {:>9} {:>11} {:>14} {:>8} {:>8} {:>11} {:>12}",
+        "{:<14} {:>6} {:>11} {:>9} {:>11} {:>14} {:>8} {:>8} {:>10} {:>11} {:>12}",
         "endpoint",
+        "slow",
         "connections",
         "requests",
         "requests/s",
         "CPU µs/request",
         "p50 µs",
         "p99 µs",
+        "memory MiB",
         "statements",
         "by schedule"
     );
     let mut complaints = Vec::new();
-    for target in TARGETS {
+    let quiet = TARGETS.map(|target| (target, 0));
+    let busy = TARGETS.map(|target| (target, options.slow));
+    let both = quiet
+        .into_iter()
+        .chain(busy.into_iter().filter(|_| options.slow > 0));
+    for (target, slow) in both {
+        let held = SlowClients::hold(server.address, slow).await?;
         let load = Load {
             address: server.address,
             target,
@@ -136,18 +150,21 @@ async fn bench(options: &Options) -> anyhow::Result<Vec<String>> {
         let accounts = accounts(&server.plan, target, &before, &after);
         let sum = |of: fn(&Account) -> u64| accounts.iter().map(of).sum::<u64>();
         println!(
-            "{target:<14} {:>11} {:>9} {:>11.0} {:>14} {:>8.0} {:>8.0} {:>11} {:>12}",
+            "{target:<14} {:>6} {:>11} {:>9} {:>11.0} {:>14} {:>8.0} {:>8.0} {:>10.0} {:>11} {:>12}",
+            2 * slow,
             options.connections,
             tally.answers(),
             tally.answers() as f64 / tally.elapsed.as_secs_f64(),
             cpu.as_deref().unwrap_or("unknown"),
             tally.micros_at(0.5),
             tally.micros_at(0.99),
+            after.memory as f64 / f64::from(1 << 20),
             sum(|account| account.statements),
             format!("at most {}", sum(|account| account.at_most)),
         );
         complaints.extend(tally.complaint(target));
         complaints.extend(accounts.iter().filter_map(Account::complaint));
+        drop(held);
     }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!(

@@ -69,8 +69,10 @@ pub(super) fn cache_status(status: CacheStatus, age: Duration, lifetime: &Lifeti
         }
         CacheStatus::Stale => {
             let beyond = age.saturating_sub(lifetime.fresh);
+            // None, where it went stale before its time because the data changed.
+            let sign = if beyond.is_zero() { "" } else { "-" };
             let ttl = beyond.as_secs() + u64::from(beyond.subsec_nanos() > 0);
-            format!("larder; hit; ttl=-{ttl}; detail=stale")
+            format!("larder; hit; ttl={sign}{ttl}; detail=stale")
         }
         CacheStatus::Miss => "larder; fwd=miss; stored".to_owned(),
         CacheStatus::Coalesced => "larder; fwd=miss; collapsed".to_owned(),
@@ -207,6 +209,10 @@ mod tests {
         assert_eq!(
             status(CacheStatus::Stale, 12_500),
             "larder; hit; ttl=-3; detail=stale"
+        );
+        assert_eq!(
+            status(CacheStatus::Stale, 2_500),
+            "larder; hit; ttl=0; detail=stale"
         );
         assert_eq!(status(CacheStatus::Miss, 0), "larder; fwd=miss; stored");
         assert_eq!(

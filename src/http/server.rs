@@ -257,6 +257,9 @@ impl Drop for OpenConnection {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
+
+    use bolero::check;
     use hyper::server::conn::http1;
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -294,5 +297,51 @@ mod tests {
         assert!(answers.starts_with("HTTP/1.1 500 "), "{answers}");
         assert!(answers.contains("LRD-501"), "{answers}");
         assert!(answers.contains("HTTP/1.1 200 OK"), "{answers}");
+    }
+
+    /// What bytes of anybody's choice come after: nothing, or the beginning of a sound request.
+    const BEGINNINGS: [&str; 5] = [
+        "",
+        "GET /",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHost: l\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: l\r\n\r\n",
+    ];
+
+    #[test]
+    fn whatever_is_sent_the_connection_ends_and_what_it_says_is_http() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = AssertUnwindSafe(runtime.unwrap());
+        check!().for_each(|bytes| {
+            let (&first, rest) = bytes.split_first().unwrap_or((&0, &[]));
+            let beginning = BEGINNINGS[usize::from(first) % BEGINNINGS.len()];
+            let sent = [beginning.as_bytes(), rest].concat();
+            let said = runtime.block_on(said_to(&sent));
+            assert!(said.is_empty() || said.starts_with(b"HTTP/1."), "{said:?}");
+        });
+    }
+
+    /// All that a client which sends this gets.
+    async fn said_to(sent: &[u8]) -> Vec<u8> {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let service = Guarded {
+            routes: service_fn(async |_: Request<Incoming>| Ok(warp::reply().into_response())),
+            open: OpenConnection::new(
+                Observer::new(Vec::new()),
+                Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+            ),
+        };
+        let service = service_fn(move |request| service.answer(request));
+        let serving = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        let asking = async {
+            // A server that has refused need not take the rest.
+            let _ = client.write_all(sent).await;
+            let _ = client.shutdown().await;
+            let mut said = Vec::new();
+            let _ = client.read_to_end(&mut said).await;
+            said
+        };
+        let (_, said) = tokio::join!(serving, asking);
+        said
     }
 }
