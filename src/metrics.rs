@@ -1,16 +1,16 @@
 //! Events as Prometheus sees them. Each metric is declared once, here, by its contract name; handles
 //! are resolved per endpoint ahead of time, so that a hit costs a few atomic adds.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::observe::{CacheStatus, Event, RefreshOutcome, Trigger};
+use crate::observe::{CacheStatus, Event, QueryOutcome, RefreshOutcome, Trigger};
 use crate::plan::{EndpointId, Plan};
 
 /// The content type of [`Metrics::render`]: Prometheus text format 0.0.4.
@@ -91,6 +91,9 @@ impl Metrics {
                     .with_label_values(&[&endpoint.name, outcome.as_str()])
                     .inc();
                 endpoint.query_seconds.observe(elapsed.as_secs_f64());
+                if *outcome == QueryOutcome::Ok {
+                    endpoint.saved_until_now(Some(*elapsed));
+                }
             }
             Event::RefreshFinished {
                 endpoint,
@@ -138,6 +141,9 @@ impl Metrics {
 
     /// Everything counted so far, in Prometheus's text format: see [`CONTENT_TYPE`].
     pub fn render(&self) -> Vec<u8> {
+        for endpoint in &self.endpoints {
+            endpoint.saved_until_now(None);
+        }
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
@@ -160,6 +166,7 @@ struct Families {
     refreshes: IntCounterVec,
     refresh_seconds: HistogramVec,
     last_success: GaugeVec,
+    saved: CounterVec,
 }
 
 impl Families {
@@ -210,6 +217,15 @@ impl Families {
                 &["endpoint"],
             )
             .expect(DECLARED),
+            saved: CounterVec::new(
+                Opts::new(
+                    "larder_repository_seconds_saved_total",
+                    "Time that Postgres did not spend: each answer from memory, or from another's load, at \
+                     what the endpoint's query took when it last ran.",
+                ),
+                &["endpoint"],
+            )
+            .expect(DECLARED),
         };
         families.register(registry);
         families
@@ -224,6 +240,7 @@ impl Families {
         register(registry, &self.refreshes);
         register(registry, &self.refresh_seconds);
         register(registry, &self.last_success);
+        register(registry, &self.saved);
     }
 
     fn endpoint(&self, name: &str) -> EndpointMetrics {
@@ -237,6 +254,8 @@ impl Families {
             refreshes: self.refreshes.clone(),
             refresh_seconds: self.refresh_seconds.with_label_values(&[name]),
             last_success: self.last_success.clone(),
+            saved: self.saved.with_label_values(&[name]),
+            accounted: Mutex::default(),
         }
     }
 }
@@ -253,9 +272,37 @@ struct EndpointMetrics {
     refreshes: IntCounterVec,
     refresh_seconds: Histogram,
     last_success: GaugeVec,
+    saved: Counter,
+    accounted: Mutex<Accounted>,
+}
+
+/// What is in `larder_repository_seconds_saved_total` already. Hits pay nothing for it: they are counted
+/// anyway, and multiplied when the time of the query changes or somebody looks.
+#[derive(Debug, Default)]
+struct Accounted {
+    answers: u64,
+    query: Duration,
 }
 
 impl EndpointMetrics {
+    /// Accounts for the answers since the last time, at the time the query took until now; it has just
+    /// taken `query`, if it ran.
+    fn saved_until_now(&self, query: Option<Duration>) {
+        let answers = self.requests.without_query();
+        let mut accounted = self
+            .accounted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // A count read before the lock may be behind one that was read after it.
+        let more = answers.saturating_sub(accounted.answers);
+        self.saved
+            .inc_by(accounted.query.as_secs_f64() * more as f64);
+        accounted.answers += more;
+        if let Some(query) = query {
+            accounted.query = query;
+        }
+    }
+
     fn refreshed(
         &self,
         trigger: Trigger,
@@ -295,6 +342,21 @@ impl RequestCounters {
             family: family.clone(),
             resolved: Default::default(),
         }
+    }
+
+    /// How many were answered without a query of their own.
+    fn without_query(&self) -> u64 {
+        let of = |cache: CacheStatus| {
+            let counters = self.resolved[cache as usize].iter();
+            counters
+                .filter_map(OnceLock::get)
+                .map(IntCounter::get)
+                .sum::<u64>()
+        };
+        [CacheStatus::Hit, CacheStatus::Stale, CacheStatus::Coalesced]
+            .map(of)
+            .iter()
+            .sum()
     }
 
     fn count(&self, cache: CacheStatus, code: u16) {
@@ -417,7 +479,7 @@ fn gauge(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::QueryOutcome;
+    use crate::config::Config;
 
     /// The child of a family is found by a hash over its label values with nothing between them.
     #[test]
@@ -441,6 +503,58 @@ mod tests {
             })
             .collect();
         check_suffix_free(&refreshes);
+    }
+
+    fn of_one_endpoint() -> Metrics {
+        let text = "[repository]\nurl = \"postgres://h/d\"\n[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1\"\n";
+        let folder = std::path::Path::new(".");
+        let config = Config::parse("config.toml", text.to_owned(), folder, &|_| None);
+        Metrics::new(&Plan::compile(config.unwrap()).unwrap())
+    }
+
+    #[test]
+    fn time_is_saved_at_what_the_query_took_when_it_last_ran() {
+        let metrics = of_one_endpoint();
+        let endpoint = EndpointId::new(0);
+        let queried = |millis, outcome| {
+            let elapsed = Duration::from_millis(millis);
+            metrics.record(&Event::QueryFinished {
+                endpoint,
+                outcome,
+                elapsed,
+            });
+        };
+        let served = |cache, code| {
+            let (elapsed, age) = (Duration::ZERO, None);
+            let endpoint = Some(endpoint);
+            metrics.record(&Event::RequestServed {
+                endpoint,
+                cache,
+                code,
+                elapsed,
+                age,
+            });
+        };
+        let saved = || {
+            let text = String::from_utf8(metrics.render()).unwrap();
+            let sample = "larder_repository_seconds_saved_total{endpoint=\"/n\"} ";
+            let found = text.lines().find_map(|line| line.strip_prefix(sample));
+            found.unwrap().parse::<f64>().unwrap()
+        };
+        served(CacheStatus::None, 400);
+        queried(500, QueryOutcome::Ok);
+        served(CacheStatus::Miss, 200);
+        assert_eq!(saved(), 0.0);
+        served(CacheStatus::Hit, 200);
+        served(CacheStatus::Hit, 304);
+        served(CacheStatus::Coalesced, 200);
+        assert_eq!(saved(), 1.5);
+        assert_eq!(saved(), 1.5);
+        served(CacheStatus::Stale, 200);
+        queried(9_000, QueryOutcome::Timeout);
+        queried(250, QueryOutcome::Ok);
+        served(CacheStatus::Hit, 200);
+        assert_eq!(saved(), 2.25);
     }
 
     fn check_suffix_free(ends: &[String]) {
