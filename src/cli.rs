@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, Culprit, Misfit, TlsError};
 use crate::config::{Config, Mistake, Report};
-use crate::log;
+use crate::log::{self, LogFormat};
 use crate::plan::{Mismatch, Plan};
 use crate::repository::RepositoryError;
 
@@ -30,11 +30,22 @@ use crate::repository::RepositoryError;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// The form of the lines about what happens: human on a terminal, json elsewhere.
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = log_format)]
+    log_format: Option<LogFormat>,
+}
+
+fn log_format(word: &str) -> Result<LogFormat, String> {
+    let found = LogFormat::ALL
+        .into_iter()
+        .find(|format| format.as_str() == word);
+    found.ok_or_else(|| "it is human or json".to_owned())
 }
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 the configuration or the repository is wrong, 2 wrong usage.
-Lines about what happens go to stderr; RUST_LOG chooses which, as in RUST_LOG=larder=debug.";
+Lines about what happens go to stderr; RUST_LOG chooses which, as in RUST_LOG=larder=debug. One for each
+answer is among RUST_LOG=info,larder::access=debug.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -125,7 +136,8 @@ impl From<Report> for Failure {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log::init(std::env::var("RUST_LOG").ok().as_deref());
+    let format = cli.log_format.unwrap_or_else(LogFormat::of_stderr);
+    log::init(std::env::var("RUST_LOG").ok().as_deref(), format);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,9 +1,11 @@
-//! Events as lines: one per change of state, none per request.
+//! Events as lines on stderr: one per change of state, none per request unless it is asked for. People
+//! read the message; programs read JSON, with what the message names as fields of its own.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::debug_fn;
 
 use crate::observe::{Event, Fault};
 use crate::plan::{EndpointId, Plan};
@@ -12,16 +14,56 @@ use crate::plan::{EndpointId, Plan};
 /// tokio-postgres prints bound values at `debug`.
 const DEFAULT_FILTER: &str = "warn,larder=info,tokio_cron_scheduler=off";
 
-/// Sends lines to stderr, for people; `filter` has the form of `RUST_LOG`.
-pub fn init(filter: Option<&str>) {
+/// Who reads the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// People: a time, a level, a sentence.
+    Human,
+    /// Programs: a JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Human, Self::Json];
+
+    /// The word on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Json => "json",
+        }
+    }
+
+    /// People sit at terminals; elsewhere something collects the lines.
+    pub fn of_stderr() -> Self {
+        if std::io::stderr().is_terminal() {
+            Self::Human
+        } else {
+            Self::Json
+        }
+    }
+}
+
+/// Sends lines to stderr; `filter` has the form of `RUST_LOG`.
+pub fn init(filter: Option<&str>, format: LogFormat) {
     let filter = filter.map_or_else(|| EnvFilter::new(DEFAULT_FILTER), EnvFilter::new);
-    // A second call, as from a test that runs two servers, leaves the first in place.
-    let _ = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
+        .with_target(false);
+    // A second call, as from a test that runs two servers, leaves the first in place.
+    let _ = match format {
+        LogFormat::Human => lines
+            .with_ansi(std::io::stderr().is_terminal())
+            .fmt_fields(debug_fn(|to, field, value| match field.name() {
+                "message" => write!(to, "{value:?}"),
+                // The message says it too.
+                _ => Ok(()),
+            }))
+            .try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
 }
 
 /// Says that the server listens.
@@ -33,7 +75,13 @@ pub fn listening(address: std::net::SocketAddr, plan: &Plan) {
     } else {
         "http"
     };
-    tracing::info!("larder {version} serves {endpoints} endpoint{s} on {scheme}://{address}");
+    let url = format!("{scheme}://{address}");
+    tracing::info!(
+        version,
+        url,
+        endpoints,
+        "larder {version} serves {endpoints} endpoint{s} on {url}"
+    );
 }
 
 /// Says that there may be too few file descriptors.
@@ -53,19 +101,19 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             fault,
             cause,
         } => {
-            let (path, whose) = (path(*endpoint), fault.as_str());
+            let (endpoint, fault, whose) = (path(*endpoint), *fault, fault.as_str());
+            let text = format!("loading {endpoint} fails (fault: {whose}): {cause}");
             match fault {
-                Fault::Client => tracing::info!("loading {path} fails (fault: {whose}): {cause}"),
-                Fault::Repository => {
-                    tracing::warn!("loading {path} fails (fault: {whose}): {cause}");
-                }
+                Fault::Client => tracing::info!(endpoint, fault = whose, "{text}"),
+                Fault::Repository => tracing::warn!(endpoint, fault = whose, "{text}"),
                 Fault::Configuration | Fault::Ours => {
-                    tracing::error!("loading {path} fails (fault: {whose}): {cause}");
+                    tracing::error!(endpoint, fault = whose, "{text}");
                 }
             }
         }
         Event::LoadsRecovered { endpoint } => {
-            tracing::info!("loading {} succeeds again", path(*endpoint));
+            let endpoint = path(*endpoint);
+            tracing::info!(endpoint, "loading {endpoint} succeeds again");
         }
         Event::ProbeFailing {
             probe,
@@ -74,7 +122,10 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         } => {
             let sql = plan.probes()[probe.index()].sql.escape_debug();
             let whose = fault.as_str();
-            tracing::warn!("the probe `{sql}` fails (fault: {whose}): {cause}");
+            tracing::warn!(
+                fault = whose,
+                "the probe `{sql}` fails (fault: {whose}): {cause}"
+            );
         }
         Event::ProbeRecovered { probe } => {
             let sql = plan.probes()[probe.index()].sql.escape_debug();
@@ -89,25 +140,28 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             query_time,
             max_age,
         } => {
+            let endpoint = path(*endpoint);
             tracing::warn!(
-                "{}: a query of {query_time:?} is too slow to load answers ahead that are fresh \
-                 for {max_age:?}; raise max_age",
-                path(*endpoint)
+                endpoint,
+                "{endpoint}: a query of {query_time:?} is too slow to load answers ahead that are \
+                 fresh for {max_age:?}; raise max_age"
             );
         }
         Event::RepositoryReached => tracing::info!("the repository is reached"),
         Event::RepositoryLost { cause } => tracing::warn!("the repository is lost: {cause}"),
         Event::StatementRedescribed { endpoint } => {
+            let endpoint = path(*endpoint);
             tracing::warn!(
-                "the columns of {} changed; its statement was described again",
-                path(*endpoint)
+                endpoint,
+                "the columns of {endpoint} changed; its statement was described again"
             );
         }
         Event::ReadinessChanged { readiness } => tracing::info!("now {}", readiness.as_str()),
         Event::RepresentationFailed { endpoint, cause } => {
+            let endpoint = path(*endpoint);
             tracing::error!(
-                "an answer of {} can not be had in another form: {cause}",
-                path(*endpoint)
+                endpoint,
+                "an answer of {endpoint} can not be had in another form: {cause}"
             );
         }
         Event::CertificateRenewed => tracing::info!("the certificate was renewed"),
@@ -131,8 +185,23 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         Event::ConnectionRefused => {
             tracing::debug!("a client connection was refused: too many are open");
         }
-        Event::RequestServed { .. }
-        | Event::QueryFinished { .. }
+        Event::RequestServed {
+            endpoint,
+            cache,
+            code,
+            elapsed,
+            age,
+        } => {
+            // Never what was asked for: arguments are the clients' own affair.
+            let (endpoint, cache) = (endpoint.map_or("", path), cache.as_str());
+            let (took, age) = (elapsed.as_secs_f64(), age.map(|age| age.as_secs_f64()));
+            tracing::debug!(
+                target: "larder::access",
+                endpoint, cache, code, took, age,
+                "{code} {cache} {endpoint} in {elapsed:?}"
+            );
+        }
+        Event::QueryFinished { .. }
         | Event::RefreshFinished { .. }
         | Event::ConnectionOpened
         | Event::ConnectionClosed

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{config, folder, nowhere};
@@ -17,7 +17,7 @@ pub(super) async fn address(serving: &mut Running) -> SocketAddr {
     serving
         .on_stderr(|text| {
             let (_, rest) = text.split_once("on http://")?;
-            rest.split_whitespace().next()?.parse().ok()
+            rest.split(['"', '\n']).next()?.parse().ok()
         })
         .await
 }
@@ -240,4 +240,54 @@ async fn an_address_that_is_taken_is_named_with_the_way_out() {
         .assert_stdout("")
         .assert_stderr_has(&format!("error: can not listen on {taken}: "))
         .assert_stderr_has("--listen");
+}
+
+const N: &str =
+    "[[endpoint]]\npath = \"/n/{n}\"\nsql = \"SELECT :n::int AS n\"\nmax_age = \"1h\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_for_programs_unless_they_are_for_people() {
+    let db = Postgres::with("").await;
+    let folder = folder(&[("config.toml", &config(N))]);
+    let mut serving = Program::larder(&["serve"])
+        .env("RUST_LOG", "info,larder::access=debug")
+        .within(folder.path())
+        .on(db.url())
+        .start();
+    let address = address(&mut serving).await;
+    has_said(&mut serving, "now ready").await;
+    http::get(address, "/n/4711").await.assert_status(200);
+    has_said(&mut serving, "200 miss").await;
+    serving.signal(Signal::SIGTERM);
+    let ended = serving.ended().await;
+    let lines: Vec<Value> = ended
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let said = |message: &str| {
+        let is_it = |line: &&Value| line["message"].as_str().unwrap().starts_with(message);
+        lines.iter().find(is_it).unwrap()
+    };
+    assert_eq!(said("larder ")["endpoints"], 1);
+    assert_eq!(said("larder ")["url"], format!("http://{address}"));
+    let access = said("200 miss");
+    assert_eq!(access["endpoint"], "/n/{n}");
+    assert_eq!(
+        (&access["cache"], &access["code"]),
+        (&json!("miss"), &json!(200))
+    );
+    assert!(
+        access["took"].is_f64() && access["age"].is_f64(),
+        "{access}"
+    );
+    assert!(!ended.stderr.contains("4711"), "arguments stay out of logs");
+
+    let mut serving = Program::larder(&["serve", "--log-format", "human"])
+        .within(folder.path())
+        .on(db.url())
+        .start();
+    has_said(&mut serving, " INFO now ready\n").await;
+    serving.signal(Signal::SIGTERM);
+    serving.ended().await.assert_code(0);
 }
