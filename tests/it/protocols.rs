@@ -18,19 +18,7 @@ use crate::support::app::App;
 use crate::support::gate::{GATED, Gate};
 use crate::support::http;
 use crate::support::postgres::Postgres;
-
-const ENDPOINTS: &str = r#"
-    [[endpoint]]
-    path = "/n"
-    sql = "SELECT 1 AS n"
-    shape = "value"
-    max_age = "1h"
-    [[endpoint]]
-    path = "/large"
-    sql = "SELECT repeat('x', 4000000) AS x"
-    shape = "value"
-    max_age = "1h"
-"#;
+use crate::wire::ENDPOINTS;
 
 /// A certificate for `localhost` and its key, as PEM files.
 fn certificate(folder: &Path) -> CertificateDer<'static> {

@@ -15,7 +15,8 @@ use crate::support::app::App;
 use crate::support::http::{self, Connection};
 use crate::support::postgres::Postgres;
 
-const ENDPOINTS: &str = r#"
+/// A few bytes, and more than any buffer holds.
+pub(crate) const ENDPOINTS: &str = r#"
     [[endpoint]]
     path = "/n"
     sql = "SELECT 1 AS n"
