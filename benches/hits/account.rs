@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
-use larder::plan::{Endpoint, Plan};
+use larder::plan::{Endpoint, EndpointId, Plan, Probe};
 
 use crate::load::Wire;
 use crate::server::Server;
@@ -74,23 +74,34 @@ impl Account {
     }
 }
 
-pub(crate) fn accounts(plan: &Plan, target: &str, before: &Look, after: &Look) -> Vec<Account> {
-    let asked = plan.route(target).map(|routed| routed.endpoint);
+/// The targets are asked for in turn; what was asked for a moment ago is loaded once more.
+pub(crate) fn accounts(plan: &Plan, targets: &[&str], before: &Look, after: &Look) -> Vec<Account> {
+    let asked: Vec<EndpointId> = targets
+        .iter()
+        .filter_map(|target| plan.route(target))
+        .map(|routed| routed.endpoint)
+        .collect();
     let count = |look: &Look, endpoint: &str| look.statements.get(endpoint).copied().unwrap_or(0);
     let account = |endpoint: &Endpoint| {
         let name = endpoint.path.as_str();
         Account {
             endpoint: name.to_owned(),
             statements: count(after, name).saturating_sub(count(before, name)),
-            at_most: due(endpoint, asked == Some(endpoint.id), before.at, after.at),
+            at_most: due(
+                plan,
+                endpoint,
+                asked.contains(&endpoint.id),
+                before.at,
+                after.at,
+            ),
         }
     };
     plan.endpoints().iter().map(account).collect()
 }
 
-/// The most loads that an endpoint's declaration allows between two moments: those of its schedule,
-/// and, where one key of it is asked for all the time, one each time that its entry has become stale.
-fn due(endpoint: &Endpoint, is_asked: bool, from: SystemTime, to: SystemTime) -> u64 {
+/// The most loads that an endpoint's declaration allows between two moments: those of its schedule, one
+/// each time that its probe is asked, and, where one key of it is asked for all the time, one each time that its entry has become stale.
+fn due(plan: &Plan, endpoint: &Endpoint, is_asked: bool, from: SystemTime, to: SystemTime) -> u64 {
     let span = to.duration_since(from).unwrap_or_default();
     // One more at each end: for the load that is due at once, and for the one that was running.
     let rhythm = |every: Duration| (span.as_nanos() / every.as_nanos().max(1)) as u64 + 2;
@@ -106,5 +117,7 @@ fn due(endpoint: &Endpoint, is_asked: bool, from: SystemTime, to: SystemTime) ->
         });
         times.take_while(|time| *time <= to).count() as u64 + 1
     });
-    every + stale + cron
+    let is_its_probe = |probe: &&Probe| Some(probe.id) == endpoint.refresh.probe;
+    let probe = plan.probes().iter().find(is_its_probe);
+    every + stale + cron + probe.map_or(0, |probe| rhythm(probe.every))
 }

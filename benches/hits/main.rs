@@ -54,6 +54,9 @@ struct Options {
     /// their answers.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     slow: usize,
+    /// How often to measure each, quiet and beside slow clients in turn.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
     /// The program to measure, rather than the one that was built along.
     ///
     /// That one has what the tests ask of its dependencies compiled in, as a clock that can be paused;
@@ -126,45 +129,21 @@ async fn bench(options: &Options) -> anyhow::Result<Vec<String>> {
         "by schedule"
     );
     let mut complaints = Vec::new();
-    let quiet = TARGETS.map(|target| (target, 0));
-    let busy = TARGETS.map(|target| (target, options.slow));
-    let both = quiet
-        .into_iter()
-        .chain(busy.into_iter().filter(|_| options.slow > 0));
-    for (target, slow) in both {
-        let held = SlowClients::hold(server.address, slow).await?;
-        let load = Load {
-            address: server.address,
-            target,
-            connections: options.connections,
-        };
-        complaints.extend(load.run(WARM_UP).await?.complaint(target));
-        let before = Look::at(&server)?;
-        let mut tally = load.run(options.requests).await?;
-        let after = Look::at(&server)?;
-
-        let cpu = after.cpu.zip(before.cpu).map(|(after, before)| {
-            let micros = after.saturating_sub(before).as_secs_f64() * 1e6;
-            format!("{:.1}", micros / tally.answers() as f64)
-        });
-        let accounts = accounts(&server.plan, target, &before, &after);
-        let sum = |of: fn(&Account) -> u64| accounts.iter().map(of).sum::<u64>();
+    let mut pairs = Vec::new();
+    for _ in 0..options.rounds {
+        for target in TARGETS {
+            let quiet = round(options, &server, target, 0, &mut complaints).await?;
+            if options.slow > 0 {
+                let busy = round(options, &server, target, options.slow, &mut complaints).await?;
+                pairs.push(busy / quiet);
+            }
+        }
+    }
+    if let Some(ratio) = median(&mut pairs) {
         println!(
-            "{target:<14} {:>6} {:>11} {:>9} {:>11.0} {:>14} {:>8.0} {:>8.0} {:>10.0} {:>11} {:>12}",
-            2 * slow,
-            options.connections,
-            tally.answers(),
-            tally.answers() as f64 / tally.elapsed.as_secs_f64(),
-            cpu.as_deref().unwrap_or("unknown"),
-            tally.micros_at(0.5),
-            tally.micros_at(0.99),
-            after.memory as f64 / f64::from(1 << 20),
-            sum(|account| account.statements),
-            format!("at most {}", sum(|account| account.at_most)),
+            "\nBeside slow clients the median answer took {ratio:.3} times as long (of {} pairs, the middle one).",
+            pairs.len()
         );
-        complaints.extend(tally.complaint(target));
-        complaints.extend(accounts.iter().filter_map(Account::complaint));
-        drop(held);
     }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!(
@@ -173,4 +152,55 @@ async fn bench(options: &Options) -> anyhow::Result<Vec<String>> {
     );
     server.stop().await?;
     Ok(complaints)
+}
+
+/// One line of the table. The median time of an answer, in microseconds.
+#[expect(clippy::print_stdout, reason = "the table is what this is for")]
+async fn round(
+    options: &Options,
+    server: &Server,
+    target: &'static str,
+    slow: usize,
+    complaints: &mut Vec<String>,
+) -> anyhow::Result<f64> {
+    let held = SlowClients::hold(server.address, slow).await?;
+    server.rest().await?;
+    let load = Load {
+        address: server.address,
+        target,
+        connections: options.connections,
+    };
+    complaints.extend(load.run(WARM_UP).await?.complaint(target));
+    let before = Look::at(server)?;
+    let mut tally = load.run(options.requests).await?;
+    let after = Look::at(server)?;
+
+    let cpu = after.cpu.zip(before.cpu).map(|(after, before)| {
+        let micros = after.saturating_sub(before).as_secs_f64() * 1e6;
+        format!("{:.1}", micros / tally.answers() as f64)
+    });
+    let accounts = accounts(&server.plan, &TARGETS, &before, &after);
+    let sum = |of: fn(&Account) -> u64| accounts.iter().map(of).sum::<u64>();
+    let median = tally.micros_at(0.5);
+    println!(
+        "{target:<14} {:>6} {:>11} {:>9} {:>11.0} {:>14} {median:>8.0} {:>8.0} {:>10.0} {:>11} {:>12}",
+        2 * slow,
+        options.connections,
+        tally.answers(),
+        tally.answers() as f64 / tally.elapsed.as_secs_f64(),
+        cpu.as_deref().unwrap_or("unknown"),
+        tally.micros_at(0.99),
+        after.memory as f64 / f64::from(1 << 20),
+        sum(|account| account.statements),
+        format!("at most {}", sum(|account| account.at_most)),
+    );
+    complaints.extend(tally.complaint(target));
+    complaints.extend(accounts.iter().filter_map(Account::complaint));
+    held.let_go().await;
+    Ok(median)
+}
+
+fn median(of: &mut [f64]) -> Option<f64> {
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied()
 }

@@ -98,6 +98,21 @@ impl Server {
         Ok(Some(TICK * ticks.sum::<Result<u32, _>>()?))
     }
 
+    /// Returns when nearly all of a core has been idle for a while: what was asked before is answered.
+    pub(crate) async fn rest(&self) -> anyhow::Result<()> {
+        const WHILE: Duration = Duration::from_millis(500);
+        let begun = Instant::now();
+        while begun.elapsed() < SILENCE {
+            let before = self.cpu()?;
+            tokio::time::sleep(WHILE).await;
+            let spent = self.cpu()?.unwrap_or_default() - before.unwrap_or_default();
+            if spent < WHILE / 10 {
+                return Ok(());
+            }
+        }
+        bail!("larder is still at work after {SILENCE:?}")
+    }
+
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         kill(Pid::from_raw(self.pid()?.try_into()?), Signal::SIGTERM)?;
         let status = self.child.wait().await?;

@@ -17,9 +17,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What a slow reader asks for at once: more than the kernels' buffers hold for it.
 const ANSWERS: usize = 400;
 
-/// Clients that stay until this is dropped.
+/// Clients that stay until they are let go.
 pub(crate) struct SlowClients {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl SlowClients {
@@ -50,7 +50,12 @@ impl SlowClients {
                 }
             });
         }
-        Ok(Self { _tasks: tasks })
+        Ok(Self { tasks })
+    }
+
+    /// Returns when all of them have hung up.
+    pub(crate) async fn let_go(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 

@@ -89,6 +89,22 @@ pub async fn serve(
         .is_ok()
 }
 
+/// Bytes of answers that the kernel takes for a connection beyond those on their way to the client.
+/// Without a bound it takes megabytes, by `net.ipv4.tcp_wmem`, for each client that asks for much and
+/// reads little, until all connections of the machine run short (`net.ipv4.tcp_mem`).
+#[cfg(target_os = "linux")]
+const UNSENT_MAX: u32 = 128 * 1024;
+
+/// Connections have this of the socket that accepts them.
+#[cfg(target_os = "linux")]
+fn bound_unsent(listener: &TcpListener) {
+    // A kernel that does not know it serves as well.
+    let _ = socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_MAX);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bound_unsent(_: &TcpListener) {}
+
 /// Accepts, and says when it can not.
 struct Listener {
     listener: TcpListener,
@@ -98,6 +114,7 @@ struct Listener {
 
 impl Listener {
     fn new(listener: TcpListener, observer: Observer) -> Self {
+        bound_unsent(&listener);
         Self {
             listener,
             observer,
@@ -297,6 +314,18 @@ mod tests {
         assert!(answers.starts_with("HTTP/1.1 500 "), "{answers}");
         assert!(answers.contains("LRD-501"), "{answers}");
         assert!(answers.contains("HTTP/1.1 200 OK"), "{answers}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_the_kernel_keeps_for_a_client_that_hardly_reads_is_bounded() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut listener = Listener::new(listener, Observer::new(Vec::new()));
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        client.unwrap();
+        let bound = socket2::SockRef::from(&accepted).tcp_notsent_lowat();
+        assert_eq!(bound.unwrap(), UNSENT_MAX);
     }
 
     /// What bytes of anybody's choice come after: nothing, or the beginning of a sound request.
