@@ -22,6 +22,7 @@ mod encode; // the encoder says what Postgres's own to_json says
 // The promises.
 mod arguments; // hostile and mistaken arguments are problems, and no queries
 mod caches; // real HTTP caches in front of Larder
+mod clients; // the programs that people ask with, and put under load with
 mod cors; // pages of other origins, and what a path is
 mod failover; // another Postgres takes over
 mod faults; // the way to Postgres breaks in every manner there is, and what answers do meanwhile

@@ -21,14 +21,14 @@ use crate::support::postgres::Postgres;
 use crate::wire::ENDPOINTS;
 
 /// A certificate for `localhost` and its key, as PEM files.
-fn certificate(folder: &Path) -> CertificateDer<'static> {
+pub(crate) fn certificate(folder: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(folder.join("server.key"), made.signing_key.serialize_pem()).unwrap();
     std::fs::write(folder.join("server.crt"), made.cert.pem()).unwrap();
     made.cert.der().clone()
 }
 
-fn tls(folder: &Path) -> String {
+pub(crate) fn tls(folder: &Path) -> String {
     let path = |name| folder.join(name).display().to_string();
     format!(
         "tls = {{ cert = {:?}, key = {:?} }}",

@@ -1,0 +1,112 @@
+//! Larder as curl and h2load see it, over every version of HTTP that it speaks.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::protocols::{certificate, tls};
+use crate::support::app::App;
+use crate::support::postgres::Postgres;
+use crate::wire::ENDPOINTS;
+
+/// A way to ask: the server's setting, the scheme, and what either program is told.
+struct Version {
+    server: String,
+    scheme: &'static str,
+    h2load: &'static [&'static str],
+    curl: &'static str,
+    /// As curl names what was agreed on.
+    name: &'static str,
+}
+
+fn versions(folder: &Path) -> [Version; 4] {
+    let version = |scheme, h2load, curl, name| Version {
+        server: match scheme {
+            "http" => "h2c = true".to_owned(),
+            _ => tls(folder),
+        },
+        scheme,
+        h2load,
+        curl,
+        name,
+    };
+    // h2load speaks HTTP/2 unless told otherwise.
+    [
+        version("http", &["--h1"], "--http1.1", "1.1"),
+        version("http", &[], "--http2-prior-knowledge", "2"),
+        version("https", &["--h1"], "--http1.1", "1.1"),
+        version("https", &[], "--http2", "2"),
+    ]
+}
+
+async fn output_of(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().await;
+    let output =
+        output.unwrap_or_else(|error| panic!("{program}, which tests/run installs: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {output:?}"
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h2load_gets_every_answer_in_every_version() {
+    /// More than its connections have in flight, so that most come over one that was used.
+    const REQUESTS: &str = "4000";
+    let db = Postgres::with("").await;
+    let folder = TempDir::new().unwrap();
+    certificate(folder.path());
+    for version in versions(folder.path()) {
+        let app = App::start_with(&db, &version.server, ENDPOINTS).await;
+        let url = format!("{}://localhost:{}/n", version.scheme, app.address().port());
+        let load = ["-n", REQUESTS, "-c", "20", "-m", "10", &url];
+        let said = output_of("h2load", &[&load[..], version.h2load].concat()).await;
+        let all = format!("{REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout");
+        assert!(said.contains(&all), "{url}: {said}");
+        assert!(said.contains(&format!("{REQUESTS} 2xx, 0 3xx")), "{said}");
+        assert!(app.stop().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_agrees_on_a_version_reads_what_is_compressed_and_revalidates() {
+    let db = Postgres::with("").await;
+    let folder = TempDir::new().unwrap();
+    certificate(folder.path());
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (root, etag, body) = (file("server.crt"), file("etag"), file("body"));
+    for version in versions(folder.path()) {
+        let app = App::start_with(&db, &version.server, ENDPOINTS).await;
+        let base = format!("{}://localhost:{}", version.scheme, app.address().port());
+        let ask = async |path: &str, more: &[&str]| {
+            let url = format!("{base}{path}");
+            let every = ["-sS", "--cacert", &root, version.curl, "-o", &body, &url];
+            let told = ["-w", "%{http_code} %{http_version} %{size_download}"];
+            output_of("curl", &[&every[..], &told, more].concat()).await
+        };
+        let name = version.name;
+        assert_eq!(
+            ask("/n", &["--etag-save", &etag]).await,
+            format!("200 {name} 1")
+        );
+        assert_eq!(
+            ask("/n", &["--etag-compare", &etag]).await,
+            format!("304 {name} 0")
+        );
+        assert_eq!(ask("/n", &["--head"]).await, format!("200 {name} 0"));
+        assert_eq!(
+            ask("/n", &["-X", "DELETE"]).await[..3],
+            *"405",
+            "{}",
+            std::fs::read_to_string(&body).unwrap()
+        );
+
+        let said = ask("/large", &["--compressed"]).await;
+        let sent: u64 = said.rsplit_once(' ').unwrap().1.parse().unwrap();
+        assert!(sent < 100_000, "{said}");
+        assert_eq!(std::fs::metadata(&body).unwrap().len(), 4_000_002);
+        assert!(app.stop().await);
+    }
+}
