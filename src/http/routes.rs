@@ -4,7 +4,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use warp::http::Method;
+use warp::http::header::CONTENT_LENGTH;
+use warp::http::{HeaderValue, Method};
 use warp::{Filter, Rejection};
 
 use super::head::Head;
@@ -98,12 +99,11 @@ fn answered(site: &Site, head: &Head, mut reply: Reply) -> Response {
     if let Some(origins) = &site.plan.server().cors {
         cors::tell(origins, head, reply.response.headers_mut());
     }
-    observed(&site.observer, head, &reply);
-    reply.response
+    finished(&site.observer, head, reply)
 }
 
-/// Tells that a request was answered.
-pub(super) fn observed(observer: &Observer, head: &Head, reply: &Reply) {
+/// The response as it is sent; tells that the request was answered.
+pub(super) fn finished(observer: &Observer, head: &Head, reply: Reply) -> Response {
     observer.emit(&Event::RequestServed {
         endpoint: reply.endpoint,
         cache: reply.cache,
@@ -111,4 +111,19 @@ pub(super) fn observed(observer: &Observer, head: &Head, reply: &Reply) {
         elapsed: head.received.elapsed(),
         age: reply.age,
     });
+    if head.method == Method::HEAD {
+        without_content(reply.response)
+    } else {
+        reply.response
+    }
+}
+
+/// RFC 9110, 9.3.2: the fields of an answer to `GET`, and no content, which hyper would send over HTTP/2.
+fn without_content(mut response: Response) -> Response {
+    let length = std::mem::take(response.body_mut()).len();
+    if length > 0 {
+        let length = HeaderValue::from(length);
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+    }
+    response
 }

@@ -24,7 +24,7 @@ use super::connection::{HEAD_FIELDS_MAX, Protocols};
 use super::endpoint;
 use super::head::Head;
 use super::problem::Problem;
-use super::routes::{observed, routes};
+use super::routes::{finished, routes};
 use super::tls::Tls;
 use super::{Reply, Response, Site};
 use crate::observe::{Event, Observer};
@@ -186,9 +186,7 @@ where
             let mut response = match answered {
                 Ok(Ok(response)) => response,
                 Err(response) => {
-                    let reply = Reply::plain(response, None);
-                    observed(&observer, &head, &reply);
-                    reply.response.into_response()
+                    finished(&observer, &head, Reply::plain(response, None)).into_response()
                 }
             };
             if is_last {

@@ -1,7 +1,9 @@
 //! Larder as curl and h2load see it, over every version of HTTP that it speaks.
 
 use std::path::Path;
+use std::process::Stdio;
 
+use larder::observe::Event;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -18,6 +20,12 @@ struct Version {
     curl: &'static str,
     /// As curl names what was agreed on.
     name: &'static str,
+}
+
+impl Version {
+    fn url(&self, app: &App, path: &str) -> String {
+        format!("{}://localhost:{}{path}", self.scheme, app.address().port())
+    }
 }
 
 fn versions(folder: &Path) -> [Version; 4] {
@@ -60,13 +68,43 @@ async fn h2load_gets_every_answer_in_every_version() {
     certificate(folder.path());
     for version in versions(folder.path()) {
         let app = App::start_with(&db, &version.server, ENDPOINTS).await;
-        let url = format!("{}://localhost:{}/n", version.scheme, app.address().port());
+        let url = version.url(&app, "/n");
         let load = ["-n", REQUESTS, "-c", "20", "-m", "10", &url];
         let said = output_of("h2load", &[&load[..], version.h2load].concat()).await;
         let all = format!("{REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout");
         assert!(said.contains(&all), "{url}: {said}");
         assert!(said.contains(&format!("{REQUESTS} 2xx, 0 3xx")), "{said}");
         assert!(app.stop().await);
+    }
+}
+
+/// What h2load sends when it is hung up on is no request that was taken; what was answered, it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn h2load_gets_what_was_answered_while_the_server_leaves() {
+    let served = |event: &Event| matches!(event, Event::RequestServed { .. });
+    let db = Postgres::with("").await;
+    let folder = TempDir::new().unwrap();
+    certificate(folder.path());
+    for version in versions(folder.path()) {
+        let app = App::start_with(&db, &version.server, ENDPOINTS).await;
+        let url = version.url(&app, "/n");
+        // More than it will get.
+        let load = ["-n", "100000000", "-c", "20", "-m", "10", &url];
+        let loading = Command::new("h2load")
+            .args([&load[..], version.h2load].concat())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        app.wait_for(2_000, served).await;
+        let (clean, answered) = app.stop_and_count(served).await;
+        assert!(clean, "{url}");
+        let said = loading.wait_with_output().await.unwrap().stdout;
+        let said = String::from_utf8(said).unwrap();
+        let got = said
+            .split(", ")
+            .find_map(|it| it.strip_suffix(" succeeded"));
+        assert_eq!(got, Some(&*answered.to_string()), "{url}: {said}");
     }
 }
 
@@ -79,9 +117,8 @@ async fn curl_agrees_on_a_version_reads_what_is_compressed_and_revalidates() {
     let (root, etag, body) = (file("server.crt"), file("etag"), file("body"));
     for version in versions(folder.path()) {
         let app = App::start_with(&db, &version.server, ENDPOINTS).await;
-        let base = format!("{}://localhost:{}", version.scheme, app.address().port());
         let ask = async |path: &str, more: &[&str]| {
-            let url = format!("{base}{path}");
+            let url = version.url(&app, path);
             let every = ["-sS", "--cacert", &root, version.curl, "-o", &body, &url];
             let told = ["-w", "%{http_code} %{http_version} %{size_download}"];
             output_of("curl", &[&every[..], &told, more].concat()).await

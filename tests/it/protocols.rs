@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use warp::http::{Method, Request, Response};
 
 use crate::support::app::App;
 use crate::support::gate::{GATED, Gate};
@@ -58,28 +59,37 @@ async fn connect(
         .await
 }
 
-/// A request over HTTP/2: its status and body.
+/// A `GET` over HTTP/2: its answer's status and body.
 async fn over_h2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,
 ) -> (u16, Vec<u8>) {
+    let (head, body) = ask_over_h2(stream, Method::GET, path).await.into_parts();
+    (head.status.as_u16(), body)
+}
+
+async fn ask_over_h2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: Method,
+    path: &str,
+) -> Response<Vec<u8>> {
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let mut client = client.ready().await.unwrap();
-    let request = warp::http::Request::get(format!("https://localhost{path}"))
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("https://localhost{path}"))
         .body(())
         .unwrap();
     let (answer, _) = client.send_request(request, true).unwrap();
-    let answer = answer.await.unwrap();
-    let status = answer.status().as_u16();
-    let mut body = answer.into_body();
+    let (head, mut body) = answer.await.unwrap().into_parts();
     let mut bytes = Vec::new();
     while let Some(part) = body.data().await {
         let part = part.unwrap();
         body.flow_control().release_capacity(part.len()).unwrap();
         bytes.extend_from_slice(&part);
     }
-    (status, bytes)
+    Response::from_parts(head, bytes)
 }
 
 /// A request over HTTP/1.1 on a stream that is kept.
@@ -177,6 +187,35 @@ async fn http_2_is_spoken_without_tls_where_that_is_said() {
             // A frame of settings: RFC 9113, 3.4.
             None => assert_eq!(answer[3], 4),
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_head_has_no_content_in_either_version() {
+    let db = Postgres::with("").await;
+    let app = App::start_with(&db, "h2c = true", ENDPOINTS).await;
+    for (path, status) in [
+        ("/n", 200),
+        ("/large", 200),
+        ("/missing", 404),
+        ("/docs", 200),
+    ] {
+        let over_h2 = async |method| {
+            let stream = TcpStream::connect(app.address()).await.unwrap();
+            ask_over_h2(stream, method, path).await
+        };
+        let (whole, head) = (over_h2(Method::GET).await, over_h2(Method::HEAD).await);
+        let h1 = http::request(app.address(), "HEAD", path, &[]).await;
+        assert_eq!(head.status(), status);
+        assert!(head.body().is_empty() && h1.body.is_empty(), "{path}");
+        for name in ["content-length", "content-type", "etag"] {
+            let field = |of: &Response<_>| of.headers().get(name).cloned();
+            assert_eq!(field(&head), field(&whole), "{path} {name}");
+            let h1 = h1.header(name).map(str::as_bytes);
+            assert_eq!(field(&head).as_ref().map(|it| it.as_bytes()), h1, "{path}");
+        }
+        let length = whole.body().len().to_string();
+        assert_eq!(head.headers()["content-length"], *length, "{path}");
     }
 }
 
@@ -281,7 +320,7 @@ async fn a_client_of_http_2_is_told_that_the_server_leaves_and_gets_its_answers(
     let gate = Gate::close(&db).await;
     let ask = |path: &str| {
         let uri = format!("http://localhost{path}");
-        warp::http::Request::get(uri).body(()).unwrap()
+        Request::get(uri).body(()).unwrap()
     };
     let (running, _) = client.send_request(ask("/gated/1"), true).unwrap();
     gate.is_waited_for(1).await;
@@ -310,7 +349,7 @@ async fn heads_have_the_same_limits_in_both_versions() {
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     for (fields, expected) in [(100, 200), (101, 431)] {
-        let mut request = warp::http::Request::get("http://localhost/n");
+        let mut request = Request::get("http://localhost/n");
         for n in 0..fields {
             request = request.header(format!("x-{n}"), "1");
         }
