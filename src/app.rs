@@ -2,6 +2,7 @@
 
 mod bring_up;
 mod measure;
+mod progress;
 mod warm;
 
 use std::sync::Arc;

@@ -156,6 +156,10 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
                 "the columns of {endpoint} changed; its statement was described again"
             );
         }
+        Event::BringUpAdvanced { stage, done, of } => {
+            let stage = stage.as_str();
+            tracing::info!(stage, done, of, "{done} of {of} {stage}");
+        }
         Event::ReadinessChanged { readiness } => tracing::info!("now {}", readiness.as_str()),
         Event::RepresentationFailed { endpoint, cause } => {
             let endpoint = path(*endpoint);

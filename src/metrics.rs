@@ -127,6 +127,7 @@ impl Metrics {
             | Event::Listening
             | Event::ListeningFailed { .. }
             | Event::AheadTooSlow { .. }
+            | Event::BringUpAdvanced { .. }
             | Event::ReadinessChanged { .. }
             | Event::ConnectionRefused
             | Event::RepresentationFailed { .. }

@@ -128,6 +128,15 @@ pub enum Event {
         /// Whose statement.
         endpoint: EndpointId,
     },
+    /// Bringing everything up takes a while, and goes on: said now and then.
+    BringUpAdvanced {
+        /// What is being done.
+        stage: BringUpStage,
+        /// How many of them are done.
+        done: usize,
+        /// How many there are.
+        of: usize,
+    },
     /// The server's readiness changed.
     ReadinessChanged {
         /// To what.
@@ -327,6 +336,28 @@ impl Fault {
             Self::Repository => "repository",
             Self::Configuration => "configuration",
             Self::Ours => "larder",
+        }
+    }
+}
+
+/// What is done before the server is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BringUpStage {
+    /// Postgres describes the endpoints' statements.
+    Describing,
+    /// Endpoints without parameters are loaded.
+    Warming,
+    /// The keys that `warm` and `warm_sql` name are loaded.
+    WarmingKeys,
+}
+
+impl BringUpStage {
+    /// The words in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Describing => "statements described",
+            Self::Warming => "endpoints loaded",
+            Self::WarmingKeys => "keys loaded",
         }
     }
 }

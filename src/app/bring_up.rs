@@ -8,8 +8,9 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
 
+use super::progress::Progress;
 use super::{RunError, measure, warm};
-use crate::observe::{Observer, Trigger};
+use crate::observe::{BringUpStage, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, EndpointId, Plan, ProbeId};
 use crate::read_through::ReadThrough;
 use crate::refresh::Refresher;
@@ -50,7 +51,7 @@ pub(super) async fn bring_up(
     observer: &Observer,
     background: &CancellationToken,
 ) -> Result<(), RunError> {
-    describe_until_done(plan, read_through).await?;
+    describe_until_done(plan, read_through, observer).await?;
     let mut asides = asides(plan);
     while !asides.is_empty() {
         let (misfits, passing) = check_asides(plan, repository, asides).await;
@@ -68,8 +69,8 @@ pub(super) async fn bring_up(
     let refresher = Refresher::new(plan, repository.clone(), read_through.clone()).await?;
     refresher.follow(observer, background);
     tokio::spawn(refresher.run(background.clone()));
-    warm_until_done(read_through).await;
-    warm::warm_until_done(plan, repository, read_through, keys).await;
+    warm_until_done(read_through, observer).await;
+    warm::warm_until_done(plan, repository, read_through, observer, keys).await;
     Ok(())
 }
 
@@ -134,7 +135,13 @@ async fn check_asides(
     (misfits, passing)
 }
 
-async fn describe_until_done(plan: &Plan, read_through: &ReadThrough) -> Result<(), RunError> {
+async fn describe_until_done(
+    plan: &Plan,
+    read_through: &ReadThrough,
+    observer: &Observer,
+) -> Result<(), RunError> {
+    let endpoints = plan.endpoints().len();
+    let mut progress = Progress::new(observer, BringUpStage::Describing, endpoints);
     loop {
         let due = missing(plan, read_through)
             .into_iter()
@@ -143,6 +150,11 @@ async fn describe_until_done(plan: &Plan, read_through: &ReadThrough) -> Result<
         let misfits = stream::iter(due)
             .map(describe)
             .buffered(plan.repository().max_connections)
+            .inspect(|failed| {
+                if failed.is_none() {
+                    progress.advance();
+                }
+            })
             .filter_map(|failed| async {
                 let (endpoint, error) = failed?;
                 let culprit = Culprit::Endpoint(endpoint);
@@ -168,7 +180,9 @@ fn missing(plan: &Plan, read_through: &ReadThrough) -> Vec<EndpointId> {
         .collect()
 }
 
-async fn warm_until_done(read_through: &ReadThrough) {
+async fn warm_until_done(read_through: &ReadThrough, observer: &Observer) {
+    let cold = read_through.cold().count();
+    let mut progress = Progress::new(observer, BringUpStage::Warming, cold);
     loop {
         let cold: Vec<EndpointId> = read_through.cold().map(|endpoint| endpoint.id).collect();
         let soonest = cold.iter().map(|id| read_through.retry_in(*id)).min();
@@ -180,7 +194,12 @@ async fn warm_until_done(read_through: &ReadThrough) {
             stream::iter(now)
                 .map(|id| read_through.refresh(id, Trigger::Warm, None))
                 .buffer_unordered(WARMED_AT_ONCE)
-                .for_each(|_| std::future::ready(()))
+                .for_each(|outcome| {
+                    if outcome != RefreshOutcome::Failed {
+                        progress.advance();
+                    }
+                    std::future::ready(())
+                })
                 .await;
         }
         if read_through.cold().next().is_some() {

@@ -7,7 +7,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::bring_up::{Culprit, Misfit, RETRY_AT_LEAST, WARMED_AT_ONCE};
-use crate::observe::Fault;
+use super::progress::Progress;
+use crate::observe::{BringUpStage, Fault, Observer};
 use crate::plan::{Arguments, Endpoint, EndpointId, Mismatch, Plan, Signature};
 use crate::read_through::ReadThrough;
 use crate::repository::{Description, NamedTexts, Repository, RepositoryError};
@@ -105,12 +106,14 @@ pub(super) async fn warm_until_done(
     plan: &Plan,
     repository: &Repository,
     read_through: &ReadThrough,
+    observer: &Observer,
     written: Vec<Named>,
 ) {
     let mut keys = written;
     for endpoint in plan.endpoints() {
         keys.extend(found(repository, read_through, endpoint).await);
     }
+    let mut progress = Progress::new(observer, BringUpStage::WarmingKeys, keys.len());
     while !keys.is_empty() {
         keys = stream::iter(keys)
             .map(|(endpoint, arguments)| async move {
@@ -119,6 +122,11 @@ pub(super) async fn warm_until_done(
                 passing.then_some((endpoint, arguments))
             })
             .buffer_unordered(WARMED_AT_ONCE)
+            .inspect(|still_to_do| {
+                if still_to_do.is_none() {
+                    progress.advance();
+                }
+            })
             .filter_map(std::future::ready)
             .collect()
             .await;
