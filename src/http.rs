@@ -17,6 +17,9 @@
 //! | `freshness`   | `Cache-Control`, `Age`, `Cache-Status`                   |
 //! | `pages`       | metrics and health                                       |
 //! | `docs`        | what may be asked, for programs and for people           |
+//! | `fields`      | an answer's header fields                                |
+//! | `kept`        | those of the last answers, for the next                  |
+//! | `lines`       | values of header fields, as they are written              |
 //! | `problem`     | the one mapping of errors to statuses and codes          |
 
 pub mod problem;
@@ -29,10 +32,13 @@ mod cors;
 mod decode;
 mod docs;
 mod endpoint;
+mod fields;
 mod freshness;
 #[cfg(test)]
 mod fuzz;
 mod head;
+mod kept;
+mod lines;
 mod negotiate;
 mod pages;
 mod patient;

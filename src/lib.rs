@@ -21,7 +21,7 @@
 //! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap, fastrand |
 //! | `refresh`      | when to look again                                        | plan, observe, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |
 //! | `openapi`      | endpoints as an OpenAPI document                          | plan, repository                                                            |        |
-//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through, openapi    | warp, hyper, hyper_util, rustls, tokio_rustls, arc_swap, httpdate, percent_encoding, socket2 |
+//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through, openapi    | warp, hyper, hyper_util, tower_service, http_body_util, rustls, tokio_rustls, arc_swap, httpdate, itoa, percent_encoding, socket2 |
 //! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, openapi, http |        |
 //! | `cli`          | serve, check, demo, openapi                               | config, plan, log, repository, app                                          | clap, anyhow, nix |
 

@@ -209,8 +209,9 @@ impl<S: Source> ReadThrough<S> {
     pub async fn get(&self, key: &Key) -> Result<Served, ReadError> {
         let endpoint = key.endpoint();
         let timeout = self.endpoint(endpoint).timeout;
+        // What only a load needs is boxed: a hit's future is moved about.
         let Some(entry) = self.shared.cache.get(key) else {
-            return self.wait_for_load(key, timeout).await;
+            return Box::pin(self.wait_for_load(key, timeout)).await;
         };
         let now = self.now();
         if entry.mark_used() {
@@ -233,7 +234,7 @@ impl<S: Source> ReadThrough<S> {
                 // What is at hand is given while it may be: not waited for until it is too old.
                 let left = entry.lifetime().stale_if_error.saturating_sub(age);
                 let patience = timeout.min(left.saturating_sub(TIMERS_LATE));
-                let loaded = self.wait_for_load(key, patience).await;
+                let loaded = Box::pin(self.wait_for_load(key, patience)).await;
                 match self.look_at(key, &entry, self.now()) {
                     (freshness, age) if loaded.is_err() && freshness != Freshness::Expired => {
                         Ok(served(entry, CacheStatus::Stale, age))
@@ -241,7 +242,7 @@ impl<S: Source> ReadThrough<S> {
                     _ => loaded,
                 }
             }
-            Freshness::Expired => self.wait_for_load(key, timeout).await,
+            Freshness::Expired => Box::pin(self.wait_for_load(key, timeout)).await,
         }
     }
 

@@ -3,51 +3,56 @@
 use std::time::{Duration, SystemTime};
 
 use warp::http::HeaderValue;
+use warp::http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 
 use super::head::Head;
-use crate::encode::{Coding, Document, ETag, Variant};
+use crate::encode::{Coding, Document, Variant};
 
-/// The tag of what the client has, if that is this document in this format still. A cache may hold it
-/// in another coding than the one this request would get: the tag says which of them is good.
+/// What the client has, if that is this document in this format still. A cache may hold it in another
+/// coding than the one this request would get: the answer's tag says which of them is good.
 pub(super) fn not_modified(
     head: &Head,
     document: &Document,
     variant: Variant,
     last_modified: SystemTime,
-) -> Option<ETag> {
-    if !head.if_none_match.is_empty() {
+) -> Option<Variant> {
+    if head.field(IF_NONE_MATCH).is_some() {
         let others = Coding::ALL.map(|coding| Variant { coding, ..variant });
-        let mut tags = [variant]
-            .into_iter()
-            .chain(others)
-            .map(|v| document.etag(v));
-        return tags.find(|tag| matches(&head.if_none_match, tag.as_str()));
+        let has = |variant: &Variant| {
+            matches(head.lines(IF_NONE_MATCH), document.etag(*variant).as_str())
+        };
+        return [variant].into_iter().chain(others).find(has);
     }
-    let since = head.if_modified_since.as_ref()?.to_str().ok()?;
+    let since = head.field(IF_MODIFIED_SINCE)?.to_str().ok()?;
     let since = httpdate::parse_http_date(since).ok()?;
     // A date to come is no date that was given out, unless a clock was set.
     let is_current = last_modified <= since && since <= SystemTime::now();
-    is_current.then(|| document.etag(variant))
+    is_current.then_some(variant)
 }
 
-/// `Last-Modified` of an answer given now: in whole seconds, rounded up, so that what took its place
+/// `Last-Modified` of an answer given `now`, and how long it stays like this: in whole seconds, rounded up, so that what took its place
 /// within a second of it can be told from it; but never later than `Date` (RFC 9110, 8.8.2.1), which
 /// hyper reads anew once a second. What is too early for the answer to be current is safe.
-pub(super) fn last_modified(changed: SystemTime) -> SystemTime {
+pub(super) fn last_modified(changed: SystemTime, now: SystemTime) -> (SystemTime, Duration) {
     const DATE_BEHIND: Duration = Duration::from_secs(1);
     const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
-    (changed + ALMOST_A_SECOND).min(SystemTime::now() - DATE_BEHIND)
+    let (changed, earlier) = (changed + ALMOST_A_SECOND, now - DATE_BEHIND);
+    if changed <= earlier {
+        return (changed, Duration::MAX);
+    }
+    let since_epoch = earlier.duration_since(SystemTime::UNIX_EPOCH);
+    let of_second = since_epoch.map_or(0, |since| since.subsec_nanos());
+    let left = Duration::from_secs(1) - Duration::from_nanos(of_second.into());
+    (earlier, left)
 }
 
 /// Whether the client has the representation with this entity tag already. Comparison is weak; what
 /// is not a list of entity tags matches nothing, so the client gets the whole answer.
-pub(super) fn matches(fields: &[HeaderValue], etag: &str) -> bool {
-    fields
-        .iter()
-        .any(|field| match field.as_bytes().trim_ascii() {
-            b"*" => true,
-            list => list_contains(list, etag.as_bytes()),
-        })
+pub(super) fn matches<'a>(mut fields: impl Iterator<Item = &'a HeaderValue>, etag: &str) -> bool {
+    fields.any(|field| match field.as_bytes().trim_ascii() {
+        b"*" => true,
+        list => list_contains(list, etag.as_bytes()),
+    })
 }
 
 /// Walks `W/"a", "b"`: a tag may hold commas, so it is read to its closing quote. Elements of a list
@@ -81,7 +86,7 @@ mod tests {
 
     fn check(field: &'static str, expect: bool) {
         assert_eq!(
-            matches(&[HeaderValue::from_static(field)], "\"a\""),
+            matches([HeaderValue::from_static(field)].iter(), "\"a\""),
             expect,
             "{field}"
         );
@@ -97,7 +102,7 @@ mod tests {
         check("*", true);
         check(r#""b""#, false);
         check(r#""aa""#, false);
-        assert!(!matches(&[], "\"a\""));
+        assert!(!matches([].iter(), "\"a\""));
     }
 
     #[test]
@@ -106,7 +111,7 @@ mod tests {
             HeaderValue::from_static("\"b\""),
             HeaderValue::from_static("\"a\""),
         ];
-        assert!(matches(&lines, "\"a\""));
+        assert!(matches(lines.iter(), "\"a\""));
     }
 
     #[test]

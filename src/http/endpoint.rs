@@ -5,27 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use warp::http::header::{
-    AGE, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED,
-    VARY, X_CONTENT_TYPE_OPTIONS,
-};
-use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use warp::http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW};
+use warp::http::{Method, StatusCode};
 
 use super::head::Head;
 use super::negotiate::Codings;
 use super::problem::{ALLOWED, Problem};
-use super::{Reply, Response, Site, conditional, decode, freshness, negotiate};
+use super::{Reply, Response, Site, conditional, decode, fields, freshness, negotiate};
 use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
-use crate::plan::{Arguments, Endpoint, Format, Routed};
+use crate::plan::{Arguments, Endpoint, EndpointId, Format, Routed};
 use crate::read_through::Served;
 use crate::repository::Description;
-
-/// RFC 9213.
-const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// How soon to come back when nothing says when it will be better.
 const RETRY: Duration = Duration::from_secs(1);
@@ -35,28 +27,35 @@ pub(super) async fn answer(site: &Site, head: &Head, routed: Routed<'_>) -> Repl
     if head.method == Method::OPTIONS {
         return Reply::plain(options(), Some(id));
     }
-    let mut reply = if head.is_read() {
+    if head.is_read() {
         read(site, head, &routed).await
     } else {
-        Reply::plain(Problem::MethodNotAllowed, Some(id))
-    };
-    let headers = reply.response.headers_mut();
-    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-    reply
+        refusal(Problem::MethodNotAllowed, id)
+    }
+}
+
+fn refusal(problem: Problem, endpoint: EndpointId) -> Reply {
+    Reply::plain(refused(problem), Some(endpoint))
+}
+
+fn refused(problem: Problem) -> Response {
+    let mut response = Response::from(problem);
+    fields::of_refusal(response.headers_mut());
+    response
 }
 
 async fn read(site: &Site, head: &Head, routed: &Routed<'_>) -> Reply {
     let id = routed.endpoint;
     let endpoint = site.plan.endpoint(id);
     let Some(wanted) = Wanted::of(head, routed) else {
-        return Reply::plain(Problem::NotAcceptable, Some(id));
+        return refusal(Problem::NotAcceptable, id);
     };
     let Some(description) = site.read_through.description(id) else {
-        return Reply::plain(Problem::Warming(RETRY), Some(id));
+        return refusal(Problem::Warming(RETRY), id);
     };
     let arguments = match arguments(endpoint, &description, head, routed) {
         Ok(arguments) => arguments,
-        Err(problem) => return Reply::plain(problem, Some(id)),
+        Err(problem) => return refusal(problem, id),
     };
     let key = Key::new(id, arguments);
     match site.read_through.get(&key).await {
@@ -69,7 +68,7 @@ async fn read(site: &Site, head: &Head, routed: &Routed<'_>) -> Reply {
         // It went past the cache: the hit ratio counts it whatever came of it.
         Err(error) => Reply {
             cache: CacheStatus::Miss,
-            ..Reply::plain(Problem::from_read(&error), Some(id))
+            ..refusal(Problem::from_read(&error), id)
         },
     }
 }
@@ -84,8 +83,10 @@ struct Wanted {
 impl Wanted {
     /// `None` when there is nothing that the client would take.
     fn of(head: &Head, routed: &Routed<'_>) -> Option<Self> {
-        let format = routed.format.or_else(|| negotiate::format(&head.accept))?;
-        let codings = negotiate::codings(&head.accept_encoding)?;
+        let format = routed
+            .format
+            .or_else(|| negotiate::format(head.lines(ACCEPT)))?;
+        let codings = negotiate::codings(head.lines(ACCEPT_ENCODING))?;
         Some(Self { format, codings })
     }
 
@@ -122,29 +123,29 @@ async fn response(
     key: &Key,
     served: &Served,
 ) -> Response {
-    let mut response = match served.entry.answer() {
-        Answer::NoRow => Problem::NoRow.into(),
-        Answer::Document(document) => {
-            let variant = wanted.variant(document);
-            let changed = served.entry.last_modified();
-            let known = conditional::not_modified(head, document, variant, changed)
-                .filter(|_| freshness::can_renew(served.age, served.entry.lifetime()));
-            let mut response = match known {
-                Some(_) => not_modified(),
-                None => match representation(site, key, &served.entry, document, variant).await {
-                    Some(response) => response,
-                    None => return Problem::Internal.into(),
-                },
-            };
-            let headers = response.headers_mut();
-            let etag = known.unwrap_or_else(|| document.etag(variant));
-            insert(headers, ETAG, etag.as_str());
-            let last_modified = httpdate::fmt_http_date(conditional::last_modified(changed));
-            insert(headers, LAST_MODIFIED, &last_modified);
-            response
+    let endpoint = site.plan.endpoint(key.endpoint());
+    let document = match served.entry.answer() {
+        Answer::Document(document) => document,
+        Answer::NoRow => {
+            let mut response = Response::from(Problem::NoRow);
+            fields::of_no_row(response.headers_mut(), endpoint, served);
+            return response;
         }
     };
-    tell_freshness(&mut response, site.plan.endpoint(key.endpoint()), served);
+    let variant = wanted.variant(document);
+    let changed = served.entry.last_modified();
+    let known = conditional::not_modified(head, document, variant, changed)
+        .filter(|_| freshness::can_renew(served.age, served.entry.lifetime()));
+    let mut response = match known {
+        Some(_) => not_modified(),
+        None => match representation(site, key, &served.entry, document, variant).await {
+            Some(bytes) => Response::new(bytes),
+            None => return refused(Problem::Internal),
+        },
+    };
+    let told = known.unwrap_or(variant);
+    *response.headers_mut() =
+        fields::of_document(document, endpoint, served, told, known.is_some());
     response
 }
 
@@ -160,49 +161,10 @@ async fn representation(
     entry: &Arc<Entry>,
     document: &Document,
     variant: Variant,
-) -> Option<Response> {
-    let bytes = match document.ready(variant) {
-        Some(bytes) => bytes.clone(),
-        None => site.read_through.represent(key, entry, variant).await?,
-    };
-    let mut response = Response::new(bytes);
-    let headers = response.headers_mut();
-    let content_type = variant.format.content_type();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Some(name) = variant.coding.name() {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
-    }
-    Some(response)
-}
-
-/// How old the answer is, how long it may be kept, and how it was found.
-fn tell_freshness(response: &mut Response, endpoint: &Endpoint, served: &Served) {
-    let (entry, age) = (&served.entry, served.age);
-    let renews = response.status() == StatusCode::NOT_MODIFIED;
-    let headers = response.headers_mut();
-    headers.insert(AGE, HeaderValue::from(age.as_secs()));
-    let cache_control = |stored| freshness::cache_control(stored, age, entry.lifetime(), renews);
-    insert(
-        headers,
-        CACHE_CONTROL,
-        &cache_control(endpoint.cache_control),
-    );
-    if let Some(stored) = endpoint.cdn_cache_control {
-        insert(headers, CDN_CACHE_CONTROL, &cache_control(stored));
-    }
-    insert(
-        headers,
-        CACHE_STATUS,
-        &freshness::cache_status(served.status, age, entry.lifetime()),
-    );
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if matches!(served.status, CacheStatus::Miss | CacheStatus::Coalesced) {
-        let milliseconds = entry.query_time().as_secs_f64() * 1_000.0;
-        insert(
-            headers,
-            SERVER_TIMING,
-            &format!("query;dur={milliseconds:.1}"),
-        );
+) -> Option<Bytes> {
+    match document.ready(variant) {
+        Some(bytes) => Some(bytes.clone()),
+        None => Box::pin(site.read_through.represent(key, entry, variant)).await,
     }
 }
 
@@ -212,11 +174,4 @@ pub(super) fn options() -> Response {
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, ALLOWED);
     response
-}
-
-/// Inserts a value made of visible ASCII, as all of ours are.
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::lines::Lines;
 use crate::observe::CacheStatus;
 use crate::plan::{CacheControl, Lifetime};
 
@@ -14,14 +15,15 @@ use crate::plan::{CacheControl, Lifetime};
 ///
 /// Where it `renews` what a cache has, there is a second left at least: see [`can_renew`].
 pub(super) fn cache_control(
+    lines: &mut Lines,
     stored: CacheControl,
     age: Duration,
     lifetime: &Lifetime,
     renews: bool,
-) -> String {
-    let word = stored.as_str();
+) {
+    lines.text(stored.as_str());
     if stored == CacheControl::NoStore {
-        return word.to_owned();
+        return;
     }
     let advertised = left(lifetime.advertised, age).max(u64::from(renews));
     let max_age = advertised.min(left_in_all(now_limited_to(lifetime, age), age));
@@ -29,9 +31,11 @@ pub(super) fn cache_control(
     let window = |limit| left_in_all(limit, age).saturating_sub(max_age);
     let while_revalidate = window(lifetime.stale_while_revalidate);
     let if_error = window(lifetime.limit());
-    format!(
-        "{word}, max-age={max_age}, stale-while-revalidate={while_revalidate}, stale-if-error={if_error}"
-    )
+    lines.text(", max-age=").number(max_age);
+    lines
+        .text(", stale-while-revalidate=")
+        .number(while_revalidate);
+    lines.text(", stale-if-error=").number(if_error);
 }
 
 /// Whether a 304 may be given for an answer of this age. nginx takes one without anything left in its
@@ -39,6 +43,28 @@ pub(super) fn cache_control(
 /// second; where there is none, the whole answer is sent.
 pub(super) fn can_renew(age: Duration, lifetime: &Lifetime) -> bool {
     left_in_all(now_limited_to(lifetime, age), age) > 0
+}
+
+/// The age from which on an answer says something else than at this one. Everything that is said counts
+/// whole seconds from the query, or to or from a limit.
+pub(super) fn same_until(age: Duration, lifetime: &Lifetime) -> Duration {
+    const SECOND: i128 = 1_000_000_000;
+    let limits = [
+        lifetime.advertised,
+        lifetime.fresh,
+        lifetime.stale_while_revalidate,
+        lifetime.limit(),
+    ];
+    let nanos = |duration: Duration| duration.as_nanos().cast_signed();
+    let to_limits = limits
+        .into_iter()
+        // What is left is rounded down and what is beyond is rounded up: they change after the moment.
+        .map(|limit| (nanos(limit) - nanos(age)).rem_euclid(SECOND) + 1);
+    let to_second = SECOND - nanos(age) % SECOND;
+    let soonest = to_limits.fold(to_second, i128::min);
+    age.saturating_add(Duration::from_nanos(
+        soonest.try_into().expect("it is a second at most"),
+    ))
 }
 
 /// How long an answer of this age may be served as things are: to the end of `stale_while_revalidate`,
@@ -61,29 +87,58 @@ fn left_in_all(limit: Duration, age: Duration) -> u64 {
 }
 
 /// `Cache-Status` of an answer of this age.
-pub(super) fn cache_status(status: CacheStatus, age: Duration, lifetime: &Lifetime) -> String {
+pub(super) fn cache_status(
+    lines: &mut Lines,
+    status: CacheStatus,
+    age: Duration,
+    lifetime: &Lifetime,
+) {
     match status {
         CacheStatus::Hit => {
             let ttl = lifetime.fresh.saturating_sub(age).as_secs();
-            format!("larder; hit; ttl={ttl}")
+            lines.text("larder; hit; ttl=").number(ttl);
         }
         CacheStatus::Stale => {
             let beyond = age.saturating_sub(lifetime.fresh);
             // None, where it went stale before its time because the data changed.
             let sign = if beyond.is_zero() { "" } else { "-" };
             let ttl = beyond.as_secs() + u64::from(beyond.subsec_nanos() > 0);
-            format!("larder; hit; ttl={sign}{ttl}; detail=stale")
+            lines.text("larder; hit; ttl=").text(sign).number(ttl);
+            lines.text("; detail=stale");
         }
-        CacheStatus::Miss => "larder; fwd=miss; stored".to_owned(),
-        CacheStatus::Coalesced => "larder; fwd=miss; collapsed".to_owned(),
-        CacheStatus::None => "larder".to_owned(),
+        CacheStatus::Miss => {
+            lines.text("larder; fwd=miss; stored");
+        }
+        CacheStatus::Coalesced => {
+            lines.text("larder; fwd=miss; collapsed");
+        }
+        CacheStatus::None => {
+            lines.text("larder");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::plan::FreshnessPolicy;
+
+    fn written(write: impl FnOnce(&mut Lines)) -> String {
+        let mut lines = Lines::with_room(0);
+        write(&mut lines);
+        lines.end().to_str().unwrap().to_owned()
+    }
+
+    fn cache_control(
+        stored: CacheControl,
+        age: Duration,
+        lifetime: &Lifetime,
+        renews: bool,
+    ) -> String {
+        written(|lines| super::cache_control(lines, stored, age, lifetime, renews))
+    }
 
     fn lifetime(max_age: u64, while_revalidate: u64, if_error: u64) -> Lifetime {
         FreshnessPolicy {
@@ -204,7 +259,9 @@ mod tests {
     #[test]
     fn cache_status_says_how_it_was_answered() {
         let lifetime = lifetime(10, 60, 0);
-        let status = |s, ms| cache_status(s, Duration::from_millis(ms), &lifetime);
+        let status = |status, ms| {
+            written(|lines| cache_status(lines, status, Duration::from_millis(ms), &lifetime))
+        };
         assert_eq!(status(CacheStatus::Hit, 2_500), "larder; hit; ttl=7");
         assert_eq!(
             status(CacheStatus::Stale, 12_500),
@@ -219,5 +276,41 @@ mod tests {
             status(CacheStatus::Coalesced, 0),
             "larder; fwd=miss; collapsed"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_says_the_same_until_it_is_said_to_change(
+            limits in [0_u64..9_000_000, 0..9_000_000, 0..9_000_000],
+            age in 0_u64..12_000_000,
+            part in 0.0..1.0,
+        ) {
+            let [fresh, revalidate, error] = limits.map(Duration::from_micros);
+            let lifetime = FreshnessPolicy {
+                max_age: None,
+                stale_while_revalidate: revalidate,
+                stale_if_error: error,
+            }
+            .lifetime(Some(fresh), revalidate / 3);
+            let age = Duration::from_micros(age);
+            let until = same_until(age, &lifetime);
+            prop_assert!(until > age);
+            let later = age + (until - age).mul_f64(part);
+            let later = later.min(until - Duration::from_nanos(1));
+            let said = |age: Duration| {
+                let control = |renews| cache_control(CacheControl::Public, age, &lifetime, renews);
+                let status = |status| {
+                    written(|lines| cache_status(lines, status, age, &lifetime))
+                };
+                [
+                    age.as_secs().to_string(),
+                    control(false),
+                    control(true),
+                    status(CacheStatus::Hit),
+                    status(CacheStatus::Stale),
+                ]
+            };
+            prop_assert_eq!(said(age), said(later));
+        }
     }
 }

@@ -4,38 +4,37 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use warp::http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, ORIGIN};
-use warp::http::{HeaderValue, Method, Request, Uri};
+use warp::http::header::HeaderName;
+use warp::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 /// A request without its body, which nothing here reads.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) method: Method,
     pub(super) uri: Uri,
-    /// Every line of each field: they are lists.
-    pub(super) accept: Vec<HeaderValue>,
-    pub(super) accept_encoding: Vec<HeaderValue>,
-    pub(super) if_none_match: Vec<HeaderValue>,
-    pub(super) if_modified_since: Option<HeaderValue>,
-    pub(super) origin: Option<HeaderValue>,
+    headers: HeaderMap,
     pub(super) received: Instant,
 }
 
 impl Head {
-    /// Of a request that has just come in.
-    pub(super) fn of<B>(request: &Request<B>) -> Arc<Self> {
-        let headers = request.headers();
-        let lines = |name| headers.get_all(name).iter().cloned().collect();
+    /// Of a request that has just come in. Its fields are moved here, and not left behind.
+    pub(super) fn of<B>(request: &mut Request<B>) -> Arc<Self> {
         Arc::new(Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
-            accept: lines(ACCEPT),
-            accept_encoding: lines(ACCEPT_ENCODING),
-            if_none_match: lines(IF_NONE_MATCH),
-            if_modified_since: headers.get(IF_MODIFIED_SINCE).cloned(),
-            origin: headers.get(ORIGIN).cloned(),
+            headers: std::mem::take(request.headers_mut()),
             received: Instant::now(),
         })
+    }
+
+    /// Every line of a field that is a list.
+    pub(super) fn lines(&self, name: HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        self.headers.get_all(name).into_iter()
+    }
+
+    /// A field that is one value.
+    pub(super) fn field(&self, name: HeaderName) -> Option<&HeaderValue> {
+        self.headers.get(name)
     }
 
     /// Whether the method asks for a representation.

@@ -14,10 +14,7 @@ type Quality = u16;
 const MOST: Quality = 1000;
 
 /// The format that suits the client best; `None` when none does.
-pub(super) fn format(accept: &[HeaderValue]) -> Option<Format> {
-    if accept.is_empty() {
-        return Some(Format::Json);
-    }
+pub(super) fn format<'a>(accept: impl Iterator<Item = &'a HeaderValue>) -> Option<Format> {
     // For each format the quality of the range that names it most closely.
     let mut best = [(0_u8, 0 as Quality); Format::ALL.len()];
     let mut is_empty = true;
@@ -65,14 +62,9 @@ pub(super) struct Codings {
 }
 
 /// The codings that suit the client; `None` when none does, not even none at all.
-pub(super) fn codings(accept_encoding: &[HeaderValue]) -> Option<Codings> {
-    const PLAIN: Codings = Codings {
-        best: Coding::Identity,
-        identity: true,
-    };
-    if accept_encoding.is_empty() {
-        return Some(PLAIN);
-    }
+pub(super) fn codings<'a>(
+    accept_encoding: impl Iterator<Item = &'a HeaderValue>,
+) -> Option<Codings> {
     let mut named: [Option<Quality>; Coding::ALL.len()] = Default::default();
     let mut others = None;
     for (name, quality) in elements(accept_encoding) {
@@ -121,10 +113,10 @@ fn preferred<T>(choices: impl Iterator<Item = (T, Quality)>) -> Option<T> {
 
 /// The elements of a list with their qualities. Parameters other than `q` narrow a range down to
 /// what is not served apart from it; they are passed over.
-fn elements(fields: &[HeaderValue]) -> impl Iterator<Item = (&[u8], Quality)> {
-    let elements = fields
-        .iter()
-        .flat_map(|field| field.as_bytes().split(|b| *b == b','));
+fn elements<'a>(
+    fields: impl Iterator<Item = &'a HeaderValue>,
+) -> impl Iterator<Item = (&'a [u8], Quality)> {
+    let elements = fields.flat_map(|field| field.as_bytes().split(|b| *b == b','));
     elements.filter_map(|element| {
         let mut parts = element.split(|b| *b == b';').map(<[u8]>::trim_ascii);
         let name = parts.next().filter(|name| !name.is_empty())?;
@@ -191,7 +183,7 @@ mod tests {
             (&["*/*;q=0"], None),
             (&["text/csv;q=2, application/x-ndjson;q=0.5"], Some(Ndjson)),
         ] {
-            assert_eq!(format(&fields(accept)), expected, "{accept:?}");
+            assert_eq!(format(fields(accept).iter()), expected, "{accept:?}");
         }
     }
 
@@ -215,10 +207,10 @@ mod tests {
             (&["gzip;q=0.001"], Gzip, true),
         ] {
             let expected = Codings { best, identity };
-            assert_eq!(codings(&fields(accept)), Some(expected), "{accept:?}");
+            assert_eq!(codings(fields(accept).iter()), Some(expected), "{accept:?}");
         }
         for accept in ["identity;q=0", "*;q=0", "deflate, identity;q=0"] {
-            assert_eq!(codings(&fields(&[accept])), None, "{accept}");
+            assert_eq!(codings(fields(&[accept]).iter()), None, "{accept}");
         }
     }
 
@@ -244,7 +236,7 @@ mod tests {
         fn no_field_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(field) = HeaderValue::from_bytes(&bytes) {
                 let fields = [field];
-                let _ = (format(&fields), codings(&fields));
+                let _ = (format(fields.iter()), codings(fields.iter()));
             }
         }
     }

@@ -7,15 +7,17 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
+use http_body_util::Empty;
 use hyper::Request;
-use hyper::body::{Body, Incoming};
-use hyper::service::{Service, service_fn};
+use hyper::body::Body;
+use hyper::service::service_fn;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tower_service::Service;
 use warp::Reply as _;
 use warp::http::header::{CONNECTION, HOST};
 use warp::http::{HeaderValue, Method, Version};
@@ -49,7 +51,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> bool {
     let observer = site.observer.clone();
-    let routes = TowerToHyperService::new(warp::service(routes(Arc::new(site))));
+    let routes = warp::service(routes(Arc::new(site)));
     let slots = Arc::new(Semaphore::new(settings.max_connections));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let draining = GracefulShutdown::new();
@@ -87,6 +89,22 @@ pub async fn serve(
     tokio::time::timeout(settings.shutdown_timeout, draining.shutdown())
         .await
         .is_ok()
+}
+
+/// What answers the requests of one connection, as [`serve`] has it for each: for benches, which bring
+/// requests without a socket.
+pub fn service<B>(
+    site: Arc<Site>,
+) -> impl hyper::service::Service<Request<B>, Response = warp::reply::Response, Error = Infallible>
+where
+    B: Body,
+{
+    let slot = Arc::new(Semaphore::new(1)).try_acquire_owned();
+    let service = Guarded {
+        open: OpenConnection::new(site.observer.clone(), slot.expect("nobody else has it")),
+        routes: warp::service(routes(site)),
+    };
+    service_fn(move |request| service.answer(request))
 }
 
 /// Bytes of answers that the kernel takes for a connection beyond those on their way to the client.
@@ -156,23 +174,27 @@ struct Guarded<R> {
 
 impl<R> Guarded<R>
 where
-    R: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>,
+    R: Service<Request<Empty<Bytes>>, Response = warp::reply::Response, Error = Infallible>,
+    R: Clone,
 {
     /// Answers one request, whatever becomes of its handler.
-    fn answer(
+    fn answer<B: Body>(
         &self,
-        mut request: Request<Incoming>,
-    ) -> impl Future<Output = Result<warp::reply::Response, Infallible>> + use<R> {
-        let head = Head::of(&request);
+        mut request: Request<B>,
+    ) -> impl Future<Output = Result<warp::reply::Response, Infallible>> + use<R, B> {
         let observer = self.open.observer.clone();
         // Where content ends is what proxies and servers disagree on: nothing behind it is taken for a
         // request. HTTP/2 has no such question, and no such field.
         let is_last = has_content(&request) && request.version() < Version::HTTP_2;
-        let routed = match refusal(&request) {
+        let refusal = refusal(&request);
+        let head = Head::of(&mut request);
+        let routed = match refusal {
             Some(refusal) => Err(refusal),
             None => {
+                // Nobody reads content, and Warp would take it along in a box.
+                let mut request = request.map(|_| Empty::new());
                 request.extensions_mut().insert(Arc::clone(&head));
-                Ok(self.routes.call(request))
+                Ok(self.routes.clone().call(request))
             }
         };
         async move {
@@ -278,6 +300,8 @@ mod tests {
     use hyper::server::conn::http1;
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use warp::Filter as _;
+    use warp::path::FullPath;
 
     use super::*;
 
@@ -286,10 +310,10 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         let slots = Arc::new(Semaphore::new(1));
         let service = Guarded {
-            routes: service_fn(async |request: Request<Incoming>| {
-                assert_ne!(request.uri().path(), "/defect", "a defect");
-                Ok(warp::reply().into_response())
-            }),
+            routes: warp::service(warp::path::full().map(|path: FullPath| {
+                assert_ne!(path.as_str(), "/defect", "a defect");
+                warp::reply()
+            })),
             open: OpenConnection::new(
                 Observer::new(Vec::new()),
                 slots.try_acquire_owned().unwrap(),
@@ -352,7 +376,7 @@ mod tests {
     async fn said_to(sent: &[u8]) -> Vec<u8> {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         let service = Guarded {
-            routes: service_fn(async |_: Request<Incoming>| Ok(warp::reply().into_response())),
+            routes: warp::service(warp::any().map(warp::reply)),
             open: OpenConnection::new(
                 Observer::new(Vec::new()),
                 Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),

@@ -1,0 +1,164 @@
+//! Header fields that were made for one request and hold for the next as well.
+//!
+//! Whoever asks for an entry within a moment gets the same fields, and to make them takes longer than
+//! everything else that Larder does for a hit. Each thread keeps its own: what threads share is passed
+//! around between cores.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use warp::http::HeaderMap;
+
+use crate::cache::Entry;
+use crate::encode::Variant;
+use crate::observe::CacheStatus;
+
+/// Places for fields, on each thread; a power of two. Those of an answer take 1 to 2 KiB.
+const PLACES: usize = 256;
+
+/// What fields depend on, beside the entry and its age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub(super) status: CacheStatus,
+    /// Whose tag they have.
+    pub(super) variant: Variant,
+    pub(super) is_not_modified: bool,
+}
+
+/// Fields, and the ages of the entry at which they say the same.
+pub(super) struct Fields {
+    pub(super) headers: HeaderMap,
+    pub(super) ages: Range<Duration>,
+}
+
+struct Kept {
+    /// Keeps no bytes of the answer, but its address from being another's.
+    entry: Weak<Entry>,
+    kind: Kind,
+    fields: Fields,
+}
+
+impl Kept {
+    fn is_of(&self, entry: &Arc<Entry>, kind: Kind, age: Duration) -> bool {
+        std::ptr::eq(self.entry.as_ptr(), Arc::as_ptr(entry))
+            && self.kind == kind
+            && self.fields.ages.contains(&age)
+    }
+}
+
+thread_local! {
+    static KEPT: RefCell<Vec<Option<Kept>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The fields of an answer with this entry at this age: those that are kept, or else new ones.
+pub(super) fn fields(
+    entry: &Arc<Entry>,
+    kind: Kind,
+    age: Duration,
+    make: impl FnOnce() -> Fields,
+) -> HeaderMap {
+    KEPT.with_borrow_mut(|places| {
+        if places.is_empty() {
+            places.resize_with(PLACES, || None);
+        }
+        let place = &mut places[place(entry, kind)];
+        match place {
+            Some(kept) if kept.is_of(entry, kind, age) => kept.fields.headers.clone(),
+            _ => {
+                let fields = make();
+                let headers = fields.headers.clone();
+                *place = Some(Kept {
+                    entry: Arc::downgrade(entry),
+                    kind,
+                    fields,
+                });
+                headers
+            }
+        }
+    })
+}
+
+/// Spreads addresses, which are multiples of an allocation's size: Fibonacci hashing, with the golden
+/// ratio of 2^64.
+fn place(entry: &Arc<Entry>, kind: Kind) -> usize {
+    let address = Arc::as_ptr(entry) as u64;
+    let variant = kind.variant.coding as u64 + 2 * u64::from(kind.is_not_modified);
+    let hash = (address ^ variant).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (hash >> (64 - PLACES.ilog2())) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::cache::{Answer, Origin};
+    use crate::plan::FreshnessPolicy;
+
+    fn entry() -> Arc<Entry> {
+        let origin = Origin {
+            began: Instant::now(),
+            generation: 0,
+            slot: None,
+        };
+        let policy = FreshnessPolicy {
+            max_age: None,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+        };
+        let lifetime = policy.lifetime(None, Duration::ZERO);
+        Arc::new(Entry::new(
+            Answer::NoRow,
+            origin,
+            Duration::ZERO,
+            lifetime,
+            None,
+        ))
+    }
+
+    #[test]
+    fn fields_are_those_of_the_entry_the_kind_and_the_age() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let kind = Kind {
+            status: CacheStatus::Hit,
+            variant: Variant::PLAIN,
+            is_not_modified: false,
+        };
+        let made = std::cell::Cell::new(0_u32);
+        let ask = |entry: &Arc<Entry>, kind, age| {
+            let fields = fields(entry, kind, age, || {
+                made.set(made.get() + 1);
+                let mut headers = HeaderMap::new();
+                headers.insert("age", made.get().into());
+                let ages = age..age + SECOND;
+                Fields { headers, ages }
+            });
+            fields["age"].to_str().unwrap().parse::<u32>().unwrap()
+        };
+        let (one, other) = (entry(), entry());
+        assert_eq!(ask(&one, kind, SECOND), 1);
+        assert_eq!(ask(&one, kind, SECOND * 3 / 2), 1);
+        assert_eq!(ask(&one, kind, 2 * SECOND), 2);
+        // As of a moment that was told of later, it is younger.
+        assert_eq!(ask(&one, kind, SECOND), 3);
+        assert_eq!(ask(&other, kind, SECOND), 4);
+        let stale = Kind {
+            status: CacheStatus::Stale,
+            ..kind
+        };
+        assert_eq!(ask(&other, stale, SECOND), 5);
+        assert_eq!(ask(&other, stale, SECOND), 5);
+        let not_modified = Kind {
+            is_not_modified: true,
+            ..stale
+        };
+        assert_eq!(ask(&other, not_modified, SECOND), 6);
+        // Another at the same address, if there ever is one, gets its own.
+        for _ in 0..100 {
+            let before = made.get();
+            assert_eq!(ask(&entry(), kind, SECOND), before + 1);
+        }
+    }
+}
