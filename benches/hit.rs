@@ -1,0 +1,43 @@
+//! What a hit takes, from the request to the finished response, without sockets. How many instructions
+//! and allocations that is, `cargo bench --bench instructions` counts.
+
+#[path = "support/hits.rs"]
+mod hits; // requests that the cache answers
+#[path = "support/site.rs"]
+mod site; // the Larder that is measured
+
+use criterion::{BatchSize, Criterion};
+use futures_util::FutureExt;
+use hits::Hit;
+use hyper::service::Service;
+use larder::cli::sample;
+use larder::http::server;
+use larder::repository::throwaway::Throwaway;
+
+fn main() -> anyhow::Result<()> {
+    let mut criterion = Criterion::default().configure_from_args();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let postgres = runtime.block_on(Throwaway::start())?;
+    let (service, kinds) = runtime.block_on(async {
+        sample::load(&postgres).await?;
+        let service = server::service(site::site(site::CONFIG, postgres.url()).await?);
+        let kinds = hits::hits(&service).await?;
+        anyhow::Ok((service, kinds))
+    })?;
+    let _entered = runtime.enter();
+    let mut group = criterion.benchmark_group("hit");
+    for Hit { name, request } in kinds {
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || request.clone(),
+                |request| service.call(request).now_or_never(),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+    Ok(())
+}

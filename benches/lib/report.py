@@ -1,0 +1,62 @@
+"""What people read: tables in Markdown, and how far it is."""
+
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+BEGUN = time.monotonic()
+
+
+def say(text: str):
+    """Progress, beside the tables."""
+    elapsed = time.monotonic() - BEGUN
+    print(f"[{int(elapsed // 60):2}:{int(elapsed % 60):02}] {text}", file=sys.stderr)
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table whose first column is text and whose others are figures."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """With as many digits as are worth something."""
+    if value is None:
+        return "-"
+    magnitude = len(str(int(abs(value))))
+    return f"{value:,.{max(0, digits - magnitude)}f}"
+
+
+def micros(value: float | None) -> str:
+    """A time that is given in microseconds."""
+    if value is None:
+        return "-"
+    return f"{value:.0f} µs" if value < 10_000 else f"{value / 1_000:,.0f} ms"
+
+
+def median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def ratio(values: list[float]) -> str:
+    """The median of pairs, and how far they lie apart."""
+    if not values:
+        return "-"
+    low, high = min(values), max(values)
+    return f"{figure(median(values))} ({figure(low)} to {figure(high)})"
+
+
+def machine() -> str:
+    """What this ran on, in a line."""
+    model = platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    load = os.getloadavg()[0]
+    return (
+        f"{model}, {os.cpu_count()} cores, Linux {platform.release()}; load average {load:.1f} when it began"
+    )

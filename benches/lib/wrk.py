@@ -1,0 +1,55 @@
+"""Load, by wrk: a fixed number of connections, each of which asks again as soon as it is answered."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SCRIPT = Path(__file__).parent / "wrk.lua"
+
+
+@dataclass(frozen=True)
+class Load:
+    """Who asks for what."""
+
+    target: str
+    connections: int = 64
+    pipelined: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
+    keys: int = 0
+    """Where there are any, `%d` in the target is one of these at random."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What came back."""
+
+    requests: int
+    seconds: float
+    errors: int
+    """Answers that were neither 2xx nor 3xx, and connections that failed."""
+    p50: float
+    p99: float
+    p999: float
+    worst: float
+    """Latencies, in microseconds."""
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+
+def run(port: int, load: Load, seconds: float) -> Tally:
+    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
+    command += ["-s", str(SCRIPT)]
+    for name, value in load.headers.items():
+        command += ["-H", f"{name}: {value}"]
+    first = load.target.replace("%d", "1")
+    command += [f"http://127.0.0.1:{port}{first}", "--", load.target, str(load.pipelined), str(load.keys)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120)
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
+    if ran.returncode != 0 or not lines:
+        print(ran.stdout, ran.stderr, file=sys.stderr)
+        raise RuntimeError(f"wrk did not end well: {' '.join(command)}")
+    return Tally(**json.loads(lines[-1]))

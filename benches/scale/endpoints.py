@@ -1,0 +1,58 @@
+"""Many endpoints: the start, a hit, a scrape, memory."""
+
+import time
+from contextlib import ExitStack
+
+import hits
+import wrk
+from larder import Larder, get
+from report import figure, median, ratio, say, table
+
+SCRAPES = 10
+
+
+def declared(count: int) -> str:
+    one = '[[endpoint]]\npath = "/e/{0}"\nsql = "SELECT {0}::int8 AS n"\nshape = "tuple"\n'
+    return '[defaults]\nmax_age = "1d"\n' + "".join(one.format(n) for n in range(1, count + 1))
+
+
+def scrape(server: Larder) -> tuple[float, float, int]:
+    """Milliseconds that a scrape takes, those of processor time, and its bytes."""
+    before, begun = server.cpu(), time.monotonic()
+    for _ in range(SCRAPES):
+        status, _, body = get(server.port, "/metrics")
+        assert status == 200, status
+    elapsed = time.monotonic() - begun
+    return elapsed * 1e3 / SCRAPES, (server.cpu() - before) * 1e3 / SCRAPES, len(body)
+
+
+def run(options, folder) -> tuple[str, list[str]]:
+    counts = sorted({1, min(100, options.endpoints), options.endpoints})
+    rows = []
+    with ExitStack() as stack:
+        servers = []
+        for count in counts:
+            server = stack.enter_context(Larder(options.larder, declared(count), folder, patience=600))
+            say(f"{count:,} endpoints: ready after {server.start_up:.2f} s")
+            servers.append((server, wrk.Load("/e/%d", keys=count)))
+        memory = [server.memory() for server, _ in servers]
+        costs = hits.compare(servers, options.rounds, options.seconds)
+        for count, (server, _), cost, held in zip(counts, servers, costs, memory):
+            took, cpu, size = scrape(server)
+            rows.append([
+                f"{count:,}",
+                f"{server.start_up:.2f} s",
+                figure(median(cost.cpu)),
+                ratio(cost.times) if cost.times else "1",
+                figure(median(cost.p99)),
+                figure(held / 2**20),
+                figure((held - memory[0]) / 1024 / (count - 1)) if count > 1 else "-",
+                f"{took:.1f} ms",
+                f"{cpu:.1f} ms",
+                f"{size / 1024:,.0f} KiB",
+            ])
+    header = ["endpoints", "ready after", "CPU µs/hit", "times that of 1", "p99 µs", "memory MiB"]
+    header += ["KiB each", "a scrape", "its CPU", "its size"]
+    broken = [f"{count:,} endpoints: {cost.failed} requests failed" for count, cost in zip(counts, costs) if cost.failed]
+    text = "**Endpoints** (target: a hit costs at most 1.10 times that of 1)\n\n" + table(header, rows)
+    return text, broken

@@ -1,0 +1,59 @@
+"""Many keys of one endpoint: loading them, a hit, memory beside their bytes."""
+
+from contextlib import ExitStack
+
+import hits
+import wrk
+from larder import Larder, get
+from report import figure, median, ratio, say, table
+
+SETTINGS = '[cache]\nmax_size = "16GiB"\n[defaults]\nmax_age = "1d"\n'
+
+
+def declared(count: int) -> str:
+    return f"""
+[[endpoint]]
+path = "/k/{{id}}"
+sql = "SELECT :id::int8 AS id, repeat('x', 100) AS text"
+shape = "row"
+max_keys = {count}
+warm_sql = "SELECT generate_series(1, {count}) AS id"
+timeout = "30s"
+"""
+
+
+def run(options, folder) -> tuple[str, list[str]]:
+    counts = sorted({1, min(10_000, options.keys), options.keys})
+    rows, broken = [], []
+    with ExitStack() as stack:
+        servers, memory = [], []
+        for count in counts:
+            server = stack.enter_context(Larder(options.larder, declared(count), folder, SETTINGS, patience=1_200))
+            say(f"{count:,} keys: ready after {server.start_up:.1f} s")
+            entries = server.total("larder_cache_entries")
+            if entries != count:
+                broken.append(f"{count:,} keys: {entries:,.0f} entries are there")
+            servers.append((server, wrk.Load("/k/%d", keys=count)))
+            memory.append(server.memory())
+        body = len(get(servers[0][0].port, "/k/1")[2])
+        costs = hits.compare(servers, options.rounds, options.seconds)
+        for count, (server, _), cost, held in zip(counts, servers, costs, memory):
+            if cost.failed:
+                broken.append(f"{count:,} keys: {cost.failed} requests failed")
+            many = count > 1
+            counted = server.total("larder_cache_bytes") / count
+            rows.append([
+                f"{count:,}",
+                f"{server.start_up:.1f} s",
+                figure(count / server.start_up) if many else "-",
+                figure(median(cost.cpu)),
+                ratio(cost.times) if cost.times else "1",
+                figure(median(cost.p99)),
+                figure(held / 2**20),
+                figure((held - memory[0]) / (count - 1) - body) if many else "-",
+                figure(counted - body),
+            ])
+    header = ["keys", "ready after", "loads/s", "CPU µs/hit", "times that of 1", "p99 µs", "memory MiB"]
+    header += [f"B/key beside its {body}", "as larder_cache_bytes counts"]
+    target = "a hit costs at most 1.10 times that of 1, a key takes at most 300 B beside its bytes"
+    return f"**Keys** (target: {target})\n\n" + table(header, rows), broken

@@ -1,0 +1,95 @@
+//! A Larder in the bench's own process, on a Postgres of its own: all of it but the sockets. Its metrics
+//! count and its log is at its default, as in `larder serve`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use larder::cache::Cache;
+use larder::config::Config;
+use larder::http::{Contract, Site};
+use larder::log::{self, LogFormat};
+use larder::metrics::Metrics;
+use larder::observe::{Observer, Readiness, Sink};
+use larder::plan::Plan;
+use larder::read_through::{Described, ReadThrough};
+use larder::repository::Repository;
+use tokio::sync::{Semaphore, watch};
+
+/// What hits ask for: a few bytes that stay resident, and some KiB that are found by their arguments.
+/// Nothing of it goes stale while a bench runs.
+pub(crate) const CONFIG: &str = r#"
+[repository]
+url = "${DATABASE_URL}"
+
+[defaults]
+max_age = "1d"
+
+[[endpoint]]
+path = "/count"
+sql = 'SELECT count(*) FROM "tk-bitio/Sales"."sales_data_sample"'
+shape = "tuple"
+
+[[endpoint]]
+path = "/sales/{country}"
+sql = """
+SELECT ordernumber, orderdate, productline, sales
+FROM "tk-bitio/Sales"."sales_data_sample"
+WHERE country = :country AND (:year::int IS NULL OR year_id = :year)
+ORDER BY orderdate, ordernumber
+LIMIT :limit"""
+params.year = { optional = true, minimum = 2003, maximum = 2005 }
+params.limit = { default = 50, minimum = 1, maximum = 500 }
+"#;
+
+/// What a configuration means, on the database at this URL.
+pub(crate) fn plan(config: &str, url: &str) -> anyhow::Result<Plan> {
+    let environment = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
+    Config::parse(
+        "config.toml",
+        config.to_owned(),
+        Path::new("."),
+        &environment,
+    )
+    .and_then(Plan::compile)
+    .map_err(|report| anyhow::anyhow!("the bench's configuration is wrong:\n{report}"))
+}
+
+/// Everything that answers requests: every statement described, every resident entry loaded.
+pub(crate) async fn site(config: &str, url: &str) -> anyhow::Result<Arc<Site>> {
+    log::init(None, LogFormat::of_stderr());
+    let plan = Arc::new(plan(config, url)?);
+    let metrics = Arc::new(Metrics::new(&plan));
+    let (counted, logged) = (Arc::clone(&metrics), Arc::clone(&plan));
+    let sinks: Vec<Sink> = vec![
+        Box::new(move |event| counted.record(event)),
+        Box::new(move |event| log::record(&logged, event)),
+    ];
+    let observer = Observer::new(sinks);
+    let repository = Repository::new(plan.repository(), observer.clone())?;
+    let read_through = ReadThrough::new(
+        Arc::clone(&plan),
+        Described::new(&plan, repository, observer.clone()),
+        Cache::new(&plan, observer.clone()),
+        observer.clone(),
+    );
+    for endpoint in plan.endpoints() {
+        let path = endpoint.path.as_str();
+        let described = read_through.describe(endpoint.id).await;
+        described.with_context(|| format!("{path} can not be described"))?;
+        if endpoint.is_resident() {
+            let loaded = read_through.warm(endpoint.id, Default::default()).await;
+            loaded.with_context(|| format!("{path} can not be loaded"))?;
+        }
+    }
+    let (_, readiness) = watch::channel(Readiness::Ready);
+    Ok(Arc::new(Site {
+        plan,
+        read_through,
+        metrics,
+        observer,
+        scrapes: Semaphore::new(1),
+        contract: Contract::default(),
+        readiness,
+    }))
+}
