@@ -40,7 +40,9 @@ async fn main() -> anyhow::Result<()> {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let service = service_fn(async |_| Ok::<_, Infallible>(answer.again()));
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let connection = http1::Builder::new()
+            .pipeline_flush(true)
+            .serve_connection(TokioIo::new(stream), service);
         // That a client hangs up is its own affair.
         tokio::spawn(async { connection.await.ok() });
     }

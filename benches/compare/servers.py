@@ -47,7 +47,6 @@ http {
     scgi_temp_path FOLDER/nginx/scgi;
     proxy_cache_path FOLDER/nginx/cache keys_zone=answers:10m;
     sendfile on;
-    tcp_nopush on;
     gzip on;
     gzip_proxied any;
     gzip_types application/json;

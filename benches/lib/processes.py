@@ -107,19 +107,35 @@ class Process:
         return sum(memory_of(pid) for pid in family(self.child.pid))
 
 
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
 def family(pid: int) -> list[int]:
     """A process and what descends from it."""
     members = [pid]
     for member in members:
-        for task in Path(f"/proc/{member}/task").glob("*/children"):
-            members += [int(child) for child in task.read_text().split()]
+        members += children(member)
     return members
 
 
+def postgres_cpu() -> float:
+    """Seconds of processor time so far, of the Postgres that was started with this program."""
+    [postmaster] = [
+        pid for pid in children(os.getppid()) if Path(f"/proc/{pid}/comm").read_text().startswith("postgres")
+    ]
+    return sum(cpu_of(pid) for pid in family(postmaster))
+
+
 def cpu_of(pid: int) -> float:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return 0  # It has ended meanwhile, and is counted by its parent.
     # The second field is the program's name in brackets, which may hold anything. User and system time
     # are the fourteenth and the fifteenth; then those of children that have ended.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = text.rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15]) * TICK
 
 

@@ -26,6 +26,8 @@ def figure(value: float | None, digits: int = 3) -> str:
     """With as many digits as are worth something."""
     if value is None:
         return "-"
+    if value == 0:
+        return "0"
     magnitude = len(str(int(abs(value))))
     return f"{value:,.{max(0, digits - magnitude)}f}"
 
