@@ -122,7 +122,7 @@ fn compare(options: &Options) -> anyhow::Result<Vec<String>> {
     if let Some(why) = baseline.is_of_another_machine()? {
         println!("\nInstructions are not judged: {why}.");
     }
-    Ok(baseline.complaints(&costs)?)
+    baseline.complaints(&costs)
 }
 
 /// The whole way of a hit, against hyper alone.
@@ -155,9 +155,9 @@ fn serve_hits() -> anyhow::Result<()> {
             let requests = vec![request.clone(); times];
             let serve = &service;
             move || {
-                requests
-                    .into_iter()
-                    .for_each(|request| answer(serve, request))
+                for request in requests {
+                    answer(serve, request);
+                }
             }
         });
     }
@@ -189,7 +189,7 @@ fn count<R: FnOnce()>(name: &str, make: impl Fn(usize) -> R) {
     callgrind::counted_from_here(&mut || {
         if let Some(run) = made.take() {
             run();
-        }
+        };
     });
     println!("{name}");
 }

@@ -1,0 +1,65 @@
+//! What it takes to compress an answer, which is done once for as long as it is fresh; and how small it
+//! gets.
+
+#[path = "support/site.rs"]
+#[expect(dead_code, reason = "its plans are enough here")]
+mod site; // a configuration's plan
+#[path = "support/statements.rs"]
+mod statements; // statements on a real Postgres
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use larder::cli::sample;
+use larder::encode::{Coding, Document, Variant};
+use larder::plan::{Format, Shape};
+use larder::repository::throwaway::Throwaway;
+use statements::{Statements, sales};
+
+/// About 2 KB, 100 KB and 1 MB.
+const ROWS: [usize; 3] = [15, 760, 7_800];
+
+#[expect(clippy::print_stdout, reason = "what else is to know of it")]
+fn main() -> anyhow::Result<()> {
+    let mut criterion = Criterion::default().configure_from_args();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let postgres = runtime.block_on(Throwaway::start())?;
+    let documents = runtime.block_on(async {
+        sample::load(&postgres).await?;
+        let each = ROWS.map(|rows| (Shape::Rows, sales(rows)));
+        let statements = Statements::describe(&postgres, &each).await?;
+        let mut documents = Vec::new();
+        for number in 0..ROWS.len() {
+            documents.push((statements.columns(number), statements.load(number).await?));
+        }
+        anyhow::Ok(documents)
+    })?;
+    let mut group = criterion.benchmark_group("compress");
+    for (columns, document) in &documents {
+        let size = document.json().bytes.len();
+        group.throughput(Throughput::Bytes(size as u64));
+        for coding in Coding::ALL {
+            let Some(name) = coding.name() else { continue };
+            let variant = Variant {
+                format: Format::Json,
+                coding,
+            };
+            let again = || Document::new(Shape::Rows, columns.clone(), document.json().clone());
+            let coded = again().make(variant)?.len();
+            println!("{name}: {size} bytes become {coded}");
+            group.bench_function(BenchmarkId::new(name, size), |bencher| {
+                bencher.iter_batched(
+                    again,
+                    |document| {
+                        let made = document.make(variant).map(bytes::Bytes::len);
+                        (made.is_ok(), document)
+                    },
+                    BatchSize::LargeInput,
+                );
+            });
+        }
+    }
+    group.finish();
+    criterion.final_summary();
+    Ok(())
+}

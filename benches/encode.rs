@@ -1,0 +1,129 @@
+//! What it takes to make JSON and CSV of rows that Postgres sent: by type and by size, and with the query
+//! beside the same document made by Postgres.
+
+#[path = "support/site.rs"]
+#[expect(dead_code, reason = "its plans are enough here")]
+mod site; // a configuration's plan
+#[path = "support/statements.rs"]
+#[expect(dead_code, reason = "rows have their columns with them")]
+mod statements; // statements on a real Postgres
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use larder::cli::sample;
+use larder::encode::{Coding, Document, Variant};
+use larder::plan::{Format, Shape};
+use larder::repository::throwaway::Throwaway;
+use statements::{Fetched, Statements, sales};
+use tokio::runtime::Runtime;
+
+/// Rows and columns.
+const SIZES: [(usize, usize); 4] = [(1, 8), (100, 8), (10_000, 8), (10_000, 2)];
+
+/// One value of each type, of `n`, the row's number, and `c`, the column's.
+const TYPES: [(&str, &str); 7] = [
+    ("int8", "n * 1_000 + c"),
+    ("float8", "n / 7.0::float8 + c"),
+    ("numeric", "n / 7.0 + c"),
+    ("text", "'a line of text, number ' || n"),
+    (
+        "timestamptz",
+        "'2026-01-01Z'::timestamptz + n * interval '1.5 s'",
+    ),
+    ("bool", "(n + c) % 2 = 0"),
+    ("int4[]", "ARRAY[n, c, n + c]::int4[]"),
+];
+
+const CSV: Variant = Variant {
+    format: Format::Csv,
+    coding: Coding::Identity,
+};
+
+fn main() -> anyhow::Result<()> {
+    let mut criterion = Criterion::default().configure_from_args();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let postgres = runtime.block_on(Throwaway::start())?;
+    runtime.block_on(sample::load(&postgres))?;
+    for (name, value) in TYPES {
+        for (rows, columns) in SIZES {
+            let sql = (Shape::Rows, table(value, rows, columns));
+            let fetched = runtime.block_on(async {
+                let statements = Statements::describe(&postgres, &[sql]).await?;
+                statements.fetch(0).await
+            })?;
+            encode(&mut criterion, name, &format!("{rows}x{columns}"), &fetched)?;
+        }
+    }
+    beside_postgres(&mut criterion, &runtime, &postgres)?;
+    criterion.final_summary();
+    Ok(())
+}
+
+fn table(value: &str, rows: usize, columns: usize) -> String {
+    // `10_000` is no number to every Postgres.
+    let value = value.replace('_', "");
+    let columns: Vec<String> = (1..=columns)
+        .map(|c| format!("{} AS column{c}", value.replace('c', &c.to_string())))
+        .collect();
+    format!(
+        "SELECT {} FROM generate_series(1, {rows}) AS n",
+        columns.join(", ")
+    )
+}
+
+fn encode(
+    criterion: &mut Criterion,
+    name: &str,
+    size: &str,
+    fetched: &Fetched,
+) -> anyhow::Result<()> {
+    let document = fetched.encode(Shape::Rows)?;
+    let columns = &fetched.columns;
+    let mut group = criterion.benchmark_group(format!("encode/{name}"));
+    group.throughput(Throughput::Bytes(document.json().bytes.len() as u64));
+    group.bench_function(BenchmarkId::new("json", size), |bencher| {
+        bencher.iter_with_large_drop(|| fetched.encode(Shape::Rows));
+    });
+    // From the JSON, as it is when somebody asks for it.
+    let again = || Document::new(Shape::Rows, columns.clone(), document.json().clone());
+    group.bench_function(BenchmarkId::new("csv", size), |bencher| {
+        bencher.iter_batched(
+            again,
+            |document| {
+                let made = document.make(CSV).map(bytes::Bytes::len);
+                (made.is_ok(), document)
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+    Ok(())
+}
+
+/// The query and its document, encoded by Larder or by Postgres.
+fn beside_postgres(
+    criterion: &mut Criterion,
+    runtime: &Runtime,
+    postgres: &Throwaway,
+) -> anyhow::Result<()> {
+    let mut group = criterion.benchmark_group("load");
+    for rows in [1, 100, 10_000] {
+        let by_postgres = format!(
+            "SELECT json_agg(to_json(line)) FROM ({}) AS line",
+            sales(rows)
+        );
+        let both = [(Shape::Rows, sales(rows)), (Shape::Value, by_postgres)];
+        let statements = runtime.block_on(Statements::describe(postgres, &both))?;
+        for (number, who) in ["larder", "to_json"].into_iter().enumerate() {
+            group.bench_function(BenchmarkId::new(who, rows), |bencher| {
+                bencher.iter_with_large_drop(|| {
+                    let loaded = runtime.block_on(statements.load(number));
+                    loaded.expect("it could be described")
+                });
+            });
+        }
+    }
+    group.finish();
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Statements on a real Postgres, and what comes of them: rows, or a document of them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use larder::encode::{Document, Encoder};
+use larder::observe::Observer;
+use larder::plan::{Arguments, Plan, Shape};
+use larder::repository::throwaway::Throwaway;
+use larder::repository::{Column, Description, Repository, Row};
+
+use crate::site;
+
+/// Sale lines with text and whole numbers, as many as are asked for.
+pub(crate) fn sales(rows: usize) -> String {
+    format!(
+        r#"SELECT ordernumber, quantityordered, productline, status, customername, country
+           FROM "tk-bitio/Sales"."sales_data_sample", generate_series(1, 4) AS copy
+           ORDER BY ordernumber, orderlinenumber, copy LIMIT {rows}"#
+    )
+}
+
+/// Described statements, each the one of an endpoint.
+pub(crate) struct Statements {
+    plan: Plan,
+    repository: Repository,
+    descriptions: Vec<Arc<Description>>,
+}
+
+/// All rows of a statement.
+pub(crate) struct Fetched {
+    pub(crate) columns: Arc<[Column]>,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Fetched {
+    /// The document of these rows.
+    pub(crate) fn encode(&self, shape: Shape) -> anyhow::Result<Document> {
+        let mut encoder = Encoder::new(shape, Arc::clone(&self.columns), u64::MAX);
+        for row in &self.rows {
+            encoder.push(row.values())?;
+        }
+        encoder.finish().context("there is a row")
+    }
+}
+
+impl Statements {
+    /// Has Postgres describe statements, each given with the shape of its answers.
+    pub(crate) async fn describe(
+        postgres: &Throwaway,
+        statements: &[(Shape, String)],
+    ) -> anyhow::Result<Self> {
+        let mut config = "[repository]\nurl = \"${DATABASE_URL}\"\n".to_owned();
+        for (number, (shape, sql)) in statements.iter().enumerate() {
+            config += &format!(
+                "[[endpoint]]\npath = \"/{number}\"\nshape = \"{}\"\nsql = '''{sql}'''\n",
+                shape.as_str()
+            );
+        }
+        let plan = site::plan(&config, postgres.url())?;
+        let repository = Repository::new(plan.repository(), Observer::new(Vec::new()))?;
+        let mut descriptions = Vec::new();
+        for endpoint in plan.endpoints() {
+            descriptions.push(Arc::new(repository.describe(endpoint).await?));
+        }
+        Ok(Self {
+            plan,
+            repository,
+            descriptions,
+        })
+    }
+
+    /// What the rows of one of them hold.
+    pub(crate) fn columns(&self, number: usize) -> Arc<[Column]> {
+        Arc::clone(&self.descriptions[number].columns)
+    }
+
+    /// Runs one of them, by its number.
+    pub(crate) async fn fetch(&self, number: usize) -> anyhow::Result<Fetched> {
+        let (endpoint, description) = (&self.plan.endpoints()[number], &self.descriptions[number]);
+        let none = Arguments::default();
+        let mut stream = self.repository.fetch(endpoint, description, &none).await?;
+        let mut rows = Vec::new();
+        while let Some(row) = stream.next().await? {
+            rows.push(row);
+        }
+        Ok(Fetched {
+            columns: Arc::clone(stream.columns()),
+            rows,
+        })
+    }
+
+    /// Runs one of them, and makes its document.
+    pub(crate) async fn load(&self, number: usize) -> anyhow::Result<Document> {
+        let shape = self.plan.endpoints()[number].shape;
+        self.fetch(number).await?.encode(shape)
+    }
+}
