@@ -7,6 +7,7 @@
 //! | `connection`  | HTTP/1.1, HTTP/2, TLS: limits of each                    |
 //! | `tls`         | the certificate, also when it is renewed                 |
 //! | `patient`     | slow clients: a refusal reaches them, a stall ends them   |
+//! | `gather`      | answers that leave together                              |
 //! | `head`        | what an answer may depend on of a request                |
 //! | `routes`      | every route, as Warp filters                             |
 //! | `endpoint`    | a declared endpoint's answer                             |
@@ -36,6 +37,7 @@ mod fields;
 mod freshness;
 #[cfg(test)]
 mod fuzz;
+mod gather;
 mod head;
 mod kept;
 mod lines;

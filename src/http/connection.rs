@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::gather::Gather;
 use super::patient::Patient;
 use crate::observe::{CacheStatus, Event, Observer};
 
@@ -153,7 +154,7 @@ impl Protocols {
             .max_buf_size(HEAD_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
             .max_headers(HEAD_FIELDS_MAX)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Gather::new(stream)), service);
         match watcher.watch(connection).await {
             // hyper has answered these itself; but to what is HTTP/2 it does not.
             Err(error) if error.is_parse_too_large() => self.observe(431),
