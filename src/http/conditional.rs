@@ -3,9 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use warp::http::HeaderValue;
-use warp::http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 
-use super::head::Head;
+use super::head::{Field, Head};
 use crate::encode::{Coding, Document, Variant};
 
 /// What the client has, if that is this document in this format still. A cache may hold it in another
@@ -16,14 +15,17 @@ pub(super) fn not_modified(
     variant: Variant,
     last_modified: SystemTime,
 ) -> Option<Variant> {
-    if head.field(IF_NONE_MATCH).is_some() {
+    if head.has(Field::IfNoneMatch) {
         let others = Coding::ALL.map(|coding| Variant { coding, ..variant });
         let has = |variant: &Variant| {
-            matches(head.lines(IF_NONE_MATCH), document.etag(*variant).as_str())
+            matches(
+                head.lines(Field::IfNoneMatch),
+                document.etag(*variant).as_str(),
+            )
         };
         return [variant].into_iter().chain(others).find(has);
     }
-    let since = head.field(IF_MODIFIED_SINCE)?.to_str().ok()?;
+    let since = head.field(Field::IfModifiedSince)?.to_str().ok()?;
     let since = httpdate::parse_http_date(since).ok()?;
     // A date to come is no date that was given out, unless a clock was set.
     let is_current = last_modified <= since && since <= SystemTime::now();

@@ -6,7 +6,7 @@ use warp::http::header::{
 };
 use warp::http::{HeaderMap, HeaderValue, Method};
 
-use super::head::Head;
+use super::head::{Field, Head};
 use super::problem::ALLOWED;
 use crate::plan::Origins;
 
@@ -29,7 +29,7 @@ pub(super) fn tell(origins: &Origins, head: &Head, headers: &mut HeaderMap) {
             // Also where there is no origin: a cache would give that answer to a page.
             headers.append(VARY, HeaderValue::from(ORIGIN));
             let is_named = |origin: &&HeaderValue| named.iter().any(|name| name == *origin);
-            head.field(ORIGIN).filter(is_named).cloned()
+            head.field(Field::Origin).filter(is_named).cloned()
         }
     };
     let Some(origin) = origin else { return };

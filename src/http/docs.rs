@@ -9,14 +9,14 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use warp::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{HeaderValue, StatusCode};
 
 use super::conditional::matches;
 use super::endpoint::not_modified;
-use super::head::Head;
+use super::head::{Field, Head};
 use super::problem::Problem;
 use super::{Response, Site};
 use crate::cache::Answer;
@@ -141,7 +141,7 @@ fn asset(head: &Head, content_type: &'static str, text: &'static str) -> Respons
 /// What may be stored and is asked for again each time.
 fn answer(head: &Head, content_type: &'static str, body: &Body) -> Response {
     let tag = body.etag.as_str();
-    let mut response = if matches(head.lines(IF_NONE_MATCH), tag) {
+    let mut response = if matches(head.lines(Field::IfNoneMatch), tag) {
         not_modified()
     } else {
         let mut response = Response::new(body.bytes.clone());

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use warp::http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW};
+use warp::http::header::ALLOW;
 use warp::http::{Method, StatusCode};
 
-use super::head::Head;
+use super::head::{Field, Head};
 use super::negotiate::Codings;
 use super::problem::{ALLOWED, Problem};
 use super::{Reply, Response, Site, conditional, decode, fields, freshness, negotiate};
@@ -85,8 +85,8 @@ impl Wanted {
     fn of(head: &Head, routed: &Routed<'_>) -> Option<Self> {
         let format = routed
             .format
-            .or_else(|| negotiate::format(head.lines(ACCEPT)))?;
-        let codings = negotiate::codings(head.lines(ACCEPT_ENCODING))?;
+            .or_else(|| negotiate::format(head.lines(Field::Accept)))?;
+        let codings = negotiate::codings(head.lines(Field::AcceptEncoding))?;
         Some(Self { format, codings })
     }
 

@@ -4,8 +4,31 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use warp::http::header::HeaderName;
+use warp::http::header::{
+    ACCEPT, ACCEPT_ENCODING, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, ORIGIN,
+};
 use warp::http::{HeaderMap, HeaderValue, Method, Request, Uri};
+
+/// A field that an answer may depend on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Field {
+    Accept,
+    AcceptEncoding,
+    IfModifiedSince,
+    IfNoneMatch,
+    Origin,
+}
+
+const FIELDS: usize = 5;
+
+/// In the order of the fields.
+static NAMES: [HeaderName; FIELDS] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    ORIGIN,
+];
 
 /// A request without its body, which nothing here reads.
 #[derive(Debug)]
@@ -13,28 +36,46 @@ pub(super) struct Head {
     pub(super) method: Method,
     pub(super) uri: Uri,
     headers: HeaderMap,
+    /// Which fields there are. Most requests have few of them, and to look for one takes longer than
+    /// to look at all names once.
+    has: [bool; FIELDS],
     pub(super) received: Instant,
 }
 
 impl Head {
     /// Of a request that has just come in. Its fields are moved here, and not left behind.
     pub(super) fn of<B>(request: &mut Request<B>) -> Arc<Self> {
+        let headers = std::mem::take(request.headers_mut());
+        let mut has = [false; FIELDS];
+        for name in headers.keys() {
+            if let Some(field) = NAMES.iter().position(|field| field == name) {
+                has[field] = true;
+            }
+        }
         Arc::new(Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
-            headers: std::mem::take(request.headers_mut()),
+            headers,
+            has,
             received: Instant::now(),
         })
     }
 
+    pub(super) fn has(&self, field: Field) -> bool {
+        self.has[field as usize]
+    }
+
     /// Every line of a field that is a list.
-    pub(super) fn lines(&self, name: HeaderName) -> impl Iterator<Item = &HeaderValue> {
-        self.headers.get_all(name).into_iter()
+    pub(super) fn lines(&self, field: Field) -> impl Iterator<Item = &HeaderValue> {
+        let name = &NAMES[field as usize];
+        let lines = self.has(field).then(|| self.headers.get_all(name));
+        lines.into_iter().flatten()
     }
 
     /// A field that is one value.
-    pub(super) fn field(&self, name: HeaderName) -> Option<&HeaderValue> {
-        self.headers.get(name)
+    pub(super) fn field(&self, field: Field) -> Option<&HeaderValue> {
+        let name = &NAMES[field as usize];
+        self.has(field).then(|| self.headers.get(name)).flatten()
     }
 
     /// Whether the method asks for a representation.
