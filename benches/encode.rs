@@ -21,7 +21,7 @@ const SIZES: [(usize, usize); 4] = [(1, 8), (100, 8), (10_000, 8), (10_000, 2)];
 
 /// One value of each type, of `n`, the row's number, and `c`, the column's.
 const TYPES: [(&str, &str); 7] = [
-    ("int8", "n * 1_000 + c"),
+    ("int8", "n::int8 * 1000 + c"),
     ("float8", "n / 7.0::float8 + c"),
     ("numeric", "n / 7.0 + c"),
     ("text", "'a line of text, number ' || n"),
@@ -61,8 +61,6 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn table(value: &str, rows: usize, columns: usize) -> String {
-    // `10_000` is no number to every Postgres.
-    let value = value.replace('_', "");
     let columns: Vec<String> = (1..=columns)
         .map(|c| format!("{} AS column{c}", value.replace('c', &c.to_string())))
         .collect();

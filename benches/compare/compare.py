@@ -17,7 +17,7 @@ import servers
 import wrk
 from chart import draw
 from larder import get
-from processes import cores, many_files, postgres_cpu, step_aside
+from processes import cores, postgres_cpu, prepare
 from report import figure, machine, median, micros, ratio, say, table
 
 GZIP = {"Accept-Encoding": "gzip"}
@@ -330,8 +330,7 @@ def main() -> int:
     core, others = cores()
     if others == {core}:
         say("there is one core: servers and load share it, and times tell little")
-    many_files()
-    step_aside()
+    prepare()
     chosen.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         # Where servers find it that give up root's rights.

@@ -30,7 +30,7 @@ class Larder(Process):
         )
         command = [str(program), "serve", "-c", str(config)]
         begun = time.monotonic()
-        super().__init__("larder", command, folder / "larder.log", {"RUST_LOG": "warn"}, on_one_core)
+        super().__init__("larder", command, folder / "larder.log", on_one_core=on_one_core)
         try:
             self.wait_for(self.is_ready, patience)
         except BaseException:

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,20 +23,17 @@ def cores() -> tuple[int, set[int]]:
     return first, set(others or [first])
 
 
-def step_aside():
-    """Leaves the servers' core to them, with everything that was started before."""
+def prepare():
+    """Makes room for the servers: their core is left to them by everything that was started before, and
+    there are as many file descriptors as the system allows. Told to end, the program ends what it started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     _, others = cores()
     for pid in [os.getpid(), *family(os.getppid())]:
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(int(task.name), others)
-
-
-def many_files() -> int:
-    """As many file descriptors as the system allows, for this process and what it starts."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def free_port() -> int:

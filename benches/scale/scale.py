@@ -12,7 +12,7 @@ import endpoints
 import keys
 import rewrite
 import schedules
-from processes import many_files, step_aside
+from processes import prepare
 from report import machine, say
 
 PARTS = {
@@ -56,8 +56,7 @@ def options():
 
 def main() -> int:
     chosen = options()
-    many_files()
-    step_aside()
+    prepare()
     chosen.out.mkdir(parents=True, exist_ok=True)
     parts, complaints = [f"Machine: {machine()}. {chosen.rounds} rounds; medians.\n"], []
     with TemporaryDirectory(prefix="larder-scale-") as folder:
