@@ -47,7 +47,7 @@ pub(crate) fn run(keep: bool) -> anyhow::Result<Vec<(String, Counted)>> {
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(&this)
         .args(["--bench", "--counted"])
-        // Which of its variants glibc takes depends on the processor: those that are left are everywhere.
+        // Which of its variants glibc takes depends on the processor: those left need no more than AVX.
         .env(
             "GLIBC_TUNABLES",
             "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-ERMS,-FSRM",
