@@ -14,7 +14,7 @@ def draw(compare, file: Path):
     """Processor time of a request, by scenario and server."""
     scenarios = [scenario.name for scenario in compare.scenarios]
     figure, axes = pyplot.subplots(figsize=(11, 1.5 + 0.9 * len(scenarios)))
-    servers = list(reversed(compare.options.servers))
+    servers = compare.options.servers
     height = 0.8 / len(servers)
     for at, server in enumerate(servers):
         places, lengths = [], []
@@ -29,7 +29,6 @@ def draw(compare, file: Path):
     axes.set_xscale("log")
     axes.set_xlabel("processor time of a request, µs (less is better)")
     axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], frameon=False, loc="best")
+    axes.legend(frameon=False, loc="best")
     figure.tight_layout()
     figure.savefig(file, dpi=120)

@@ -19,15 +19,15 @@ class Cost:
     failed: int = 0
 
 
-def compare(servers: list[tuple[Larder, wrk.Load]], rounds: int, seconds: float) -> list[Cost]:
-    """Each server beside the first one: A B, B A, A B …"""
+def compare(servers: list[Larder], loads: list[wrk.Load], rounds: int, seconds: float) -> list[Cost]:
+    """Each server, under its load, beside the first one: A B, B A, A B …"""
     costs = [Cost() for _ in servers]
     for number in range(rounds):
         for at in range(1, len(servers)):
             pair = [0, at] if number % 2 == 0 else [at, 0]
             cpu = {}
             for which in pair:
-                server, load = servers[which]
+                server, load = servers[which], loads[which]
                 wrk.run(server.port, load, 1)
                 before = server.cpu()
                 tally = wrk.run(server.port, load, seconds)
