@@ -20,7 +20,7 @@ pub use crate::http::tls::TlsError;
 
 use crate::http::problem::Problem;
 use crate::http::tls::Tls;
-use crate::http::{self, Contract, Site};
+use crate::http::{self, Board, Contract, Site};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::observe::{Event, Observer, Readiness, Sink};
@@ -29,6 +29,7 @@ use crate::plan::{Endpoint, Plan};
 use crate::read_through::{Described, ReadThrough};
 use crate::refresh::HeartbeatError;
 use crate::repository::{Repository, RepositoryError};
+use crate::status::{Status, Watch};
 
 /// How often the cache is tidied when nobody uses it. moka does a bounded part of that work on its
 /// readers' threads otherwise.
@@ -41,6 +42,7 @@ pub struct App {
     repository: Repository,
     read_through: ReadThrough,
     metrics: Arc<Metrics>,
+    status: Arc<Status>,
     observer: Observer,
     tls: Option<Tls>,
 }
@@ -86,8 +88,8 @@ pub fn openapi(plan: &Plan, described: &Descriptions) -> String {
 }
 
 impl App {
-    /// Wires the parts; connects to nothing yet. `sinks` hear every event beside the metrics and the
-    /// log.
+    /// Wires the parts; connects to nothing yet. `sinks` hear every event beside the metrics, the log
+    /// and the status.
     ///
     /// # Errors
     /// [`BuildError`] when something that is named outside the configuration can not be used.
@@ -98,6 +100,9 @@ impl App {
         sinks.push(Box::new(move |event| counted.record(event)));
         let logged = Arc::clone(&plan);
         sinks.push(Box::new(move |event| log::record(&logged, event)));
+        let watch = Arc::<Watch>::default();
+        let watching = Arc::clone(&watch);
+        sinks.push(Box::new(move |event| watching.hear(event)));
         let observer = Observer::new(sinks);
         let repository = Repository::new(plan.repository(), observer.clone())?;
         let cache = Cache::new(&plan, observer.clone());
@@ -107,11 +112,18 @@ impl App {
             cache,
             observer.clone(),
         );
+        let status = Status::new(
+            Arc::clone(&plan),
+            Arc::clone(&metrics),
+            read_through.clone(),
+            watch,
+        );
         Ok(Self {
             plan,
             repository,
             read_through,
             metrics,
+            status: Arc::new(status),
             observer,
             tls,
         })
@@ -138,12 +150,15 @@ impl App {
             observer: self.observer.clone(),
             scrapes: tokio::sync::Semaphore::new(1),
             contract: Contract::default(),
+            board: Board::new(Arc::clone(&self.status)),
             readiness: ready,
         };
         // Ends the background when this function ends, however it does.
         let background = shutdown.child_token();
         let _end = background.clone().drop_guard();
         tokio::spawn(maintain(self.read_through.clone(), background.clone()));
+        let history = Arc::clone(&self.status).keep_history();
+        tokio::spawn(background.clone().run_until_cancelled_owned(history));
 
         let serving = http::server::serve(
             listener,

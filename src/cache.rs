@@ -54,7 +54,7 @@ impl Cache {
         let keyed = moka::sync::Cache::builder()
             .max_capacity(plan.cache().max_size)
             .weigher(|key: &Key, entry: &Arc<Entry>| {
-                u32::try_from(key.size() + entry.size() + OVERHEAD).unwrap_or(u32::MAX)
+                u32::try_from(weight(key, entry)).unwrap_or(u32::MAX)
             })
             .expire_after(AtTheLimit)
             .eviction_listener(move |_, entry: Arc<Entry>, cause| {
@@ -129,6 +129,14 @@ impl Cache {
         self.keyed.run_pending_tasks();
     }
 
+    /// Shows every entry that makes room for others, in no order. Readers and writers are not held up,
+    /// and it counts as no use of an entry.
+    pub fn for_each_keyed(&self, mut look: impl FnMut(&Key, &Entry)) {
+        for (key, entry) in &self.keyed {
+            look(&key, &entry);
+        }
+    }
+
     /// Tells the observers how much is held.
     pub fn measure(&self) {
         self.maintain();
@@ -139,6 +147,11 @@ impl Cache {
         }
         self.observer.emit(&Event::CacheMeasured { entries, bytes });
     }
+}
+
+/// The bytes an entry takes with its key: bodies, and everything around them.
+pub fn weight(key: &Key, entry: &Entry) -> usize {
+    key.size() + entry.size() + OVERHEAD
 }
 
 /// Lets moka drop an entry once nothing may serve it any more.

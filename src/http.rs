@@ -18,6 +18,7 @@
 //! | `freshness`   | `Cache-Control`, `Age`, `Cache-Status`                   |
 //! | `pages`       | metrics and health                                       |
 //! | `docs`        | what may be asked, for programs and for people           |
+//! | `status`      | what is so right now, for programs and for people        |
 //! | `fields`      | an answer's header fields                                |
 //! | `kept`        | those of the last answers, for the next                  |
 //! | `lines`       | values of header fields, as they are written              |
@@ -45,11 +46,13 @@ mod negotiate;
 mod pages;
 mod patient;
 mod routes;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use docs::Contract;
+pub use status::Board;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -75,6 +78,8 @@ pub struct Site {
     pub scrapes: tokio::sync::Semaphore,
     /// What `/openapi.json` says, once it has been asked for.
     pub contract: Contract,
+    /// What `/status.json` says.
+    pub board: Board,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
 }

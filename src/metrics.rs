@@ -1,6 +1,8 @@
 //! Events as Prometheus sees them. Each metric is declared once, here, by its contract name; handles
 //! are resolved per endpoint ahead of time, so that a hit costs a few atomic adds.
 
+mod readings;
+
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +11,8 @@ use prometheus::{
     Counter, CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use readings::{EndpointReadings, ServerReadings};
 
 use crate::observe::{CacheStatus, Event, QueryOutcome, RefreshOutcome, Trigger};
 use crate::plan::{EndpointId, Plan};

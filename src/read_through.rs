@@ -11,10 +11,12 @@
 //! | `represent` | forms and codings of an answer, made once each            |
 //! | `ahead`    | keys in use, loaded before they go stale                  |
 //! | `failures` | what failed, per key, and when it is tried again          |
-//! | `health`   | whether a failure is news                                 |
+//! | `health`   | whether a failure is news, and what the last one was      |
+//! | `condition` | how things stand with an endpoint, for who shows it      |
 //! | `clock`    | what time it is, for ages and for what is due             |
 
 pub mod ahead;
+pub mod condition;
 pub mod flight;
 pub mod load;
 pub mod source;
@@ -39,6 +41,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 pub use ahead::Ahead;
+pub use condition::{Condition, Keyed, Resident};
+pub use health::LastFailure;
 pub use load::LoadError;
 pub use source::{Described, Source};
 

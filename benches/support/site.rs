@@ -7,13 +7,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use larder::cache::Cache;
 use larder::config::Config;
-use larder::http::{Contract, Site};
+use larder::http::{Board, Contract, Site};
 use larder::log::{self, LogFormat};
 use larder::metrics::Metrics;
 use larder::observe::{Observer, Readiness, Sink};
 use larder::plan::Plan;
 use larder::read_through::{Described, ReadThrough};
 use larder::repository::Repository;
+use larder::status::{Status, Watch};
 use tokio::sync::{Semaphore, watch};
 
 /// What hits ask for: a few bytes that stay resident, and some KiB that are found by their arguments.
@@ -61,9 +62,12 @@ pub(crate) async fn site(config: &str, url: &str) -> anyhow::Result<Arc<Site>> {
     let plan = Arc::new(plan(config, url)?);
     let metrics = Arc::new(Metrics::new(&plan));
     let (counted, logged) = (Arc::clone(&metrics), Arc::clone(&plan));
+    let watch = Arc::<Watch>::default();
+    let watching = Arc::clone(&watch);
     let sinks: Vec<Sink> = vec![
         Box::new(move |event| counted.record(event)),
         Box::new(move |event| log::record(&logged, event)),
+        Box::new(move |event| watching.hear(event)),
     ];
     let observer = Observer::new(sinks);
     let repository = Repository::new(plan.repository(), observer.clone())?;
@@ -82,6 +86,12 @@ pub(crate) async fn site(config: &str, url: &str) -> anyhow::Result<Arc<Site>> {
             loaded.with_context(|| format!("{path} can not be loaded"))?;
         }
     }
+    let status = Status::new(
+        Arc::clone(&plan),
+        Arc::clone(&metrics),
+        read_through.clone(),
+        watch,
+    );
     let (_, readiness) = watch::channel(Readiness::Ready);
     Ok(Arc::new(Site {
         plan,
@@ -90,6 +100,7 @@ pub(crate) async fn site(config: &str, url: &str) -> anyhow::Result<Arc<Site>> {
         observer,
         scrapes: Semaphore::new(1),
         contract: Contract::default(),
+        board: Board::new(Arc::new(status)),
         readiness,
     }))
 }

@@ -84,6 +84,10 @@ fn welcome(plan: &Plan, address: SocketAddr) -> String {
     for page in ["/metrics", "/readyz"] {
         text.push_str(&format!("  curl -i http://{address}{page}\n"));
     }
+    text.push_str("\nIn a browser:\n\n");
+    for page in ["/status", "/docs"] {
+        text.push_str(&format!("  http://{address}{page}\n"));
+    }
     text.push('\n');
     text
 }

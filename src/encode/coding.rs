@@ -15,11 +15,27 @@ pub enum Coding {
     Zstd,
 }
 
+/// How hard each coding tries.
+struct Effort {
+    gzip: u32,
+    brotli: i32,
+    zstd: i32,
+}
+
 /// An answer is coded once for as long as it is fresh, in the background: past these levels a few
 /// per cent of size cost several times the work. brotli's 5 is the first that searches widely.
-const GZIP_LEVEL: u32 = 6;
-const BROTLI_QUALITY: i32 = 5;
-const ZSTD_LEVEL: i32 = 6;
+const FOR_LONG: Effort = Effort {
+    gzip: 6,
+    brotli: 5,
+    zstd: 6,
+};
+
+/// What is true for a second is coded with the least work that is worth its while.
+const FOR_A_MOMENT: Effort = Effort {
+    gzip: 1,
+    brotli: 1,
+    zstd: 1,
+};
 
 impl Coding {
     /// Every coding; where a client does not mind, the first that is worth its while is taken:
@@ -36,19 +52,31 @@ impl Coding {
         }
     }
 
-    /// The coded bytes.
+    /// The coded bytes of what is sent for long.
     pub(super) fn encode(self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+        self.encode_with(&FOR_LONG, bytes)
+    }
+
+    /// The coded bytes of what is soon something else.
+    ///
+    /// # Errors
+    /// A defect: the codings take any bytes.
+    pub fn encode_for_a_moment(self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+        self.encode_with(&FOR_A_MOMENT, bytes)
+    }
+
+    fn encode_with(self, effort: &Effort, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
         match self {
             Self::Identity => Ok(bytes.to_vec()),
             Self::Gzip => {
-                let level = flate2::Compression::new(GZIP_LEVEL);
+                let level = flate2::Compression::new(effort.gzip);
                 let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
                 encoder.write_all(bytes)?;
                 encoder.finish()
             }
             Self::Brotli => {
                 let parameters = brotli::enc::BrotliEncoderParams {
-                    quality: BROTLI_QUALITY,
+                    quality: effort.brotli,
                     size_hint: bytes.len(),
                     ..Default::default()
                 };
@@ -56,7 +84,7 @@ impl Coding {
                 brotli::BrotliCompress(&mut &*bytes, &mut coded, &parameters)?;
                 Ok(coded)
             }
-            Self::Zstd => zstd::bulk::compress(bytes, ZSTD_LEVEL),
+            Self::Zstd => zstd::bulk::compress(bytes, effort.zstd),
         }
     }
 }
@@ -90,6 +118,8 @@ mod tests {
             for bytes in [&b""[..], b"[]", &long] {
                 let coded = coding.encode(bytes).unwrap();
                 assert!(decode(coding, &coded) == bytes, "{coding:?}");
+                let quickly = coding.encode_for_a_moment(bytes).unwrap();
+                assert!(decode(coding, &quickly) == bytes, "{coding:?}");
             }
             let coded = coding.encode(&long).unwrap();
             assert!(coding == Coding::Identity || coded.len() < long.len() / 50);

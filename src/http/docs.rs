@@ -111,7 +111,12 @@ fn example(site: &Site, endpoint: &Endpoint) -> Option<Value> {
 
 /// `/docs`
 pub(super) async fn page(_: Arc<Site>, head: Arc<Head>) -> Response {
-    let mut response = asset(&head, "text/html; charset=utf-8", PAGE);
+    html(&head, PAGE)
+}
+
+/// A page that asks the server it came from, and nobody else.
+pub(super) fn html(head: &Head, text: &'static str) -> Response {
+    let mut response = asset(head, "text/html; charset=utf-8", text);
     let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                   img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let headers = response.headers_mut();
@@ -130,7 +135,8 @@ pub(super) async fn script(_: Arc<Site>, head: Arc<Head>) -> Response {
     asset(&head, "text/javascript; charset=utf-8", SCRIPT)
 }
 
-fn asset(head: &Head, content_type: &'static str, text: &'static str) -> Response {
+/// A file that is part of the program.
+pub(super) fn asset(head: &Head, content_type: &'static str, text: &'static str) -> Response {
     let body = Body {
         bytes: Bytes::from_static(text.as_bytes()),
         etag: crate::encode::ETag::of(text.as_bytes()),

@@ -169,7 +169,7 @@ impl Problem {
     }
 
     /// When it occurs, in one sentence.
-    fn summary(&self) -> &'static str {
+    pub(super) fn summary(&self) -> &'static str {
         match self {
             Self::NotFound => "There is no endpoint at this path.",
             Self::MethodNotAllowed => "This path answers GET, HEAD and OPTIONS.",
@@ -244,7 +244,8 @@ impl Problem {
         }
     }
 
-    fn from_load(error: &LoadError, retry_in: Duration) -> Self {
+    /// Of a load that failed.
+    pub(super) fn from_load(error: &LoadError, retry_in: Duration) -> Self {
         match error {
             LoadError::Repository(error) => match error {
                 RepositoryError::Unavailable { .. }

@@ -10,7 +10,7 @@ use warp::{Filter, Rejection};
 
 use super::head::Head;
 use super::problem::Problem;
-use super::{Reply, Response, Site, cors, decode, docs, endpoint, pages};
+use super::{Reply, Response, Site, cors, decode, docs, endpoint, pages, status};
 use crate::observe::{Event, Observer};
 
 /// All routes. None is rejected in the end, though a box does not show it: see [`own`].
@@ -37,6 +37,20 @@ fn own(
         .or(page("/docs/docs.css", site.clone(), docs::style))
         .unify()
         .or(page("/docs/docs.js", site.clone(), docs::script))
+        .unify()
+        .or(page("/status", site.clone(), status::page))
+        .unify()
+        .or(page("/status.json", site.clone(), status::now))
+        .unify()
+        .or(page("/status/history.json", site.clone(), status::past))
+        .unify()
+        .or(page("/status/status.css", site.clone(), status::style))
+        .unify()
+        .or(page("/status/status.js", site.clone(), status::script))
+        .unify()
+        .or(page("/status/uplot.css", site.clone(), status::chart_style))
+        .unify()
+        .or(page("/status/uplot.js", site.clone(), status::chart_script))
         .unify()
         .or(unknown(site))
         .unify()

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{EndpointId, Format};
 
 /// Paths that are Larder's own.
-pub const RESERVED_PATHS: [&str; 9] = [
+pub const RESERVED_PATHS: [&str; 14] = [
     "/metrics",
     "/healthz",
     "/readyz",
@@ -20,6 +20,11 @@ pub const RESERVED_PATHS: [&str; 9] = [
     "/docs/docs.js",
     "/status",
     "/status.json",
+    "/status/history.json",
+    "/status/status.css",
+    "/status/status.js",
+    "/status/uplot.css",
+    "/status/uplot.js",
 ];
 
 /// A declared path, as `/sales/{country}`.

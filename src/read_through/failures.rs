@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::{LoadError, UNPOISONED};
 use crate::cache::Key;
 use crate::observe::Fault;
-use crate::repository::RepositoryError;
 
 /// Waits after the second failure in a row and later ones: doubled from the first to the last, each
 /// drawn from zero to that, so that what failed together does not come back together. After the first
@@ -81,11 +80,7 @@ impl Failures {
 /// How long to wait after so many failures before this one.
 fn wait(error: &LoadError, before: u32) -> Duration {
     // Attempts to connect are spaced by the pool, and end sooner.
-    let away = matches!(
-        error,
-        LoadError::Repository(RepositoryError::Unavailable { .. })
-    );
-    if away || before == 0 {
+    if error.is_away() || before == 0 {
         return Duration::ZERO;
     }
     let (first, last) = BACKOFF;
@@ -97,6 +92,7 @@ fn wait(error: &LoadError, before: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::plan::{Arguments, EndpointId};
+    use crate::repository::RepositoryError;
     use crate::repository::error::Refusal;
 
     fn key(endpoint: usize) -> Key {

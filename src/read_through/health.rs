@@ -1,27 +1,50 @@
-//! Whether it is news that an endpoint's loads fail, or that they succeed again.
+//! How an endpoint's loads end: whether it is news that they fail, or that they succeed again, and
+//! what the last failure was.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::LoadError;
 use crate::observe::Fault;
-use crate::repository::RepositoryError;
 
 /// Failing keys of an endpoint beside working ones would be news with every load.
 const NEWS_EVERY: Duration = Duration::from_secs(60);
 
-/// What was told of an endpoint.
+/// What was told of an endpoint, and what happened to it last.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failing: bool,
     late: bool,
     told_at: Option<Instant>,
+    last_failure: Option<LastFailure>,
+}
+
+/// The last load of an endpoint that failed.
+#[derive(Debug, Clone)]
+pub struct LastFailure {
+    /// Why.
+    pub error: Arc<LoadError>,
+    /// When.
+    pub at: Instant,
+    /// When, by the wall clock.
+    pub at_wall: SystemTime,
+    /// Whether no load of the endpoint has succeeded since.
+    pub is_last_word: bool,
 }
 
 impl Health {
+    /// The last failure, if there was any.
+    pub(super) fn last_failure(&self) -> Option<LastFailure> {
+        self.last_failure.clone()
+    }
+
     /// Whether that is news.
     pub(super) fn succeeded(&mut self) -> bool {
+        if let Some(failure) = &mut self.last_failure {
+            failure.is_last_word = false;
+        }
         std::mem::take(&mut self.failing)
     }
 
@@ -32,15 +55,19 @@ impl Health {
 
     /// Whether that is news. A refused argument says nothing about the endpoint; and that Postgres
     /// can not be reached is said once, by the repository.
-    pub(super) fn failed(&mut self, error: &LoadError, now: Instant) -> bool {
-        let away = matches!(
-            error,
-            LoadError::Repository(RepositoryError::Unavailable { .. })
-        );
+    pub(super) fn failed(&mut self, error: &Arc<LoadError>, now: Instant) -> bool {
+        if error.fault() != Fault::Client {
+            self.last_failure = Some(LastFailure {
+                error: Arc::clone(error),
+                at: now,
+                at_wall: SystemTime::now(),
+                is_last_word: true,
+            });
+        }
         let recently = self
             .told_at
             .is_some_and(|at| now.duration_since(at) < NEWS_EVERY);
-        if away || self.failing || recently || error.fault() == Fault::Client {
+        if error.is_away() || self.failing || recently || error.fault() == Fault::Client {
             return false;
         }
         self.failing = true;
@@ -52,10 +79,11 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repository::RepositoryError;
 
-    fn too_slow() -> LoadError {
+    fn too_slow() -> Arc<LoadError> {
         let after = Duration::from_secs(1);
-        RepositoryError::TimedOut { after }.into()
+        Arc::new(RepositoryError::TimedOut { after }.into())
     }
 
     #[tokio::test(start_paused = true)]
@@ -72,5 +100,17 @@ mod tests {
         );
         tokio::time::advance(NEWS_EVERY).await;
         assert!(health.failed(&too_slow(), Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_failure_is_remembered_and_is_not_the_last_word_after_a_success() {
+        let mut health = Health::default();
+        assert!(health.last_failure().is_none());
+        health.failed(&Arc::new(LoadError::Overloaded), Instant::now());
+        assert!(health.last_failure().is_none(), "that was the clients'");
+        health.failed(&too_slow(), Instant::now());
+        assert!(health.last_failure().is_some_and(|last| last.is_last_word));
+        health.succeeded();
+        assert!(health.last_failure().is_some_and(|last| !last.is_last_word));
     }
 }

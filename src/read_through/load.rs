@@ -42,6 +42,12 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// Whether Postgres could not be reached: nobody's query is to blame, and the repository says so
+    /// itself.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Repository(RepositoryError::Unavailable { .. }))
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {

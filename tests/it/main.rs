@@ -32,6 +32,7 @@ mod outage; // Postgres goes away and comes back
 mod representations; // every form an answer can be had in
 mod serving; // what a client gets
 mod standby; // a Postgres that may not be written to
+mod status; // what is said of a running Larder
 mod triggers; // what makes Larder load without a schedule
 
 // The surroundings.

@@ -52,8 +52,10 @@ async fn it_sells_before_your_eyes_and_leaves_nothing_behind() {
     let urls = demo
         .on_stdout(|text| {
             let (_, tail) = text.split_once("Try:\n\n")?;
-            let (urls, _) = tail.split_once("\n\n")?;
-            let urls = urls.lines().map(|line| line.trim().replace("curl -i ", ""));
+            let (asked, tail) = tail.split_once("\n\nIn a browser:\n\n")?;
+            let (read, _) = tail.split_once("\n\n")?;
+            let urls = asked.lines().chain(read.lines());
+            let urls = urls.map(|line| line.trim().replace("curl -i ", ""));
             Some(urls.collect::<Vec<_>>())
         })
         .await;
@@ -76,6 +78,8 @@ async fn it_sells_before_your_eyes_and_leaves_nothing_behind() {
         "/sales/Japan",
         "/metrics",
         "/readyz",
+        "/status",
+        "/docs",
     ] {
         assert!(
             targets.contains(&target),

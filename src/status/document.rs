@@ -1,0 +1,343 @@
+//! What is so now as JSON. Names and units are those of the metrics: seconds, bytes, shares from 0 to 1;
+//! what there is none of is null. No text in it comes from Postgres, from a client or from the SQL.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Status;
+use super::figures::{Figures, rounded};
+use super::history::STEP;
+use super::state::{Evidence, State};
+use super::watch::Known;
+use crate::plan::{Endpoint, Lifetime, Refresh};
+use crate::read_through::{Condition, Keyed, LastFailure, LoadError, Resident};
+
+/// Why a load failed, in words that anybody may read.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Explained {
+    /// The stable code of the problem that a client is told.
+    pub code: &'static str,
+    /// A sentence.
+    pub detail: &'static str,
+}
+
+#[derive(Serialize)]
+struct Now<'n> {
+    version: &'static str,
+    timestamp_seconds: f64,
+    uptime_seconds: f64,
+    readiness: &'static str,
+    /// The stretch of time until now that rates, ratios and means are of.
+    window_seconds: f64,
+    /// How many samples of the past there were; it grows by one every `sample_step_seconds`.
+    samples: u64,
+    sample_step_seconds: f64,
+    troubles: Vec<Told>,
+    repository: Repository,
+    cache: CacheNow,
+    http: Http,
+    states: States,
+    total: Figures,
+    endpoints: Vec<EndpointNow<'n>>,
+}
+
+#[derive(Serialize)]
+struct Told {
+    kind: &'static str,
+    detail: &'static str,
+    timestamp_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Repository {
+    /// Null until it was first tried.
+    up: Option<bool>,
+    since_timestamp_seconds: Option<f64>,
+    connections: Connections,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    idle: u64,
+    active: u64,
+    max: u64,
+}
+
+#[derive(Serialize)]
+struct CacheNow {
+    entries: u64,
+    bytes: u64,
+    max_bytes: u64,
+    evictions_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct Http {
+    connections: u64,
+    max_connections: u64,
+}
+
+#[derive(Default, Serialize)]
+struct States {
+    failing: usize,
+    stale: usize,
+    warming: usize,
+    fresh: usize,
+    idle: usize,
+}
+
+#[derive(Serialize)]
+struct EndpointNow<'n> {
+    endpoint: &'n str,
+    state: State,
+    #[serde(flatten)]
+    figures: Figures,
+    refresh: Vec<&'static str>,
+    next_refresh_seconds: Option<f64>,
+    limits: Option<Limits>,
+    entry: Option<EntryNow>,
+    keys: Option<Keys>,
+    last_error: Option<LastError>,
+}
+
+/// Ages up to which an answer is fresh, is served at once, and is served while loads fail.
+#[derive(Serialize)]
+struct Limits {
+    fresh_seconds: f64,
+    stale_while_revalidate_seconds: f64,
+    stale_if_error_seconds: f64,
+}
+
+/// The one entry of an endpoint without parameters.
+#[derive(Serialize)]
+struct EntryNow {
+    age_seconds: f64,
+    bytes: u64,
+    query_duration_seconds: f64,
+    last_modified_timestamp_seconds: f64,
+}
+
+/// The entries of an endpoint with parameters.
+#[derive(Serialize)]
+struct Keys {
+    entries: u64,
+    max_entries: u64,
+    fresh: u64,
+    bytes: u64,
+    youngest_age_seconds: Option<f64>,
+    oldest_age_seconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct LastError {
+    #[serde(flatten)]
+    explained: Explained,
+    fault: &'static str,
+    timestamp_seconds: f64,
+}
+
+/// What is so now.
+pub(super) fn now(
+    status: &Status,
+    keyed: &[Keyed],
+    explain: &dyn Fn(&LoadError) -> Explained,
+) -> Vec<u8> {
+    let (plan, at) = (&*status.plan, Instant::now());
+    let known = status.watch.known();
+    let server = status.metrics.server_readings();
+    let readings = status.readings();
+    let history = status.history();
+    let window = history.window(at);
+    let endpoints = plan.endpoints().iter().map(|endpoint| {
+        let index = endpoint.id.index();
+        let figures = window.of(index, &readings[index]);
+        EndpointNow::new(status, endpoint, figures, &keyed[index], &known, explain)
+    });
+    let endpoints: Vec<EndpointNow<'_>> = endpoints.collect();
+    let now = Now {
+        version: env!("CARGO_PKG_VERSION"),
+        timestamp_seconds: timestamp(SystemTime::now()),
+        uptime_seconds: seconds(at - status.started),
+        readiness: known.readiness.as_str(),
+        window_seconds: rounded(window.seconds),
+        samples: history.taken(),
+        sample_step_seconds: STEP.as_secs_f64(),
+        troubles: known
+            .troubles
+            .iter()
+            .map(|(trouble, since)| Told {
+                kind: trouble.kind(),
+                detail: trouble.detail(),
+                timestamp_seconds: timestamp(*since),
+            })
+            .collect(),
+        repository: Repository {
+            up: known.repository.map(|reach| reach.is_up),
+            since_timestamp_seconds: known.repository.map(|reach| timestamp(reach.since_wall)),
+            connections: Connections {
+                idle: server.connections_idle,
+                active: server.connections_active,
+                max: plan.repository().max_connections as u64,
+            },
+        },
+        cache: CacheNow {
+            entries: server.cache_entries,
+            bytes: server.cache_bytes,
+            max_bytes: plan.cache().max_size,
+            evictions_per_second: rounded(window.evictions_per_second(server.cache_evictions)),
+        },
+        http: Http {
+            connections: server.http_connections,
+            max_connections: plan.server().max_connections as u64,
+        },
+        states: States::of(&endpoints),
+        total: window.total(&readings),
+        endpoints,
+    };
+    written(&now)
+}
+
+impl States {
+    fn of(endpoints: &[EndpointNow<'_>]) -> Self {
+        let mut states = Self::default();
+        for endpoint in endpoints {
+            *match endpoint.state {
+                State::Failing => &mut states.failing,
+                State::Stale => &mut states.stale,
+                State::Warming => &mut states.warming,
+                State::Fresh => &mut states.fresh,
+                State::Idle => &mut states.idle,
+            } += 1;
+        }
+        states
+    }
+}
+
+impl<'n> EndpointNow<'n> {
+    fn new(
+        status: &Status,
+        endpoint: &'n Endpoint,
+        figures: Figures,
+        keyed: &Keyed,
+        known: &Known,
+        explain: &dyn Fn(&LoadError) -> Explained,
+    ) -> Self {
+        let condition = status.read_through.condition(endpoint.id);
+        let evidence = Evidence {
+            endpoint,
+            condition: &condition,
+            keyed,
+            figures: &figures,
+            repository: known.repository,
+            now: Instant::now(),
+        };
+        let state = evidence.state();
+        let resident = condition.resident.as_ref();
+        Self {
+            endpoint: endpoint.path.as_str(),
+            state,
+            figures,
+            refresh: words(&endpoint.refresh),
+            next_refresh_seconds: next_refresh(&condition, state, status.read_through.now()),
+            limits: limits(endpoint, resident),
+            entry: resident.map(EntryNow::of),
+            keys: (!endpoint.is_resident()).then(|| Keys::of(keyed, endpoint.max_keys)),
+            last_error: condition
+                .last_failure
+                .as_ref()
+                .map(|failure| LastError::of(failure, explain)),
+        }
+    }
+}
+
+/// What loads it again without being asked for, in the words of config.toml.
+fn words(refresh: &Refresh) -> Vec<&'static str> {
+    [
+        (refresh.every.is_some(), "every"),
+        (refresh.cron.is_some(), "cron"),
+        (refresh.probe.is_some(), "probe"),
+        (refresh.notify.is_some(), "notify"),
+        (refresh.ahead, "ahead"),
+    ]
+    .into_iter()
+    .filter_map(|(is_set, word)| is_set.then_some(word))
+    .collect()
+}
+
+/// A schedule rests while the endpoint fails, until it is tried again.
+fn next_refresh(condition: &Condition, state: State, now: Instant) -> Option<f64> {
+    let due = condition.due?;
+    Some(if state == State::Failing {
+        seconds(condition.retry_in)
+    } else {
+        seconds(due.saturating_duration_since(now))
+    })
+}
+
+/// Those of the entry; of an endpoint with parameters those that are declared.
+fn limits(endpoint: &Endpoint, resident: Option<&Resident>) -> Option<Limits> {
+    let declared = || {
+        endpoint.freshness.max_age?;
+        Some(endpoint.freshness.lifetime(None, endpoint.timeout))
+    };
+    let Lifetime {
+        fresh,
+        stale_while_revalidate,
+        stale_if_error,
+        ..
+    } = resident.map(|entry| entry.lifetime).or_else(declared)?;
+    Some(Limits {
+        fresh_seconds: seconds(fresh),
+        stale_while_revalidate_seconds: seconds(stale_while_revalidate),
+        stale_if_error_seconds: seconds(stale_if_error),
+    })
+}
+
+impl EntryNow {
+    fn of(entry: &Resident) -> Self {
+        Self {
+            age_seconds: seconds(entry.age),
+            bytes: entry.bytes,
+            query_duration_seconds: rounded(entry.query_time.as_secs_f64()),
+            last_modified_timestamp_seconds: timestamp(entry.last_modified),
+        }
+    }
+}
+
+impl Keys {
+    fn of(keyed: &Keyed, max_entries: u64) -> Self {
+        Self {
+            entries: keyed.entries,
+            max_entries,
+            fresh: keyed.fresh,
+            bytes: keyed.bytes,
+            youngest_age_seconds: keyed.youngest.map(seconds),
+            oldest_age_seconds: keyed.oldest.map(seconds),
+        }
+    }
+}
+
+impl LastError {
+    fn of(failure: &LastFailure, explain: &dyn Fn(&LoadError) -> Explained) -> Self {
+        Self {
+            explained: explain(&failure.error),
+            fault: failure.error.fault().as_str(),
+            timestamp_seconds: timestamp(failure.at_wall),
+        }
+    }
+}
+
+pub(super) fn written(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("keys are texts, and writing to memory does not fail")
+}
+
+/// To the millisecond.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1_000.0).round() / 1_000.0
+}
+
+pub(super) fn timestamp(at: SystemTime) -> f64 {
+    seconds(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}

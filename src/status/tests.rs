@@ -1,0 +1,201 @@
+//! What is said, of a Larder that has connected to nothing.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::observe::{CacheStatus, Event, Observer, Readiness};
+use crate::plan::EndpointId;
+use crate::read_through::Described;
+use crate::repository::Repository;
+
+fn status() -> Status {
+    let text = "[repository]\nurl = \"postgres://h/d\"\n\
+        [[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1\"\nrefresh = { every = \"5s\" }\n\
+        [[endpoint]]\npath = \"/keyed/{n}\"\nsql = \"SELECT :n::int\"\nmax_keys = 7\n";
+    let config = Config::parse("config.toml", text.to_owned(), Path::new("."), &|_| None);
+    let plan = Arc::new(Plan::compile(config.unwrap()).unwrap());
+    let nobody = Observer::new(Vec::new());
+    let repository = Repository::new(plan.repository(), nobody.clone()).unwrap();
+    let read_through = ReadThrough::new(
+        Arc::clone(&plan),
+        Described::new(&plan, repository, nobody.clone()),
+        Cache::new(&plan, nobody.clone()),
+        nobody,
+    );
+    let metrics = Arc::new(Metrics::new(&plan));
+    Status::new(plan, metrics, read_through, Arc::default())
+}
+
+fn now(status: &Status) -> Value {
+    let explain = |_: &LoadError| Explained {
+        code: "LRD-301",
+        detail: "It can not.",
+    };
+    serde_json::from_slice(&status.document(explain)).unwrap()
+}
+
+fn past(status: &Status) -> Value {
+    serde_json::from_slice(&status.past()).unwrap()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let object = value.as_object().unwrap();
+    object.keys().map(String::as_str).collect()
+}
+
+fn serve(status: &Status, endpoint: usize, cache: CacheStatus, code: u16) {
+    status.metrics.record(&Event::RequestServed {
+        endpoint: Some(EndpointId::new(endpoint)),
+        cache,
+        code,
+        elapsed: Duration::from_millis(2),
+        age: None,
+    });
+}
+
+/// Programs read it.
+#[tokio::test(start_paused = true)]
+async fn the_names_in_the_document_are_these() {
+    let status = status();
+    let now = now(&status);
+    assert_eq!(
+        keys(&now),
+        [
+            "version",
+            "timestamp_seconds",
+            "uptime_seconds",
+            "readiness",
+            "window_seconds",
+            "samples",
+            "sample_step_seconds",
+            "troubles",
+            "repository",
+            "cache",
+            "http",
+            "states",
+            "total",
+            "endpoints",
+        ]
+    );
+    assert_eq!(
+        now["repository"],
+        json!({
+            "up": null, "since_timestamp_seconds": null,
+            "connections": { "idle": 0, "active": 0, "max": 4 },
+        })
+    );
+    let states = json!({ "failing": 0, "stale": 0, "warming": 2, "fresh": 0, "idle": 0 });
+    assert_eq!(now["states"], states);
+    let figures = [
+        "requests_per_second",
+        "errors_per_second",
+        "hit_ratio",
+        "stale_ratio",
+        "request_duration_seconds",
+        "queries_per_second",
+        "repository_seconds_saved_per_second",
+    ];
+    assert_eq!(keys(&now["total"]), figures);
+    let (before, after) = (
+        ["endpoint", "state"],
+        [
+            "refresh",
+            "next_refresh_seconds",
+            "limits",
+            "entry",
+            "keys",
+            "last_error",
+        ],
+    );
+    let of_endpoint = [&before[..], &figures, &after].concat();
+    for endpoint in now["endpoints"].as_array().unwrap() {
+        assert_eq!(keys(endpoint), of_endpoint);
+    }
+    let keyed = &now["endpoints"][1];
+    assert_eq!(keyed["endpoint"], "/keyed/{n}");
+    assert_eq!(keyed["limits"]["fresh_seconds"], 10.0);
+    assert_eq!(
+        keyed["keys"],
+        json!({
+            "entries": 0, "max_entries": 7, "fresh": 0, "bytes": 0,
+            "youngest_age_seconds": null, "oldest_age_seconds": null,
+        })
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_past_is_what_was_said_at_each_sample() {
+    let status = status();
+    for _ in 0..10 {
+        serve(&status, 0, CacheStatus::Hit, 200);
+    }
+    serve(&status, 1, CacheStatus::Miss, 503);
+    tokio::time::advance(STEP).await;
+    status.sample();
+    let said = now(&status);
+    assert_eq!(said["samples"], 1);
+    assert_eq!(said["endpoints"][0]["requests_per_second"], 2.0);
+    assert_eq!(said["endpoints"][0]["hit_ratio"], 1.0);
+    assert_eq!(said["endpoints"][1]["errors_per_second"], 0.2);
+    assert_eq!(said["total"]["requests_per_second"], 2.2);
+    tokio::time::advance(STEP * 2).await;
+    status.sample();
+    tokio::time::advance(STEP * 2).await;
+    status.sample();
+    let past = past(&status);
+    assert_eq!(past["samples"], 3);
+    assert_eq!(past["timestamp_seconds"].as_array().unwrap().len(), 3);
+    let of_first = json!({
+        "endpoint": "/n",
+        "requests_per_second": [2.0, 0.6667, 0.0],
+        "request_duration_seconds": [0.002, 0.002, null],
+        "age_seconds": [null, null, null],
+    });
+    assert_eq!(past["endpoints"][0], of_first);
+    assert_eq!(
+        past["total"]["errors_per_second"],
+        json!([0.2, 0.06667, 0.0])
+    );
+    assert_eq!(past["total"]["hit_ratio"], json!([0.9091, 0.9091, null]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_events_tell_is_said_and_is_news() {
+    let status = status();
+    let cause = || "host db.example, user larder".to_owned();
+    let hear = |event| {
+        let before = status.news();
+        status.watch.hear(&event);
+        assert!(status.news() > before, "{event:?} is news");
+        now(&status)
+    };
+    let ready = Readiness::Ready;
+    let said = hear(Event::ReadinessChanged { readiness: ready });
+    assert_eq!(said["readiness"], "ready");
+    assert_eq!(hear(Event::RepositoryReached)["repository"]["up"], true);
+    let said = hear(Event::RepositoryLost { cause: cause() });
+    assert_eq!(said["repository"]["up"], false);
+    assert_eq!(said["endpoints"][0]["state"], "failing");
+    let kinds = |said: &Value| -> Vec<String> {
+        let troubles = said["troubles"].as_array().unwrap();
+        troubles
+            .iter()
+            .map(|one| one["kind"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    hear(Event::AcceptFailing { cause: cause() });
+    hear(Event::CertificateRefused { cause: cause() });
+    let said = hear(Event::ListeningFailed { cause: cause() });
+    assert_eq!(kinds(&said), ["accept", "tls", "notify"]);
+    assert!(!said.to_string().contains("db.example"), "{said}");
+    hear(Event::CertificateRenewed);
+    hear(Event::Listening);
+    assert_eq!(kinds(&hear(Event::AcceptRecovered)), [""; 0]);
+    let before = status.news();
+    status.watch.hear(&Event::EntryEvicted);
+    assert_eq!(status.news(), before);
+}
