@@ -5,19 +5,16 @@ documents allow and forbid, by schemathesis. The documents themselves are held t
 OpenAPI 3.1, and to what `larder openapi` prints. The demo's /docs is opened in Chromium.
 """
 
-import contextlib
 import json
 import os
 import pathlib
-import re
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import urllib.request
 
-import page
+import docs_page
+from server import free_port, serving
 
 HERE = pathlib.Path(__file__).parent.resolve()
 PROGRAMS = pathlib.Path(sys.argv[1]).resolve()
@@ -25,39 +22,6 @@ LARDER = PROGRAMS / "larder"
 SEED = os.environ.get("SCHEMATHESIS_SEED", "1")  # another one asks other questions
 SCHEMATHESIS = pathlib.Path(sys.executable).with_name("st")
 VALIDATOR = pathlib.Path(sys.executable).with_name("openapi-spec-validator")
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@contextlib.contextmanager
-def serving(*arguments, **environment):
-    """A server, once it is ready, until the end of the block."""
-    server = subprocess.Popen(
-        [LARDER, *arguments],
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        told = []
-        for line in server.stderr:
-            told.append(line)
-            if "now ready" in line:
-                break
-        else:
-            sys.exit("".join(told))
-        yield
-    finally:
-        server.send_signal(signal.SIGTERM)
-        _, rest = server.communicate()
-    # A defect that a client was told of as a 500 is a line with this word, wherever it was met.
-    if server.returncode != 0 or re.search("panic", rest):
-        sys.exit(f"the server ended with {server.returncode}:\n{rest}")
 
 
 def without_examples(document):
@@ -87,16 +51,16 @@ def hold_to_its_document(url):
 
 def main():
     port = free_port()
-    with serving("demo", "--listen", f"127.0.0.1:{port}"):
+    with serving(LARDER, "demo", "--listen", f"127.0.0.1:{port}"):
         hold_to_its_document(f"http://127.0.0.1:{port}")
-        page.hold(f"http://127.0.0.1:{port}")
+        docs_page.hold(f"http://127.0.0.1:{port}")
 
     subprocess.run(
         ["psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", HERE / "everything.sql", os.environ["DATABASE_URL"]],
         check=True,
     )
     config, port = HERE / "everything.toml", free_port()
-    with serving("serve", "-c", config, PORT=str(port)):
+    with serving(LARDER, "serve", "-c", config, PORT=str(port)):
         shown = hold_to_its_document(f"http://127.0.0.1:{port}")
     printed = subprocess.run([LARDER, "openapi", "-c", config], stdout=subprocess.PIPE, check=True)
     if json.loads(printed.stdout) != without_examples(shown):

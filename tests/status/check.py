@@ -1,0 +1,353 @@
+"""/status in a real Chromium: `check.py FOLDER_OF_PROGRAMS FOLDER_FOR_SCREENSHOTS`.
+
+A healthy server, an outage of Postgres and its end, a Larder that goes and comes back, three hundred
+endpoints; by keyboard, on a phone, in the dark. The screenshots are for people to look at.
+"""
+
+import contextlib
+import http.client
+import itertools
+import json
+import pathlib
+import sys
+import tempfile
+import threading
+import urllib.request
+
+from browser import Page, chromium
+from postgres import Postgres
+from server import free_port, serving
+
+LARDER = pathlib.Path(sys.argv[1]).resolve() / "larder"
+SHOTS = pathlib.Path(sys.argv[2]).resolve()
+
+FEW = """
+[[endpoint]]
+path = "/orders/count"
+sql = "SELECT count(*) FROM generate_series(1, 2823)"
+shape = "value"
+max_age = "2s"
+refresh = { every = "500ms" }
+
+[[endpoint]]
+path = "/orders/by-country"
+sql = "SELECT n % 19 AS country, sum(n) AS revenue FROM generate_series(1, 20000) AS n GROUP BY 1"
+refresh = { every = "1s" }
+
+[[endpoint]]
+path = "/orders/{customer}"
+sql = "SELECT n, md5(:customer::text || n) AS line FROM generate_series(1, 40) AS n, pg_sleep(0.003)"
+max_age = "5s"
+refresh = { ahead = true }
+warm = [{ customer = "Ada" }, { customer = "Grace" }]
+
+[[endpoint]]
+path = "/stock"
+sql = "SELECT n AS item, n * 7 % 100 AS pieces FROM generate_series(1, 500) AS n"
+refresh = { probe = { sql = "SELECT 1", every = "1s" } }
+
+[[endpoint]]
+path = "/revenue/by-month"
+sql = "SELECT n AS month, n * 1000 AS revenue FROM generate_series(1, 12) AS n, pg_sleep(0.05)"
+refresh = { cron = "*/5 * * * * *" }
+
+[[endpoint]]
+path = "/wrong-since-the-start/{n}"
+sql = "SELECT 1 / :n::int AS secret_column"
+shape = "value"
+
+[[endpoint]]
+path = "/reports/yearly"
+sql = "SELECT 'nobody asks for this' AS report"
+max_age = "1s"
+"""
+
+ASKED = ["/orders/count", "/orders/by-country", "/orders/Ada", "/orders/Grace", "/orders/Alan", "/stock", "/orders/count",
+         "/revenue/by-month", "/orders/count"]
+
+# What the page must never show: SQL, who logs in where, and what clients ask for.
+SECRETS = ["generate_series", "secret_column", "not-to-be-shown", "127.0.0.1", "Ada", "Grace", "division"]
+
+MANY = "".join(
+    f"""
+[[endpoint]]
+path = "/{("orders", "stock", "revenue", "returns", "visits")[n % 5]}/{n:03}/{("daily", "weekly", "by-country")[n % 3]}"
+sql = "SELECT {n} AS n FROM generate_series(1, {n % 40 + 1})"
+max_age = "{n % 7 + 2}s"
+{'refresh = { every = "1s" }' if n % 3 else ""}
+"""
+    for n in range(300)
+)
+
+
+def expect(is_so, what):
+    if not is_so:
+        raise SystemExit(f"/status: {what}")
+
+
+@contextlib.contextmanager
+def asking(port, paths):
+    """Some clients that poll, until the end of the block."""
+    over = threading.Event()
+
+    def client(turn):
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        for path in itertools.islice(itertools.cycle(paths), turn, None):
+            if over.wait(0.01):
+                return
+            try:
+                connection.request("GET", path)
+                connection.getresponse().read()
+            except (OSError, http.client.HTTPException):
+                connection.close()  # Larder is away for a while
+
+    clients = [threading.Thread(target=client, args=(turn,)) for turn in range(4)]
+    for one in clients:
+        one.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for one in clients:
+            one.join()
+
+
+@contextlib.contextmanager
+def larder(postgres, port, endpoints):
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+        config.write('[server]\nlisten = "127.0.0.1:${PORT}"\n[repository]\nurl = "${DATABASE_URL}"\n' + endpoints)
+        config.flush()
+        with serving(LARDER, "serve", "-c", config.name, PORT=str(port), DATABASE_URL=postgres.url):
+            yield f"http://127.0.0.1:{port}"
+
+
+def opened(devtools, url, width=1280, height=800):
+    page = Page(devtools)
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+    page.call("Page.navigate", url=f"{url}/status")
+    page.once("document.querySelector('#rows > .row')")
+    return page
+
+
+def title(page, text):
+    """Waits until the verdict says so, and says when that was."""
+    return page.once(f"document.getElementById('title').textContent.includes({json.dumps(text)}) && Date.now() / 1000")
+
+
+def told(url):
+    with urllib.request.urlopen(f"{url}/status.json") as answer:
+        return answer.read().decode()
+
+
+def late(url, shown):
+    """How many seconds after Larder had known it the page showed that Postgres left, or came back."""
+    return round(shown - json.loads(told(url))["repository"]["since_timestamp_seconds"], 2)
+
+
+def row(path):
+    return f"document.querySelector('#rows > [data-endpoint=\"{path}\"]')"
+
+
+def state(page, path, word):
+    """Waits until an endpoint is in this state, by the word that people read."""
+    page.once(f"{row(path)}?.querySelector('.state').innerText.trim() === {json.dumps(word)}")
+
+
+def order(page):
+    return page.value("[...document.querySelectorAll('#rows > .row')].map((row) => row.dataset.endpoint)")
+
+
+# Text against what is behind it, by WCAG 2.1, 1.4.3, with 4.5 for all sizes.
+CONTRAST = """(() => {
+    const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    const rgba = (colours) => { canvas.clearRect(0, 0, 1, 1);
+        for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+        return canvas.getImageData(0, 0, 1, 1).data; };
+    const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z; };
+    const bad = [];
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const element = texts.currentNode.parentElement;
+        if (!texts.currentNode.data.trim() || !element.checkVisibility() || element.matches('noscript, option')) continue;
+        const behind = [];
+        for (let at = element; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
+        const [a, b] = [light(rgba([...behind, getComputedStyle(element).color])), light(rgba(behind))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) bad.push(`${texts.currentNode.data}: ${ratio.toFixed(2)}`);
+    }
+    return [...new Set(bad)];
+})()"""
+
+
+def legible(page, where):
+    bad = page.value(CONTRAST)
+    expect(not bad, f"{where}: too little contrast: {bad}")
+
+
+def healthy(page):
+    title(page, "Everything in use is fresh")
+    expect(page.value("document.querySelectorAll('#rows > .row').length") == 7, "seven endpoints are listed")
+    for path, word in [("/orders/count", "Fresh"), ("/orders/{customer}", "Fresh"), ("/reports/yearly", "Idle")]:
+        state(page, path, word)
+    page.once(f"{row('/orders/{customer}')}.innerText.includes('3 keys')")
+    # Curves begin with the second sample.
+    page.once(f"{row('/orders/count')}.querySelector('canvas')")
+    page.once("document.querySelectorAll('#totals canvas').length === 5")
+    page.value(f"{row('/orders/count')}.querySelector('.path button').click()")
+    page.once("document.querySelectorAll('.facts canvas').length === 3")
+    page.screenshot(SHOTS / "healthy.png")
+    idle = f"{row('/reports/yearly')}.querySelector('.path button')"
+    page.value(f"{idle}.click()")
+    page.once("document.querySelectorAll('.facts canvas').length === 6")
+    page.value(f"{idle}.click()")
+    legible(page, "healthy")
+
+
+def outage(page, postgres, url):
+    postgres.stop()
+    began = late(url, title(page, "Postgres can not be reached"))
+    state(page, "/orders/count", "Failing")
+    page.once(f"{row('/orders/count')}.querySelector('.error').innerText.includes('Postgres can not answer')")
+    page.once("document.querySelector('#rows > .row').classList.contains('failing')")
+    expect(page.value("document.title").startswith("Postgres can not be reached"), "the tab says it as well")
+    page.screenshot(SHOTS / "outage.png")
+    legible(page, "outage")
+    text = told(url) + page.value("document.documentElement.outerHTML")
+    shown = [secret for secret in SECRETS if secret in text]
+    expect(not shown, f"these are told to everybody: {shown}")
+    postgres.start()
+    page.once("document.querySelector('#title').innerText !== 'Postgres can not be reached'")
+    ended = late(url, page.value("Date.now() / 1000"))
+    title(page, "Everything in use is fresh")
+    state(page, "/orders/count", "Fresh")
+    print(f"/status: an outage was shown {began} s after it was noticed, its end {ended} s")
+
+
+def in_the_back(page):
+    """A page that nobody sees asks rarely, and at once when it is seen again."""
+    turn = "Object.defineProperty(document, 'hidden', {{ configurable: true, get: () => {} }}); document.dispatchEvent(new Event('visibilitychange'))"
+    page.value(turn.format("true"))
+    page.value("new Promise((done) => setTimeout(done, 1500))")  # what had begun
+    asked = len(page.asked)
+    page.value("new Promise((done) => setTimeout(done, 3000))")
+    expect(len(page.asked) == asked, "it asks though it is not seen")
+    before = page.value("document.getElementById('as-of').innerText")
+    page.value(turn.format("false"))
+    page.once(f"document.getElementById('as-of').innerText !== {json.dumps(before)}")
+
+
+def lost_and_found(page, postgres, port):
+    title(page, "Larder can not be reached")
+    page.once("document.getElementById('detail').innerText.includes('What is shown is of')")
+    page.screenshot(SHOTS / "lost.png")
+    with larder(postgres, port, FEW) as url:
+        # What had happened to the one before is not told of this one.
+        title(page, "Everything in use is fresh")
+        page.once("document.getElementById('rows').innerText.includes('/orders/count')")
+        expect("Postgres can not" not in page.value("document.body.innerText"), "the errors are forgotten")
+        page.complains_not(url)
+
+
+def many(page):
+    title(page, "Everything in use is fresh")
+    rows = "document.querySelectorAll('#rows > .row').length"
+    expect(page.value(rows) == 200, "not all are drawn at once")
+    page.once(f"{row('/visits/299/by-country')} === null && !document.getElementById('more').hidden")
+    page.screenshot(SHOTS / "many.png")
+    drawn = page.value("document.querySelectorAll('#rows canvas').length")
+    expect(drawn < 40, f"{drawn} curves are drawn, of which few are seen")
+    page.value("document.getElementById('more').click()")
+    page.once(f"{rows} === 300 && document.getElementById('more').hidden")
+
+
+def by_keyboard(page):
+    """Everything can be done without a pointer."""
+    focused = "document.activeElement"
+    page.value("document.body.focus()")
+    page.press("/")
+    page.once(f"{focused}.id === 'filter'")
+    page.type("returns weekly")
+    page.once("document.querySelectorAll('#rows > .row').length === 20")
+    page.press("Tab")
+    page.press("ArrowRight")  # from all to failing
+    page.once("!document.getElementById('none').hidden")
+    expect(page.value(f"{focused}.value") == "failing", "the states are one stop with arrows between them")
+    page.value("document.querySelector('#states [value=all]').click()")
+    page.value("(document.getElementById('filter').value = '', document.getElementById('filter').dispatchEvent(new Event('input')))")
+    page.value("document.querySelector('#states [value=all]').focus()")
+    head = "document.querySelector('#columns [aria-sort]')"
+    page.press("Tab")
+    page.press("Tab")
+    page.press("Enter", "\r")
+    page.once(f"{head}.innerText.trim().startsWith('Endpoint') && {head}.ariaSort === 'ascending'")
+    up = order(page)
+    expect(up == sorted(up), "sorted by path")
+    page.press("Enter", "\r")
+    page.once(f"{head}.ariaSort === 'descending'")
+    down = order(page)
+    expect(down == sorted(down, reverse=True) and down[0] == "/visits/299/by-country", "sorted by path, downwards")
+    for _ in range(8):  # the other columns, then the first row
+        page.press("Tab")
+    page.press("Enter", "\r")
+    page.once(f"{focused}.getAttribute('aria-expanded') === 'true' && document.querySelector('.facts dl').innerText.includes('Fresh up to')")
+    page.press("Enter", "\r")
+    page.once("document.querySelector('.facts') === null")
+
+
+def accessible(page):
+    """The table is one to those who do not see it, also where it is drawn as something else."""
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    roles = {node["role"]["value"] for node in nodes if not node["ignored"]}
+    missing = {"table", "row", "cell", "rowheader", "status", "searchbox", "radio", "heading"} - roles
+    expect(not missing, f"roles that are not there: {missing}")
+
+
+def on_a_phone(page):
+    title(page, "Everything in use is fresh")
+    page.screenshot(SHOTS / "phone.png")
+    page.value(f"{row('/orders/count')}.scrollIntoView()")
+    page.once(f"{row('/orders/count')}.querySelector('canvas')")
+    page.screenshot(SHOTS / "phone-endpoints.png")
+    width = page.value("document.documentElement.scrollWidth")
+    expect(width == 360, f"it is {width} pixels wide on a phone of 360")
+    accessible(page)
+    legible(page, "on a phone")
+    page.value("(document.getElementById('sort').value = 'Endpoint', document.getElementById('sort').dispatchEvent(new Event('change')))")
+    page.once("document.querySelector('#rows > .row').dataset.endpoint === '/orders/by-country'")
+
+
+def in_the_dark(page):
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    page.call("Emulation.setEmulatedMedia", features=dark)
+    page.once("getComputedStyle(document.body).backgroundColor === 'rgb(22, 25, 29)'")
+    legible(page, "in the dark")
+    page.screenshot(SHOTS / "dark.png")
+
+
+def main():
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with Postgres() as postgres, chromium() as devtools:
+        port = free_port()
+        with larder(postgres, port, FEW) as url, asking(port, ASKED):
+            page = opened(devtools, url)
+            healthy(page)
+            accessible(page)
+            outage(page, postgres, url)
+            in_the_dark(page)
+            in_the_back(page)
+            phone = opened(devtools, url, 360, 740)
+            on_a_phone(phone)
+            phone.complains_not(url)
+        lost_and_found(page, postgres, port)
+
+        port = free_port()
+        with larder(postgres, port, MANY) as url, asking(port, [f"/orders/{n:03}/daily" for n in range(0, 300, 15)]):
+            page = opened(devtools, url)
+            many(page)
+            by_keyboard(page)
+            page.complains_not(url)
+    print(f"/status: healthy, in an outage, without Larder, with 300 endpoints, in Chromium; see {SHOTS}")
+
+
+main()
