@@ -14,6 +14,7 @@ use larder::http::Site;
 use larder::observe::Observer;
 use larder::plan::EndpointId;
 use larder::repository::throwaway::Throwaway;
+use site::Sinks;
 use tokio::time::Instant;
 
 const CONFIG: &str = r#"
@@ -35,7 +36,7 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let postgres = runtime.block_on(Throwaway::start())?;
-    let site = runtime.block_on(site::site(CONFIG, postgres.url()))?;
+    let site = runtime.block_on(site::site(CONFIG, postgres.url(), Sinks::All))?;
     let mut keys = (0_u64..).map(|id| key(&site, id));
     let mut group = criterion.benchmark_group("fill");
 

@@ -13,6 +13,7 @@ use hyper::service::Service;
 use larder::cli::sample;
 use larder::http::server;
 use larder::repository::throwaway::Throwaway;
+use site::Sinks;
 
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
@@ -22,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let postgres = runtime.block_on(Throwaway::start())?;
     let (service, kinds) = runtime.block_on(async {
         sample::load(&postgres).await?;
-        let service = server::service(site::site(site::CONFIG, postgres.url()).await?);
+        let service = server::service(site::site(site::CONFIG, postgres.url(), Sinks::All).await?);
         let kinds = hits::hits(&service).await?;
         anyhow::Ok((service, kinds))
     })?;

@@ -28,6 +28,10 @@ use larder::repository::throwaway::Throwaway;
 
 use baseline::{Baseline, Cost};
 use hits::{Asked, Hit};
+use site::Sinks;
+
+/// So much of a hit may be what metrics, log and status take, the kernel's share of it not counted.
+const OBSERVED_MAX: f64 = 0.03;
 
 /// Of each kind. What happens once in some dozens of hits, as tidying the cache, is shared among them.
 const HITS: usize = 4_096;
@@ -99,14 +103,14 @@ fn compare(options: &Options) -> anyhow::Result<Vec<String>> {
     }
     let baseline = Baseline::read()?;
     println!(
-        "{:<18} {:>12} {:>9} {:>11} {:>9}",
+        "{:<26} {:>12} {:>9} {:>11} {:>9}",
         "hit", "instructions", "before", "allocations", "before"
     );
     for (name, cost) in &costs {
         let before = baseline.of(name);
         let or_none = |of: Option<f64>| of.map_or("-".to_owned(), |it| format!("{it:.1}"));
         println!(
-            "{name:<18} {:>12.0} {:>9} {:>11.1} {:>9}",
+            "{name:<26} {:>12.0} {:>9} {:>11.1} {:>9}",
             cost.instructions,
             before.map_or("-".to_owned(), |it| format!("{:.0}", it.instructions)),
             cost.allocations,
@@ -119,10 +123,32 @@ fn compare(options: &Options) -> anyhow::Result<Vec<String>> {
             "{name} takes {ratio:.2} times the instructions of an answer that is there already."
         );
     }
+    let observed = observed(&costs).context("a hit is counted with and without its sinks")?;
+    println!(
+        "Metrics, log and status take {:.1} % of `{RESIDENT}`.",
+        observed * 100.0
+    );
     if let Some(why) = baseline.is_of_another_machine()? {
         println!("\nInstructions are not judged: {why}.");
     }
-    baseline.complaints(&costs)
+    let mut complaints = baseline.complaints(&costs)?;
+    if observed > OBSERVED_MAX {
+        complaints.push("metrics, log and status take more of a hit than they may".to_owned());
+    }
+    Ok(complaints)
+}
+
+/// The hit that is counted without sinks as well.
+const RESIDENT: &str = "wire resident";
+const UNOBSERVED: &str = "wire resident, unobserved";
+
+/// What sinks add to a hit, as a part of it without them.
+fn observed(costs: &[(String, Cost)]) -> Option<f64> {
+    let of = |name| {
+        let (_, cost) = costs.iter().find(|(it, _)| it == name)?;
+        Some(cost.instructions)
+    };
+    Some(of(RESIDENT)? / of(UNOBSERVED)? - 1.0)
 }
 
 /// The whole way of a hit, against hyper alone.
@@ -144,10 +170,12 @@ fn serve_hits() -> anyhow::Result<()> {
     let postgres = runtime.block_on(Throwaway::start())?;
     let (site, kinds) = runtime.block_on(async {
         sample::load(&postgres).await?;
-        let site = site::site(site::CONFIG, postgres.url()).await?;
+        let site = site::site(site::CONFIG, postgres.url(), Sinks::All).await?;
         let kinds = hits::hits(&server::service(site.clone())).await?;
         anyhow::Ok((site, kinds))
     })?;
+    let unobserved = site::site(site::CONFIG, postgres.url(), Sinks::None);
+    let unobserved = runtime.block_on(unobserved)?;
     let _entered = runtime.enter();
     let service = server::service(site.clone());
     for Hit { name, request } in &kinds {
@@ -161,6 +189,10 @@ fn serve_hits() -> anyhow::Result<()> {
             }
         });
     }
+    let (wire, _) = wire::both(&service, &kinds[0].request)?;
+    count(UNOBSERVED, |times| {
+        wire.conversation(times, server::service(unobserved.clone()))
+    });
     for Hit { name, request } in &kinds {
         let (wire, constant) = wire::both(&service, request)?;
         count(&format!("wire {name}"), |times| {

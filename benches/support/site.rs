@@ -56,19 +56,32 @@ pub(crate) fn plan(config: &str, url: &str) -> anyhow::Result<Plan> {
     .map_err(|report| anyhow::anyhow!("the bench's configuration is wrong:\n{report}"))
 }
 
+/// Who hears of what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sinks {
+    /// Those of `larder serve`: metrics, log, status.
+    All,
+    /// Nobody: what the others cost is what is missing.
+    #[allow(dead_code, reason = "most benches measure the whole")]
+    None,
+}
+
 /// Everything that answers requests: every statement described, every resident entry loaded.
-pub(crate) async fn site(config: &str, url: &str) -> anyhow::Result<Arc<Site>> {
+pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Result<Arc<Site>> {
     log::init(None, LogFormat::of_stderr());
     let plan = Arc::new(plan(config, url)?);
     let metrics = Arc::new(Metrics::new(&plan));
     let (counted, logged) = (Arc::clone(&metrics), Arc::clone(&plan));
     let watch = Arc::<Watch>::default();
     let watching = Arc::clone(&watch);
-    let sinks: Vec<Sink> = vec![
+    let mut sinks: Vec<Sink> = vec![
         Box::new(move |event| counted.record(event)),
         Box::new(move |event| log::record(&logged, event)),
         Box::new(move |event| watching.hear(event)),
     ];
+    if heard_by == Sinks::None {
+        sinks.clear();
+    }
     let observer = Observer::new(sinks);
     let repository = Repository::new(plan.repository(), observer.clone())?;
     let read_through = ReadThrough::new(
