@@ -93,6 +93,7 @@ struct Reply {
     endpoint: Option<EndpointId>,
     cache: CacheStatus,
     age: Option<Duration>,
+    stale_if_error: bool,
 }
 
 impl Reply {
@@ -103,6 +104,7 @@ impl Reply {
             endpoint,
             cache: CacheStatus::None,
             age: None,
+            stale_if_error: false,
         }
     }
 }

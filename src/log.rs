@@ -195,6 +195,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             code,
             elapsed,
             age,
+            stale_if_error: _,
         } => {
             // Never what was asked for: arguments are the clients' own affair.
             let (endpoint, cache) = (endpoint.map_or("", path), cache.as_str());

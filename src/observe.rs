@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::plan::{EndpointId, ProbeId};
+use crate::plan::{EndpointId, Lifetime, ProbeId};
 
 /// Something that happened. Plain data: no secret, and no value of a client's or from a table.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub enum Event {
         elapsed: Duration,
         /// The age of the data in the answer, where it carried data.
         age: Option<Duration>,
+        /// Whether it was an answer that is served only while loading fails, or nobody waits for a load.
+        stale_if_error: bool,
     },
     /// A query on behalf of an endpoint ended.
     QueryFinished {
@@ -43,6 +45,8 @@ pub enum Event {
         elapsed: Duration,
         /// When, by the wall clock.
         at: SystemTime,
+        /// How long the new answer may be served, if there is one.
+        lifetime: Option<Lifetime>,
     },
     /// Loads of an endpoint began to fail: said once, until one succeeds.
     LoadsFailing {

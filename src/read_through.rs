@@ -113,6 +113,8 @@ pub struct Served {
     pub status: CacheStatus,
     /// How old it is.
     pub age: Duration,
+    /// Whether it may be served only while loading fails, or nobody waits for a load.
+    pub stale_if_error: bool,
 }
 
 /// Why there is nothing to serve.
@@ -232,7 +234,7 @@ impl<S: Source> ReadThrough<S> {
             // all, what was invalidated would be the last word without a load.
             Freshness::StaleIfError if self.is_failing(key) || self.refuses(endpoint) => {
                 self.reload(key);
-                Ok(served(entry, CacheStatus::Stale, age))
+                Ok(last_resort(entry, age))
             }
             Freshness::StaleIfError => {
                 // What is at hand is given while it may be: not waited for until it is too old.
@@ -241,7 +243,7 @@ impl<S: Source> ReadThrough<S> {
                 let loaded = Box::pin(self.wait_for_load(key, patience)).await;
                 match self.look_at(key, &entry, self.now()) {
                     (freshness, age) if loaded.is_err() && freshness != Freshness::Expired => {
-                        Ok(served(entry, CacheStatus::Stale, age))
+                        Ok(last_resort(entry, age))
                     }
                     _ => loaded,
                 }
@@ -353,7 +355,7 @@ impl<S: Source> ReadThrough<S> {
             }
         }
         let outcome = RefreshOutcome::Skipped;
-        self.emit_refresh(endpoint, trigger, outcome, Duration::ZERO);
+        self.emit_refresh(endpoint, trigger, outcome, Duration::ZERO, None);
         outcome
     }
 
@@ -463,7 +465,20 @@ const TIMERS_LATE: Duration = Duration::from_millis(10);
 const UNPOISONED: &str = "nothing panics while it holds the lock";
 
 fn served(entry: Arc<Entry>, status: CacheStatus, age: Duration) -> Served {
-    Served { entry, status, age }
+    Served {
+        entry,
+        status,
+        age,
+        stale_if_error: false,
+    }
+}
+
+/// What is beyond `stale_while_revalidate`, or known to have changed.
+fn last_resort(entry: Arc<Entry>, age: Duration) -> Served {
+    Served {
+        stale_if_error: true,
+        ..served(entry, CacheStatus::Stale, age)
+    }
 }
 
 /// The one key of an endpoint without parameters; of any other, the key that stands for its statement.

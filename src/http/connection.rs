@@ -222,6 +222,7 @@ impl Protocols {
             code,
             elapsed: Duration::ZERO,
             age: None,
+            stale_if_error: false,
         });
     }
 }

@@ -64,6 +64,7 @@ async fn read(site: &Site, head: &Head, routed: &Routed<'_>) -> Reply {
             endpoint: Some(id),
             cache: served.status,
             age: Some(served.age),
+            stale_if_error: served.stale_if_error,
         },
         // It went past the cache: the hit ratio counts it whatever came of it.
         Err(error) => Reply {

@@ -130,6 +130,7 @@ pub(super) fn finished(observer: &Observer, head: &Head, reply: Reply) -> Respon
         code: reply.response.status().as_u16(),
         elapsed: head.received.elapsed(),
         age: reply.age,
+        stale_if_error: reply.stale_if_error,
     });
     if head.method == Method::HEAD {
         without_content(reply.response)

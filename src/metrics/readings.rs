@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use prometheus::IntCounter;
 
-use super::{CODES, EndpointMetrics, Metrics, RequestCounters};
+use super::Metrics;
+use super::endpoints::{CODES, EndpointMetrics, RequestCounters};
 use crate::observe::CacheStatus;
 use crate::plan::EndpointId;
 

@@ -1,8 +1,12 @@
 //! What is counted, and under which labels.
 
+use std::time::{Duration, SystemTime};
+
+use super::endpoints::{CODES, LIMITS};
 use super::*;
-#[cfg(test)]
 use crate::config::Config;
+use crate::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
+use crate::plan::FreshnessPolicy;
 
 /// The child of a family is found by a hash over its label values with nothing between them.
 #[test]
@@ -26,14 +30,109 @@ fn label_values_behind_the_endpoint_are_told_apart_without_separators() {
         })
         .collect();
     check_suffix_free(&refreshes);
+    check_suffix_free(&LIMITS.map(str::to_owned));
 }
 
 fn of_one_endpoint() -> Metrics {
-    let text =
-        "[repository]\nurl = \"postgres://h/d\"\n[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1\"\n";
+    of_one_endpoint_with("")
+}
+
+fn of_one_endpoint_with(settings: &str) -> Metrics {
+    let text = format!(
+        "[server]\nmax_connections = 20\n[repository]\nurl = \"postgres://h/d\"\nmax_connections = 3\n\
+         [[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1\"\n{settings}"
+    );
     let folder = std::path::Path::new(".");
-    let config = Config::parse("config.toml", text.to_owned(), folder, &|_| None);
+    let config = Config::parse("config.toml", text, folder, &|_| None);
     Metrics::new(&Plan::compile(config.unwrap()).unwrap())
+}
+
+/// The value of a sample, if it is there.
+fn value(metrics: &Metrics, sample: &str) -> Option<f64> {
+    let text = String::from_utf8(metrics.render()).unwrap();
+    let found = text
+        .lines()
+        .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    found.map(|value| value.parse().unwrap())
+}
+
+#[test]
+fn limits_on_age_are_those_of_the_plan_or_else_of_the_last_load() {
+    let limit = |metrics: &Metrics, limit| {
+        let sample =
+            format!("larder_response_age_limit_seconds{{endpoint=\"/n\",limit=\"{limit}\"}}");
+        value(metrics, &sample)
+    };
+    let windows = "stale_while_revalidate = \"1m\"\nstale_if_error = \"1h\"\n";
+    let metrics = of_one_endpoint_with(&format!("max_age = \"10s\"\n{windows}"));
+    let limits = LIMITS.map(|name| limit(&metrics, name).unwrap());
+    assert_eq!(limits, [10.0, 70.0, 3610.0]);
+
+    let metrics = of_one_endpoint_with("refresh = { every = \"5s\" }\n");
+    assert_eq!(limit(&metrics, "fresh"), None);
+    let policy = FreshnessPolicy {
+        max_age: None,
+        stale_while_revalidate: Duration::from_secs(60),
+        stale_if_error: Duration::from_secs(3600),
+    };
+    let until_refresh = Some(Duration::from_secs(5));
+    let refreshed = |outcome, lifetime| {
+        metrics.record(&Event::RefreshFinished {
+            endpoint: EndpointId::new(0),
+            trigger: Trigger::Schedule,
+            outcome,
+            elapsed: Duration::ZERO,
+            at: SystemTime::now(),
+            lifetime,
+        });
+    };
+    refreshed(RefreshOutcome::Failed, None);
+    assert_eq!(limit(&metrics, "fresh"), None);
+    let lifetime = policy.lifetime(until_refresh, Duration::from_secs(30));
+    refreshed(RefreshOutcome::Changed, Some(lifetime));
+    refreshed(RefreshOutcome::Failed, None);
+    let limits = LIMITS.map(|name| limit(&metrics, name).unwrap());
+    assert_eq!(limits, [35.0, 95.0, 3635.0]);
+}
+
+#[test]
+fn what_the_server_is_and_may_be_is_told() {
+    let metrics = of_one_endpoint();
+    assert_eq!(value(&metrics, "larder_http_max_connections"), Some(20.0));
+    assert_eq!(
+        value(&metrics, "larder_repository_max_connections"),
+        Some(3.0)
+    );
+    let refused = "larder_http_connections_refused_total";
+    assert_eq!(value(&metrics, refused), Some(0.0));
+    metrics.record(&Event::ConnectionRefused);
+    assert_eq!(value(&metrics, refused), Some(1.0));
+    for (readiness, ready) in [
+        (Readiness::Warming, 0.0),
+        (Readiness::Ready, 1.0),
+        (Readiness::Draining, 0.0),
+    ] {
+        metrics.record(&Event::ReadinessChanged { readiness });
+        assert_eq!(value(&metrics, "larder_ready"), Some(ready));
+    }
+}
+
+#[test]
+fn answers_that_are_given_because_loading_fails_are_counted() {
+    let metrics = of_one_endpoint();
+    let sample = "larder_responses_stale_if_error_total{endpoint=\"/n\"}";
+    assert_eq!(value(&metrics, sample), Some(0.0));
+    for stale_if_error in [true, false] {
+        metrics.record(&Event::RequestServed {
+            endpoint: Some(EndpointId::new(0)),
+            cache: CacheStatus::Stale,
+            code: 200,
+            elapsed: Duration::ZERO,
+            age: Some(Duration::from_secs(70)),
+            stale_if_error,
+        });
+    }
+    assert_eq!(value(&metrics, sample), Some(1.0));
 }
 
 #[test]
@@ -57,13 +156,15 @@ fn time_is_saved_at_what_the_query_took_when_it_last_ran() {
             code,
             elapsed,
             age,
+            stale_if_error: false,
         });
     };
     let saved = || {
-        let text = String::from_utf8(metrics.render()).unwrap();
-        let sample = "larder_repository_seconds_saved_total{endpoint=\"/n\"} ";
-        let found = text.lines().find_map(|line| line.strip_prefix(sample));
-        found.unwrap().parse::<f64>().unwrap()
+        value(
+            &metrics,
+            "larder_repository_seconds_saved_total{endpoint=\"/n\"}",
+        )
+        .unwrap()
     };
     served(CacheStatus::None, 400);
     queried(500, QueryOutcome::Ok);

@@ -14,7 +14,7 @@ use super::{Cause, ReadError, ReadThrough, Source, Start, UNPOISONED, outcome};
 use crate::cache::{Entry, Freshness, Key, Origin, Slot};
 use crate::encode::EncodeError;
 use crate::observe::{Event, Fault, RefreshOutcome, Trigger};
-use crate::plan::{Endpoint, EndpointId};
+use crate::plan::{Endpoint, EndpointId, Lifetime};
 use crate::repository::RepositoryError;
 
 /// What a client is told of an endpoint that has all its keys: they lapse later, but not all at once.
@@ -149,7 +149,8 @@ impl<S: Source> ReadThrough<S> {
             }
         };
         if let Cause::Background(trigger) = cause {
-            self.emit_refresh(key.endpoint(), trigger, outcome, began.elapsed());
+            let lifetime = loaded.as_ref().ok().map(|entry| *entry.lifetime());
+            self.emit_refresh(key.endpoint(), trigger, outcome, began.elapsed(), lifetime);
         }
         landing.land(loaded.clone());
         self.what_comes_next(&key, cause, loaded.ok());
@@ -209,6 +210,7 @@ impl<S: Source> ReadThrough<S> {
         trigger: Trigger,
         outcome: RefreshOutcome,
         elapsed: Duration,
+        lifetime: Option<Lifetime>,
     ) {
         let at = SystemTime::now();
         let event = Event::RefreshFinished {
@@ -217,6 +219,7 @@ impl<S: Source> ReadThrough<S> {
             outcome,
             elapsed,
             at,
+            lifetime,
         };
         self.shared.observer.emit(&event);
     }

@@ -1,0 +1,115 @@
+//! What there is one of.
+
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+
+use super::{DECLARED, gauge, register};
+use crate::plan::Plan;
+
+/// What there is one of.
+#[derive(Debug)]
+pub(super) struct ServerMetrics {
+    pub(super) cache_entries: IntGauge,
+    pub(super) cache_bytes: IntGauge,
+    pub(super) cache_evictions: IntCounter,
+    pub(super) connections_idle: IntGauge,
+    pub(super) connections_active: IntGauge,
+    pub(super) repository_up: IntGauge,
+    pub(super) http_connections: IntGauge,
+    pub(super) http_connections_refused: IntCounter,
+    pub(super) ready: IntGauge,
+}
+
+impl ServerMetrics {
+    pub(super) fn new(registry: &Registry, plan: &Plan) -> Self {
+        let connections = IntGaugeVec::new(
+            Opts::new(
+                "larder_repository_connections",
+                "Connections to Postgres, by state.",
+            ),
+            &["state"],
+        )
+        .expect(DECLARED);
+        register(registry, &connections);
+        let build = IntGaugeVec::new(
+            Opts::new(
+                "larder_build_info",
+                "Always 1; the label says which Larder this is.",
+            ),
+            &["version"],
+        )
+        .expect(DECLARED);
+        register(registry, &build);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        #[cfg(target_os = "linux")]
+        registry
+            .register(Box::new(
+                prometheus::process_collector::ProcessCollector::for_self(),
+            ))
+            .expect(DECLARED);
+        integer(
+            registry,
+            "larder_cache_max_bytes",
+            "The bound on the part of larder_cache_bytes that belongs to endpoints with parameters.",
+        )
+        .set(gauge(plan.cache().max_size));
+        integer(
+            registry,
+            "larder_http_max_connections",
+            "The most client connections open at once.",
+        )
+        .set(gauge(plan.server().max_connections as u64));
+        integer(
+            registry,
+            "larder_repository_max_connections",
+            "The most connections to Postgres at once, beside the one for notifications.",
+        )
+        .set(gauge(plan.repository().max_connections as u64));
+        Self {
+            cache_entries: integer(registry, "larder_cache_entries", "Entries held."),
+            cache_bytes: integer(
+                registry,
+                "larder_cache_bytes",
+                "Bytes held for entries: bodies, keys and overhead.",
+            ),
+            cache_evictions: counter(
+                registry,
+                "larder_cache_evictions_total",
+                "Entries put out of the cache to make room for others.",
+            ),
+            connections_idle: connections.with_label_values(&["idle"]),
+            connections_active: connections.with_label_values(&["active"]),
+            repository_up: integer(
+                registry,
+                "larder_repository_up",
+                "Whether Postgres could be reached when it was last tried.",
+            ),
+            http_connections: integer(
+                registry,
+                "larder_http_connections",
+                "Client connections open.",
+            ),
+            http_connections_refused: counter(
+                registry,
+                "larder_http_connections_refused_total",
+                "Client connections refused because as many as allowed were open.",
+            ),
+            ready: integer(
+                registry,
+                "larder_ready",
+                "Whether /readyz says ready: no while it warms up or drains.",
+            ),
+        }
+    }
+}
+
+fn integer(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let gauge = IntGauge::new(name, help).expect(DECLARED);
+    register(registry, &gauge);
+    gauge
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let counter = IntCounter::new(name, help).expect(DECLARED);
+    register(registry, &counter);
+    counter
+}
