@@ -212,6 +212,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         | Event::ConnectionClosed
         | Event::CacheMeasured { .. }
         | Event::EntryEvicted
+        | Event::WaitingMeasured { .. }
         | Event::ConnectionsMeasured { .. } => {}
     }
 }

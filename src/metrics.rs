@@ -108,6 +108,7 @@ impl Metrics {
                 self.server.cache_bytes.set(gauge(*bytes));
             }
             Event::EntryEvicted => self.server.cache_evictions.inc(),
+            Event::WaitingMeasured { waiting } => self.server.loads_waiting.set(gauge(*waiting)),
             Event::ConnectionsMeasured { idle, active } => {
                 self.server.connections_idle.set(gauge(*idle));
                 self.server.connections_active.set(gauge(*active));

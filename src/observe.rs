@@ -163,6 +163,11 @@ pub enum Event {
     },
     /// An entry was put out of the cache to make room.
     EntryEvicted,
+    /// The loads that wait for their turn to ask Postgres were counted.
+    WaitingMeasured {
+        /// How many.
+        waiting: u64,
+    },
     /// The connections to Postgres were counted.
     ConnectionsMeasured {
         /// Waiting for work.

@@ -13,6 +13,7 @@ pub(super) struct ServerMetrics {
     pub(super) cache_evictions: IntCounter,
     pub(super) connections_idle: IntGauge,
     pub(super) connections_active: IntGauge,
+    pub(super) loads_waiting: IntGauge,
     pub(super) repository_up: IntGauge,
     pub(super) http_connections: IntGauge,
     pub(super) http_connections_refused: IntCounter,
@@ -78,6 +79,11 @@ impl ServerMetrics {
             ),
             connections_idle: connections.with_label_values(&["idle"]),
             connections_active: connections.with_label_values(&["active"]),
+            loads_waiting: integer(
+                registry,
+                "larder_repository_loads_waiting",
+                "Loads that wait for others to end before they ask Postgres.",
+            ),
             repository_up: integer(
                 registry,
                 "larder_repository_up",

@@ -143,9 +143,13 @@ impl ReadThrough<Described> {
         self.shared.cache.get(&key)
     }
 
-    /// Tells the observers how much is held, and how many connections there are.
+    /// Tells the observers how much is held, how many connections there are, and how many loads wait.
     pub fn measure(&self) {
         self.shared.cache.measure();
+        let waiting = self.shared.turns.waiting();
+        self.shared
+            .observer
+            .emit(&Event::WaitingMeasured { waiting });
         self.shared.source.repository.measure();
     }
 }

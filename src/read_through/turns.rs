@@ -1,6 +1,8 @@
 //! Whose turn it is to load. There are as many turns as connections, so that a load waits here and
 //! not in the pool: waiting counts neither as age nor against its query's timeout.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Who loads what.
@@ -24,6 +26,8 @@ pub(super) struct Turns {
     clients: Semaphore,
     /// One less again.
     new: Semaphore,
+    /// Who wants a turn and has none.
+    waiting: AtomicU64,
 }
 
 /// A turn, until it is dropped.
@@ -40,11 +44,18 @@ impl Turns {
             schedules: less(1),
             clients: less(1),
             new: less(2),
+            waiting: AtomicU64::new(0),
         }
+    }
+
+    /// How many loads wait for a turn.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Waits for a turn; within a class, first come, first served.
     pub(super) async fn take(&self, class: Class) -> Turn<'_> {
+        let _waits = Waits::one_of(&self.waiting);
         let (first, second) = match class {
             Class::New => (Some(&self.new), &self.clients),
             Class::Known => (None, &self.clients),
@@ -59,6 +70,22 @@ impl Turns {
         Turn {
             _permits: [first, Some(second), Some(third)],
         }
+    }
+}
+
+/// Counts one who waits, until it is dropped: with a turn, or because waiting was given up.
+struct Waits<'t>(&'t AtomicU64);
+
+impl<'t> Waits<'t> {
+    fn one_of(waiting: &'t AtomicU64) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -93,6 +120,23 @@ mod tests {
             assert_eq!(all.len(), most, "{greedy:?}");
             assert_eq!(held(&turns, other).len(), 1, "{greedy:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_counted_for_as_long_as_it_waits() {
+        let turns = Turns::new(1);
+        let turn = turns.take(Class::New).await;
+        assert_eq!(turns.waiting(), 0);
+        let mut served = Box::pin(turns.take(Class::Known));
+        let mut given_up = Box::pin(turns.take(Class::Schedules));
+        assert!(served.as_mut().now_or_never().is_none());
+        assert!(given_up.as_mut().now_or_never().is_none());
+        assert_eq!(turns.waiting(), 2);
+        drop(given_up);
+        assert_eq!(turns.waiting(), 1);
+        drop(turn);
+        let _turn = served.await;
+        assert_eq!(turns.waiting(), 0);
     }
 
     #[tokio::test]

@@ -1,17 +1,18 @@
 //! The dashboards in `grafana/` and the metrics of a running Larder fit together: what they ask for is
-//! there, and what is there is on them. Whether Grafana can draw them is not known here.
+//! there, and what is there is on them. What Prometheus answers them is held in `prometheus`, whether Grafana
+//! can read them in `tests/grafana`; here also that nothing lies on anything else, and that links lead somewhere.
 
 mod promql; // the names in an expression
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use larder::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
 use serde_json::Value;
 
 use crate::support::app::App;
 use crate::support::postgres::Postgres;
+use crate::support::prometheus::grafana;
 use promql::Query;
 
 /// What no panel shows, and why.
@@ -63,7 +64,7 @@ async fn what_is_measured_is_on_a_dashboard_or_left_out_for_a_reason() {
 
 #[test]
 fn every_panel_says_what_it_shows() {
-    let readme = fs::read_to_string(folder().join("README.md")).expect("it is UTF-8");
+    let readme = fs::read_to_string(grafana().join("README.md")).expect("it is UTF-8");
     for (file, dashboard) in dashboards() {
         let mut ids = BTreeSet::new();
         for panel in panels(&dashboard) {
@@ -91,6 +92,103 @@ fn every_panel_says_what_it_shows() {
                 assert_eq!(source, "${datasource}", "{file}: {title}");
             }
         }
+    }
+}
+
+#[test]
+fn no_panel_lies_on_another_and_each_row_is_filled() {
+    for (file, dashboard) in dashboards() {
+        let mut taken = BTreeMap::new();
+        for panel in panels(&dashboard) {
+            let title = panel["title"].as_str().unwrap();
+            let side = |name: &str| panel["gridPos"][name].as_u64().expect(title);
+            for y in side("y")..side("y") + side("h") {
+                for x in side("x")..side("x") + side("w") {
+                    let other = taken.insert((y, x), title);
+                    assert_eq!(other, None, "{file}: {title} lies on it");
+                }
+            }
+        }
+        let height = taken.keys().map(|(y, _)| y + 1).max().unwrap();
+        let whole: BTreeSet<_> = (0..height)
+            .flat_map(|y| (0..24).map(move |x| (y, x)))
+            .collect();
+        let found: BTreeSet<_> = taken.into_keys().collect();
+        let uneven: Vec<_> = found.symmetric_difference(&whole).collect();
+        assert_eq!(uneven, Vec::<&(u64, u64)>::new(), "{file}: (y, x)");
+    }
+}
+
+#[test]
+fn dashboards_lead_to_one_another() {
+    let all = dashboards();
+    let uids: BTreeSet<&str> = all
+        .iter()
+        .map(|(_, it)| it["uid"].as_str().unwrap())
+        .collect();
+    assert_eq!(uids.len(), all.len());
+    for (file, dashboard) in &all {
+        let links = dashboard["links"].as_array().unwrap();
+        let tags = links
+            .iter()
+            .flat_map(|link| link["tags"].as_array().unwrap());
+        for tag in tags {
+            let tagged = all
+                .iter()
+                .filter(|(_, it)| it["tags"].as_array().unwrap().contains(tag));
+            assert_eq!(tagged.count(), all.len(), "{file}: {tag}");
+        }
+        assert!(!links.is_empty(), "{file}");
+        let mut urls = Vec::new();
+        texts_of("url", dashboard, &mut urls);
+        for url in urls.iter().filter(|url| !url.is_empty()) {
+            let (uid, query) = url.strip_prefix("/d/").unwrap().split_once('?').unwrap();
+            let target = all.iter().find(|(_, it)| it["uid"] == uid);
+            let (_, target) = target.unwrap_or_else(|| panic!("{file}: {url} leads nowhere"));
+            let variables = target["templating"]["list"].as_array().unwrap();
+            for given in query
+                .split('&')
+                .filter_map(|part| part.strip_prefix("var-"))
+            {
+                let name = given.split('=').next().unwrap();
+                assert!(
+                    variables.iter().any(|it| it["name"] == name),
+                    "{file}: {url}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_filled_in_can_be_chosen() {
+    for (file, dashboard) in dashboards() {
+        let variables = dashboard["templating"]["list"].as_array().unwrap();
+        for panel in panels(&dashboard) {
+            for expression in expressions(panel) {
+                for used in expression.promql.split('$').skip(1) {
+                    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+                    let name = used.split(|c| !is_name(c)).next().unwrap();
+                    let is_given = name == "__rate_interval"
+                        || variables.iter().any(|variable| variable["name"] == name);
+                    assert!(is_given, "{file}: ${name} in {}", expression.promql);
+                }
+            }
+        }
+    }
+}
+
+/// Every text behind this key.
+fn texts_of<'a>(key: &str, part: &'a Value, texts: &mut Vec<&'a str>) {
+    match part {
+        Value::Object(members) => {
+            texts.extend(members.get(key).and_then(Value::as_str));
+            members
+                .values()
+                .for_each(|member| texts_of(key, member, texts));
+        }
+        Value::Array(items) => items.iter().for_each(|item| texts_of(key, item, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -206,6 +304,7 @@ fn unknown_words(label: &str, value: &str) -> Vec<String> {
             words
         }
         "state" => vec!["idle", "active"],
+        "limit" => vec!["fresh", "stale_while_revalidate", "stale_if_error"],
         _ => return Vec::new(),
     };
     value
@@ -215,14 +314,10 @@ fn unknown_words(label: &str, value: &str) -> Vec<String> {
         .collect()
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana")
-}
-
 /// Every dashboard, with its file's name.
-fn dashboards() -> Vec<(String, Value)> {
+pub(crate) fn dashboards() -> Vec<(String, Value)> {
     let mut dashboards = Vec::new();
-    let mut folders = vec![folder()];
+    let mut folders = vec![grafana()];
     while let Some(folder) = folders.pop() {
         for entry in folder.read_dir().expect("it can be read").flatten() {
             let path = entry.path();
@@ -234,7 +329,8 @@ fn dashboards() -> Vec<(String, Value)> {
                     let dashboard = serde_json::from_str(&text);
                     dashboards.push((name, dashboard.expect("a dashboard is JSON")));
                 }
-                Some("md") => {}
+                // Read by people, by Prometheus, and by a Grafana that is started with them.
+                Some("md" | "yaml" | "yml") => {}
                 _ => panic!("{name}: nobody has taught this test to read such a file"),
             }
         }
@@ -244,7 +340,7 @@ fn dashboards() -> Vec<(String, Value)> {
 }
 
 /// Every panel, those inside rows included.
-fn panels(dashboard: &Value) -> Vec<&Value> {
+pub(crate) fn panels(dashboard: &Value) -> Vec<&Value> {
     let own = dashboard["panels"].as_array().into_iter().flatten();
     own.flat_map(|panel| [vec![panel], panels(panel)].concat())
         .collect()
@@ -278,7 +374,7 @@ fn expressions(part: &Value) -> Vec<Expression> {
 }
 
 /// `{{endpoint}} {{code}}`
-fn labels_of_legend(legend: &str) -> Vec<String> {
+pub(crate) fn labels_of_legend(legend: &str) -> Vec<String> {
     let parts = legend.split("{{").skip(1);
     parts
         .filter_map(|part| Some(part.split_once("}}")?.0.trim().to_owned()))

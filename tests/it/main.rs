@@ -37,6 +37,7 @@ mod triggers; // what makes Larder load without a schedule
 
 // The surroundings.
 mod command; // the program as an operator runs it: arguments, streams, signals, exit codes
+mod prometheus; // what is exported, and what Prometheus makes of it
 mod protocols; // TLS and the versions of HTTP, as clients agree on them
 mod tls; // the ways to a Postgres: certificates, sockets, other spellings
 mod wire; // hostile and slow clients

@@ -56,6 +56,16 @@ async fn an_outage_under_load_loses_no_answer_and_needs_no_restart() {
         })
         .collect();
 
+    let last_resort = |event: &Event| {
+        matches!(
+            event,
+            Event::RequestServed {
+                stale_if_error: true,
+                ..
+            }
+        )
+    };
+    assert_eq!(app.count(last_resort), 0);
     db.stop().await;
     app.wait_for(1, |event| matches!(event, Event::RepositoryLost { .. }))
         .await;
@@ -72,6 +82,7 @@ async fn an_outage_under_load_loses_no_answer_and_needs_no_restart() {
     app.poll("/n/7", |answer| answer.cache() == "stale")
         .await
         .assert_json(json!(7));
+    assert!(app.count(last_resort) > 0);
     let unknown = app.get("/n/8").await;
     unknown.assert_status(503);
     assert!(unknown.header("retry-after").is_some());

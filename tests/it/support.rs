@@ -6,4 +6,5 @@ pub(crate) mod gate; // queries that wait for the test
 pub(crate) mod http; // requests over real sockets, byte by byte where need be
 pub(crate) mod postgres; // a schema, or a whole server, of each test's own
 pub(crate) mod program; // the program itself, in a process of its own
+pub(crate) mod prometheus; // Prometheus, which scrapes it
 pub(crate) mod proxy; // the way to a Postgres, and what can go wrong on it

@@ -1,0 +1,195 @@
+//! Larder as Prometheus sees it: what is exported, what is told of it, what is drawn of it. Prometheus's
+//! own tools judge, and Prometheus itself, on Larders to which everything happens that there is an alert
+//! for.
+
+mod faults; // each alert in its fault, and in no other
+mod panels; // what Prometheus answers to a panel is what the panel shows
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::support::app::App;
+use crate::support::postgres::Postgres;
+use crate::support::prometheus::grafana;
+
+const README: &str = include_str!("../../README.md");
+
+/// Runs `promtool`, and says what it said if it found fault.
+fn promtool(arguments: &[&str], stdin: &str) {
+    let mut process = Command::new("promtool")
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("promtool is not installed: {error}; see tests/run"));
+    let input = process.stdin.take().unwrap();
+    { input }.write_all(stdin.as_bytes()).unwrap();
+    let ended = process.wait_with_output().unwrap();
+    let said = [ended.stdout, ended.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(ended.status.success(), "{said}");
+    // `check metrics` ends well with complaints that are no errors.
+    let is_silent = arguments != ["check", "metrics"] || said.is_empty();
+    assert!(is_silent, "{said}");
+}
+
+#[test]
+fn promtool_takes_the_configuration_and_the_rules() {
+    promtool(&["check", "config", "grafana/prometheus.yml"], "");
+    promtool(
+        &["check", "rules", "--lint-fatal", "grafana/alerts.yaml"],
+        "",
+    );
+}
+
+#[test]
+fn each_alert_fires_in_its_fault_and_in_no_other_by_promtool() {
+    promtool(
+        &["test", "rules", "tests/it/prometheus/alerts.test.yaml"],
+        "",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exported_is_what_is_written_down() {
+    let db = Postgres::own().await;
+    db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
+    let endpoints = r#"
+        [[endpoint]]
+        path = "/n"
+        sql = "SELECT v FROM n"
+        refresh = { every = "1h" }
+        [[endpoint]]
+        path = "/n/{v}"
+        sql = "SELECT v FROM n WHERE v = :v"
+    "#;
+    let app = App::start(&db, endpoints).await;
+    app.get("/n").await.assert_cache("hit");
+    app.get("/n/1").await.assert_cache("miss");
+    let text = app.get("/metrics").await.text().to_owned();
+    promtool(&["check", "metrics"], &text);
+
+    let surface = surface(&text);
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/it/prometheus/surface.txt"
+    );
+    if std::env::var_os("LARDER_BLESS").is_some() {
+        std::fs::write(path, &surface).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap();
+    // Only Linux tells a process what it takes.
+    if cfg!(target_os = "linux") {
+        assert_eq!(surface, written, "LARDER_BLESS=1 writes it down anew");
+    }
+}
+
+/// Each family with its type, the labels of its samples and its help.
+fn surface(exported: &str) -> String {
+    let mut surface = String::new();
+    let mut help = "";
+    let mut lines = exported.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ').unwrap().1;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let mut labels = BTreeSet::new();
+            while let Some(sample) = lines.next_if(|line| !line.starts_with('#')) {
+                let pairs = sample.split_once('{').map_or("", |(_, rest)| rest);
+                let names = pairs
+                    .split("=\"")
+                    .map(|part| part.rsplit([',', ' ']).next().unwrap());
+                labels.extend(names.filter(|name| is_name(name)).map(str::to_owned));
+            }
+            let labels: Vec<String> = labels.into_iter().collect();
+            surface.push_str(&format!("{rest} {{{}}}\n    {help}\n", labels.join(", ")));
+        }
+    }
+    surface
+}
+
+fn is_name(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|first| first.is_ascii_lowercase())
+        && chars.all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+/// The texts behind a key in the rules.
+fn values_of(key: &str) -> Vec<String> {
+    let rules = std::fs::read_to_string(grafana().join("alerts.yaml")).unwrap();
+    let prefix = format!("{key}: ");
+    rules
+        .lines()
+        .filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix(&prefix))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn each_alert_says_what_happened_and_leads_to_what_is_to_be_done() {
+    let alerts = values_of("alert");
+    for key in ["summary", "description", "runbook_url", "severity", "for"] {
+        assert_eq!(values_of(key).len(), alerts.len(), "{key}");
+    }
+    for severity in values_of("severity") {
+        assert!(["page", "ticket"].contains(&&*severity), "{severity}");
+    }
+    let anchors: Vec<String> = README
+        .lines()
+        .filter_map(|line| line.strip_prefix("#"))
+        .map(|heading| anchor(heading.trim_start_matches('#').trim()))
+        .collect();
+    for (alert, url) in alerts.iter().zip(values_of("runbook_url")) {
+        assert_eq!(url, format!("README.md#{}", anchor(alert)));
+        let leads_there = anchors
+            .iter()
+            .filter(|anchor| url.ends_with(&format!("#{anchor}")));
+        assert_eq!(leads_there.count(), 1, "{url}");
+    }
+    let told: Vec<&String> = anchors
+        .iter()
+        .filter(|anchor| anchor.starts_with("larder") && *anchor != "larder")
+        .collect();
+    assert_eq!(told.len(), alerts.len(), "an alert of {told:?} is no more");
+}
+
+#[test]
+fn what_is_provided_for_grafana_fits_what_is_provided_for_prometheus() {
+    let read = |name: &str| std::fs::read_to_string(grafana().join(name)).unwrap();
+    let value = |text: &str, key: &str| {
+        let found = text
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix(key)?.strip_prefix(": "));
+        let value = found.unwrap().split(" #").next().unwrap();
+        value.trim().to_owned()
+    };
+    let prometheus = read("prometheus.yml");
+    let source = read("provisioning/datasources/larder.yaml");
+    let interval = value(&source, "timeInterval");
+    assert_eq!(interval, value(&prometheus, "scrape_interval"));
+    let config = include_str!("../../config.toml");
+    let listen = config
+        .lines()
+        .find_map(|line| line.strip_prefix("listen = \"")?.split('"').next());
+    let target = value(&prometheus, "- targets");
+    assert_eq!(target, format!("[\"{}\"]", listen.unwrap()));
+    // Where README.md has the variable name this folder.
+    let path = value(&read("provisioning/dashboards/larder.yaml"), "path");
+    let folder = path.strip_prefix("${LARDER_GRAFANA}/").unwrap();
+    assert!(grafana().join(folder).join("overview.json").is_file());
+    assert!(read("README.md").contains("LARDER_GRAFANA=$PWD/grafana "));
+}
+
+/// As GitHub makes it of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
+    let lower = heading.to_lowercase();
+    lower
+        .chars()
+        .filter(kept)
+        .collect::<String>()
+        .replace(' ', "-")
+}
