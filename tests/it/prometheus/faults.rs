@@ -199,35 +199,29 @@ impl World {
         let unready_keys = format!("{GATED}\ntimeout = \"10m\"\nwarm = [{{ n = 1 }}]");
         let small =
             format!("[cache]\nmax_size = \"64KiB\"\n[defaults]\nmax_bytes = \"16KiB\"\n{BY_KEY}");
-        let ready = async |app: App| {
-            app.is_ready().await;
-            app
-        };
+        let url = &other.patient_url();
         let apps = vec![
-            (AWAY, App::start(&away, STEADY).await),
-            (FAILING, App::start(&failing, ON_A_TABLE).await),
+            (AWAY, App::launch(away.url(), "", STEADY).await),
             (
-                THRASHING,
-                ready(App::launch(other.url(), LOADS, &small).await).await,
+                FAILING,
+                App::launch(&failing.patient_url(), "", ON_A_TABLE).await,
             ),
+            (THRASHING, App::launch(url, LOADS, &small).await),
             (
                 CROWDED,
                 App::start_with(&other, "max_connections = 20", BY_KEY).await,
             ),
-            (
-                SLOW,
-                ready(App::launch(other.url(), "max_connections = 2", BY_KEY).await).await,
-            ),
-            (
-                COLD,
-                ready(App::launch(other.url(), LOADS, BY_KEY).await).await,
-            ),
+            (SLOW, App::launch(url, "max_connections = 2", BY_KEY).await),
+            (COLD, App::launch(url, LOADS, BY_KEY).await),
             (
                 UNREADY,
-                App::launch(gated.url(), "statement_timeout = \"10m\"", &unready_keys).await,
+                App::launch(&gated.patient_url(), PATIENT, &unready_keys).await,
             ),
-            (IDLE, App::start(&other, BY_KEY).await),
+            (IDLE, App::launch(url, "", BY_KEY).await),
         ];
+        for (_, app) in apps.iter().filter(|(job, _)| *job != UNREADY) {
+            app.is_ready().await;
+        }
         let mut world = Self {
             away,
             failing,
@@ -398,4 +392,5 @@ const BY_KEY: &str = r#"
     max_age = "1h"
 "#;
 
+const PATIENT: &str = "statement_timeout = \"10m\"";
 const LOADS: &str = "max_loads_per_second = 1000";
