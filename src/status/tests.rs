@@ -54,6 +54,7 @@ fn serve(status: &Status, endpoint: usize, cache: CacheStatus, code: u16) {
         code,
         elapsed: Duration::from_millis(2),
         age: None,
+        stale_if_error: false,
     });
 }
 

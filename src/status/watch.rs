@@ -117,6 +117,7 @@ impl Watch {
             | Event::ConnectionRefused
             | Event::HandlerPanicked
             | Event::CacheMeasured { .. }
+            | Event::WaitingMeasured { .. }
             | Event::EntryEvicted
             | Event::ConnectionsMeasured { .. } => {}
         }
