@@ -96,7 +96,7 @@ fn plan(rng: &mut Rng) -> Plan {
     let connections = rng.usize(1..=4);
     let loads = [3, 10, 50][rng.usize(..3)];
     // Room for about six keys, or for all.
-    let room = ["2KiB", "1MiB"][rng.usize(..2)];
+    let room = ["5KiB", "1MiB"][rng.usize(..2)];
     let mut text = format!(
         "[repository]\nurl = \"postgres://localhost/d\"\nmax_connections = {connections}\n\
          max_loads_per_second = {loads}\n[cache]\nmax_size = \"{room}\"\n\
