@@ -21,7 +21,7 @@ pub enum Event {
         elapsed: Duration,
         /// The age of the data in the answer, where it carried data.
         age: Option<Duration>,
-        /// Whether it was an answer that is served only while loading fails, or nobody waits for a load.
+        /// Whether it was an answer that is served only because loading fails.
         stale_if_error: bool,
     },
     /// A query on behalf of an endpoint ended.

@@ -113,7 +113,7 @@ pub struct Served {
     pub status: CacheStatus,
     /// How old it is.
     pub age: Duration,
-    /// Whether it may be served only while loading fails, or nobody waits for a load.
+    /// Whether it is served only because loading fails.
     pub stale_if_error: bool,
 }
 
@@ -230,11 +230,15 @@ impl<S: Source> ReadThrough<S> {
                 self.reload(key);
                 Ok(served(entry, CacheStatus::Stale, age))
             }
-            // While loads are known to fail, nobody waits to hear it again; and where nobody waits at
-            // all, what was invalidated would be the last word without a load.
-            Freshness::StaleIfError if self.is_failing(key) || self.refuses(endpoint) => {
+            // While loads are known to fail, nobody waits to hear it again.
+            Freshness::StaleIfError if self.is_failing(key) => {
                 self.reload(key);
                 Ok(last_resort(entry, age))
+            }
+            // Where nobody waits at all, what was invalidated would be the last word without a load.
+            Freshness::StaleIfError if self.refuses(endpoint) => {
+                self.reload(key);
+                Ok(served(entry, CacheStatus::Stale, age))
             }
             Freshness::StaleIfError => {
                 // What is at hand is given while it may be: not waited for until it is too old.
@@ -473,7 +477,7 @@ fn served(entry: Arc<Entry>, status: CacheStatus, age: Duration) -> Served {
     }
 }
 
-/// What is beyond `stale_while_revalidate`, or known to have changed.
+/// What is beyond `stale_while_revalidate`, or known to have changed, and can not be loaded again.
 fn last_resort(entry: Arc<Entry>, age: Duration) -> Served {
     Served {
         stale_if_error: true,

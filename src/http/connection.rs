@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
-use hyper::service::{Service, service_fn};
+use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
@@ -148,14 +148,7 @@ impl Protocols {
         S: Send + 'static,
         S::Future: Send + 'static,
     {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .max_header_size(HEAD_BYTES_MAX)
-            .max_headers(HEAD_FIELDS_MAX)
-            .serve_connection(TokioIo::new(Gather::new(stream)), service);
-        match watcher.watch(connection).await {
+        match watcher.watch(h1(stream, service)).await {
             // hyper has answered these itself; but to what is HTTP/2 it does not.
             Err(error) if error.is_parse_too_large() => self.observe(431),
             Err(error) if error.is_parse() && !error.is_parse_version_h2() => self.observe(400),
@@ -225,6 +218,24 @@ impl Protocols {
             stale_if_error: false,
         });
     }
+}
+
+/// A connection of HTTP/1.1 within our limits.
+pub(super) fn h1<T, S>(stream: T, service: S) -> http1::Connection<TokioIo<Gather<T>>, S>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_headers(HEAD_FIELDS_MAX)
+        .serve_connection(TokioIo::new(Gather::new(stream)), service)
 }
 
 /// The stream within, once the client and the server agree on TLS.

@@ -7,7 +7,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -18,9 +18,12 @@ const HELD_MAX: usize = 16 * 1024;
 const COPIED_MAX: usize = 4 * 1024;
 
 /// A stream that puts off being flushed while there may be more to answer: until a read has found
-/// nothing, or it is flushed again with nothing written in between. Whoever polls a connection of
-/// hyper's has it flushed, and before it waits for a handler, flushed again.
-pub(super) struct Gather<S> {
+/// nothing, or it is flushed again with nothing written in between.
+///
+/// That the put-off flush comes rests on hyper: each time that it is polled it reads, writes and flushes,
+/// and goes round again while there is something to read. A read that finds nothing may be the last of
+/// that round, so it asks to be polled once more; and what hyper drops in the middle is sent then.
+pub(super) struct Gather<S: AsyncRead + AsyncWrite + Unpin> {
     stream: S,
     held: Vec<u8>,
     /// How much of it is sent.
@@ -77,9 +80,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.is_drained = read.is_pending();
-        if self.is_drained && !self.held.is_empty() {
-            // A flush follows now, if none would have.
+        let was_drained = std::mem::replace(&mut self.is_drained, read.is_pending());
+        // Once: a flush was put off only before, and a client that does not read is no reason to spin.
+        if self.is_drained && !was_drained && !self.held.is_empty() {
             cx.waker().wake_by_ref();
         }
         read
@@ -132,27 +135,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Drop for Gather<S> {
+    /// hyper drops a connection that ends in the middle of a request, answered ones before it or not.
+    fn drop(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        // What the kernel does not take at once has nobody left to wait for it.
+        if !self.held.is_empty() && self.poll_send(&mut cx).is_ready() {
+            let _ = Pin::new(&mut self.stream).poll_flush(&mut cx);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::future::poll_fn;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use bytes::Bytes;
     use http_body_util::Full;
     use hyper::body::Incoming;
-    use hyper::server::conn::http1;
     use hyper::service::service_fn;
     use hyper::{Request, Response};
-    use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
 
+    use super::super::connection::h1;
     use super::*;
+
+    /// An answer that is held back for ever is a failure, not a test that does not end.
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// A stream that counts what the kernel would be asked to send.
     struct Counted {
         stream: DuplexStream,
-        writes: Arc<AtomicUsize>,
+        did: Arc<Did>,
     }
 
     impl AsyncRead for Counted {
@@ -171,7 +191,7 @@ mod tests {
             cx: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            self.writes.fetch_add(1, Ordering::Relaxed);
+            self.did.writes.fetch_add(1, Ordering::Relaxed);
             Pin::new(&mut self.stream).poll_write(cx, bytes)
         }
 
@@ -184,13 +204,20 @@ mod tests {
         }
     }
 
+    /// What the server did.
+    #[derive(Debug, Default)]
+    struct Did {
+        writes: AtomicUsize,
+        polls: AtomicUsize,
+    }
+
     /// A client of a server that answers each path with itself so many times, and `/never` never.
-    fn client(times: usize) -> (DuplexStream, Arc<AtomicUsize>) {
+    fn client(times: usize) -> (DuplexStream, Arc<Did>) {
         let (client, server) = tokio::io::duplex(1024);
-        let writes = Arc::new(AtomicUsize::new(0));
+        let did = Arc::<Did>::default();
         let stream = Counted {
             stream: server,
-            writes: Arc::clone(&writes),
+            did: Arc::clone(&did),
         };
         let service = service_fn(move |request: Request<Incoming>| async move {
             let path = request.uri().path().to_owned();
@@ -200,19 +227,31 @@ mod tests {
             let body = Full::new(Bytes::from(path.repeat(times)));
             Ok::<_, Infallible>(Response::new(body))
         });
-        let stream = TokioIo::new(Gather::new(stream));
-        let connection = http1::Builder::new().serve_connection(stream, service);
-        tokio::spawn(async { connection.await.ok() });
-        (client, writes)
+        let mut connection = Box::pin(h1(stream, service));
+        let polled = Arc::clone(&did);
+        tokio::spawn(poll_fn(move |cx| {
+            polled.polls.fetch_add(1, Ordering::Relaxed);
+            connection.as_mut().poll(cx).map(drop)
+        }));
+        (client, did)
     }
 
-    async fn read_until(client: &mut DuplexStream, end: &str) -> String {
+    async fn read_until(client: &mut (impl AsyncRead + Unpin), end: &str) -> String {
         let mut said = Vec::new();
         while !said.ends_with(end.as_bytes()) {
-            let more = client.read_buf(&mut said).await.unwrap();
-            assert!(more > 0, "{}", String::from_utf8_lossy(&said));
+            let more = timeout(PATIENCE, client.read_buf(&mut said)).await;
+            let said = || String::from_utf8_lossy(&said);
+            let more = more.unwrap_or_else(|_| panic!("no more comes behind {}", said()));
+            assert!(more.unwrap() > 0, "{}", said());
         }
         String::from_utf8(said).unwrap()
+    }
+
+    async fn read_to_end(mut client: DuplexStream) -> String {
+        let mut said = String::new();
+        let read = timeout(PATIENCE, client.read_to_string(&mut said)).await;
+        read.expect("it ends").unwrap();
+        said
     }
 
     fn requests(paths: &[&str]) -> String {
@@ -222,12 +261,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_together_is_answered_together() {
-        let (mut client, writes) = client(1);
+        let (mut client, did) = client(1);
         let paths = ["/a", "/b", "/c", "/d"];
         client.write_all(requests(&paths).as_bytes()).await.unwrap();
         let said = read_until(&mut client, "/d").await;
         assert_eq!(said.matches("200 OK").count(), paths.len());
-        assert_eq!(writes.load(Ordering::Relaxed), 1);
+        assert_eq!(did.writes.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
@@ -249,8 +288,7 @@ mod tests {
         let (mut client, _) = client(1);
         let sent = requests(&["/a"]) + "n\0nsense\r\n\r\n";
         client.write_all(sent.as_bytes()).await.unwrap();
-        let mut said = String::new();
-        client.read_to_string(&mut said).await.unwrap();
+        let said = read_to_end(client).await;
         let statuses = ["200 OK", "400 Bad Request"].map(|status| said.matches(status).count());
         assert_eq!(statuses, [1, 1], "{said}");
     }
@@ -263,19 +301,64 @@ mod tests {
             let (mut reads, mut writes) = tokio::io::split(client);
             let sent = requests(&paths);
             let send = async { writes.write_all(sent.as_bytes()).await.unwrap() };
-            let read = async {
-                let mut said = Vec::new();
-                while !said.ends_with("/e".repeat(times).as_bytes()) {
-                    assert!(reads.read_buf(&mut said).await.unwrap() > 0);
-                }
-                String::from_utf8(said).unwrap()
-            };
-            let ((), said) = tokio::join!(send, read);
+            let end = "/e".repeat(times);
+            let ((), said) = tokio::join!(send, read_until(&mut reads, &end));
             let mut rest = &*said;
             for path in paths {
                 let at = rest.find(&path.repeat(times));
                 rest = &rest[at.unwrap()..];
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_ends_a_connection_what_was_answered_on_it_is_sent() {
+        for (behind, hangs_up) in [
+            ("", true),
+            ("GET /b", true),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false),
+            (
+                "GET /b HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n",
+                false,
+            ),
+            ("GET /b HTTP/1.0\r\n\r\n", false),
+        ] {
+            let (mut client, _) = client(1);
+            let sent = requests(&["/a", "/a"]) + behind;
+            client.write_all(sent.as_bytes()).await.unwrap();
+            if hangs_up {
+                client.shutdown().await.unwrap();
+            }
+            let said = read_to_end(client).await;
+            // Of one that came with the end of the stream hyper itself says nothing.
+            let answers = if behind.is_empty() { 1 } else { 2 };
+            assert!(
+                said.matches("\r\n\r\n/a").count() >= answers,
+                "{behind}: {said}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_not_looked_at_again_and_again() {
+        for pairs in 1..=20 {
+            let (mut client, did) = client(300);
+            for _ in 0..pairs {
+                let pair = requests(&["/a", "/b"]);
+                client.write_all(pair.as_bytes()).await.unwrap();
+                yield_now().await;
+            }
+            // What can be done is done, and the client still holds the connection.
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            let before = did.polls.load(Ordering::Relaxed);
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            let polls = did.polls.load(Ordering::Relaxed) - before;
+            assert_eq!(polls, 0, "after {pairs} pairs");
+            drop(client);
         }
     }
 }

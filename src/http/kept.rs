@@ -80,12 +80,21 @@ pub(super) fn fields(
     })
 }
 
-/// Spreads addresses, which are multiples of an allocation's size: Fibonacci hashing, with the golden
-/// ratio of 2^64.
+/// Spreads addresses, which are multiples of an allocation's size, with the kinds beside one another:
+/// Fibonacci hashing, with the golden ratio of 2^64.
 fn place(entry: &Arc<Entry>, kind: Kind) -> usize {
     let address = Arc::as_ptr(entry) as u64;
-    let variant = kind.variant.coding as u64 + 2 * u64::from(kind.is_not_modified);
-    let hash = (address ^ variant).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let kinds = [
+        kind.status as u64,
+        kind.variant.format as u64,
+        kind.variant.coding as u64,
+        u64::from(kind.is_not_modified),
+    ];
+    // None of them has as many as eight values.
+    let kind = kinds.iter().fold(0, |all, one| all * 8 + one);
+    let hash = address
+        .wrapping_add(kind)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (hash >> (64 - PLACES.ilog2())) as usize
 }
 
@@ -154,6 +163,9 @@ mod tests {
             is_not_modified: true,
             ..stale
         };
+        assert_eq!(ask(&other, not_modified, SECOND), 6);
+        // Who asks for one kind and who asks for another are not in each other's way.
+        assert_eq!(ask(&other, stale, SECOND), 5);
         assert_eq!(ask(&other, not_modified, SECOND), 6);
         // Another at the same address, if there ever is one, gets its own.
         for _ in 0..100 {

@@ -297,12 +297,11 @@ mod tests {
     use std::panic::AssertUnwindSafe;
 
     use bolero::check;
-    use hyper::server::conn::http1;
-    use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use warp::Filter as _;
     use warp::path::FullPath;
 
+    use super::super::connection::h1;
     use super::*;
 
     #[tokio::test]
@@ -319,10 +318,7 @@ mod tests {
                 slots.try_acquire_owned().unwrap(),
             ),
         };
-        let serving = http1::Builder::new().serve_connection(
-            TokioIo::new(server),
-            service_fn(move |request| service.answer(request)),
-        );
+        let serving = h1(server, service_fn(move |request| service.answer(request)));
         let asking = async {
             let requests = b"GET /defect HTTP/1.1\r\nHost: l\r\n\r\n\
                 GET / HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n";
@@ -361,7 +357,9 @@ mod tests {
 
     #[test]
     fn whatever_is_sent_the_connection_ends_and_what_it_says_is_http() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
         let runtime = AssertUnwindSafe(runtime.unwrap());
         check!().for_each(|bytes| {
             let (&first, rest) = bytes.split_first().unwrap_or((&0, &[]));
@@ -383,7 +381,7 @@ mod tests {
             ),
         };
         let service = service_fn(move |request| service.answer(request));
-        let serving = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        let serving = h1(server, service);
         let asking = async {
             // A server that has refused need not take the rest.
             let _ = client.write_all(sent).await;
