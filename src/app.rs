@@ -20,7 +20,7 @@ pub use crate::http::tls::TlsError;
 
 use crate::http::problem::Problem;
 use crate::http::tls::Tls;
-use crate::http::{self, Board, Contract, Site};
+use crate::http::{self, Board, Contract, Site, Turns};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::observe::{Event, Observer, Readiness, Sink};
@@ -148,7 +148,7 @@ impl App {
             read_through: self.read_through.clone(),
             metrics: Arc::clone(&self.metrics),
             observer: self.observer.clone(),
-            scrapes: tokio::sync::Semaphore::new(1),
+            scrapes: Turns::default(),
             contract: Contract::default(),
             board: Board::new(Arc::clone(&self.status)),
             readiness: ready,

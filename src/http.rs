@@ -19,6 +19,7 @@
 //! | `pages`       | metrics and health                                       |
 //! | `docs`        | what may be asked, for programs and for people           |
 //! | `status`      | what is so right now, for programs and for people        |
+//! | `shared`      | what is made once for all who ask                        |
 //! | `fields`      | an answer's header fields                                |
 //! | `kept`        | those of the last answers, for the next                  |
 //! | `lines`       | values of header fields, as they are written              |
@@ -46,12 +47,14 @@ mod negotiate;
 mod pages;
 mod patient;
 mod routes;
+mod shared;
 mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use docs::Contract;
+pub use shared::Turns;
 pub use status::Board;
 
 use bytes::Bytes;
@@ -75,7 +78,7 @@ pub struct Site {
     /// Who hears of served requests.
     pub observer: Observer,
     /// Lets one scrape at a time be rendered.
-    pub scrapes: tokio::sync::Semaphore,
+    pub scrapes: Turns,
     /// What `/openapi.json` says, once it has been asked for.
     pub contract: Contract,
     /// What `/status.json` says.

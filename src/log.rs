@@ -174,6 +174,9 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
                 "the certificate's new files can not be used, the old one stays: {cause}"
             );
         }
+        Event::CertificateRestored => {
+            tracing::info!("the certificate's files are again those in use");
+        }
         Event::CertificateOutOfDate { cause } => {
             tracing::warn!("no client will take the certificate: {cause}");
         }

@@ -126,6 +126,7 @@ impl Metrics {
             | Event::RepresentationFailed { .. }
             | Event::CertificateRenewed
             | Event::CertificateRefused { .. }
+            | Event::CertificateRestored
             | Event::CertificateOutOfDate { .. }
             | Event::AcceptFailing { .. }
             | Event::AcceptRecovered

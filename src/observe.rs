@@ -108,7 +108,9 @@ pub enum Event {
         /// What is wrong with them, for the operator.
         cause: String,
     },
-    /// No client takes the certificate, because it is not its time: said once, until it is.
+    /// The certificate's files are again those in use, after others that could not be used.
+    CertificateRestored,
+    /// No client takes the certificate, because it is not its time: said once per certificate.
     CertificateOutOfDate {
         /// What its time is, for the operator.
         cause: String,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use larder::cache::Cache;
 use larder::config::Config;
-use larder::http::{Board, Contract, Site};
+use larder::http::{Board, Contract, Site, Turns};
 use larder::log::{self, LogFormat};
 use larder::metrics::Metrics;
 use larder::observe::{Observer, Readiness, Sink};
@@ -15,7 +15,7 @@ use larder::plan::Plan;
 use larder::read_through::{Described, ReadThrough};
 use larder::repository::Repository;
 use larder::status::{Status, Watch};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 /// What hits ask for: a few bytes that stay resident, and some KiB that are found by their arguments.
 /// Nothing of it goes stale while a bench runs.
@@ -111,7 +111,7 @@ pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Re
         read_through,
         metrics,
         observer,
-        scrapes: Semaphore::new(1),
+        scrapes: Turns::default(),
         contract: Contract::default(),
         board: Board::new(Arc::new(status)),
         readiness,

@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::Mutex;
 use warp::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
@@ -18,6 +16,7 @@ use super::conditional::matches;
 use super::endpoint::not_modified;
 use super::head::{Field, Head};
 use super::problem::Problem;
+use super::shared::Shared;
 use super::{Response, Site};
 use crate::cache::Answer;
 use crate::encode::Body;
@@ -38,62 +37,51 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The OpenAPI document, for as long as it is true.
 #[derive(Debug, Default)]
-pub struct Contract {
-    made: ArcSwapOption<Made>,
-    /// Lets one be made at a time: it is as long as the configuration.
-    making: Mutex<()>,
-}
+pub struct Contract(Shared<Made>);
 
 #[derive(Debug)]
 struct Made {
     descriptions: Vec<Arc<Description>>,
+    /// Before everything is warm there is less to show.
+    is_whole: bool,
     body: Body,
 }
 
 /// `/openapi.json`
 pub(super) async fn openapi(site: Arc<Site>, head: Arc<Head>) -> Response {
-    let endpoints = site.plan.endpoints().iter();
-    let descriptions = endpoints.map(|endpoint| site.read_through.description(endpoint.id));
-    let Some(descriptions) = descriptions.collect::<Option<Vec<_>>>() else {
+    let Some(descriptions) = descriptions(&site) else {
         return Problem::Warming(RETRY).into();
     };
-    match made(&site, descriptions).await {
+    let is_good = |made: &Made| {
+        let same = |(a, b): (&Arc<Description>, &Arc<Description>)| Arc::ptr_eq(a, b);
+        made.is_whole && made.descriptions.iter().zip(&descriptions).all(same)
+    };
+    let making = Arc::clone(&site);
+    match site.contract.0.get(is_good, move || make(&making)).await {
         Some(made) => answer(&head, "application/json", &made.body),
         None => Problem::Internal.into(),
     }
 }
 
-/// The document of these descriptions; none only for a defect.
-async fn made(site: &Arc<Site>, descriptions: Vec<Arc<Description>>) -> Option<Arc<Made>> {
-    let of_these = || {
-        let made = site.contract.made.load_full()?;
-        let same = |(a, b): (&Arc<Description>, &Arc<Description>)| Arc::ptr_eq(a, b);
-        let is_true = made.descriptions.iter().zip(&descriptions).all(same);
-        is_true.then_some(made)
-    };
-    if let Some(made) = of_these() {
-        return Some(made);
-    }
-    let _turn = site.contract.making.lock().await;
-    if let Some(made) = of_these() {
-        return Some(made);
-    }
-    // Before everything is warm there is less to show.
-    let is_ready = *site.readiness.borrow() == Readiness::Ready;
-    let making = Arc::clone(site);
-    let make = move || {
-        let of = |endpoint: &Endpoint| &descriptions[endpoint.id.index()];
-        let example = |endpoint: &Endpoint| example(&making, endpoint);
-        let problems = Problem::kinds();
-        let document = openapi::document(&making.plan, of, &problems, example);
-        let body = Body::new(document.to_string().into_bytes());
-        Arc::new(Made { descriptions, body })
-    };
-    let made = tokio::task::spawn_blocking(make).await.ok()?;
-    if is_ready {
-        site.contract.made.store(Some(Arc::clone(&made)));
-    }
-    Some(made)
+/// Of every endpoint, once all are described.
+fn descriptions(site: &Site) -> Option<Vec<Arc<Description>>> {
+    let endpoints = site.plan.endpoints().iter();
+    let descriptions = endpoints.map(|endpoint| site.read_through.description(endpoint.id));
+    descriptions.collect()
+}
+
+fn make(site: &Site) -> Option<Made> {
+    let is_whole = *site.readiness.borrow() == Readiness::Ready;
+    let descriptions = descriptions(site)?;
+    let of = |endpoint: &Endpoint| &descriptions[endpoint.id.index()];
+    let example = |endpoint: &Endpoint| example(site, endpoint);
+    let document = openapi::document(&site.plan, of, &Problem::kinds(), example);
+    let body = Body::new(document.to_string().into_bytes());
+    Some(Made {
+        descriptions,
+        is_whole,
+        body,
+    })
 }
 
 /// An answer that anybody may have, if one is in memory.

@@ -17,13 +17,13 @@ const NAMED_MAX: usize = 10;
 /// `/metrics`: what Prometheus scrapes.
 pub(super) async fn metrics(site: Arc<Site>, _: Arc<Head>) -> Response {
     // A render of many endpoints takes megabytes: one at a time is enough for Prometheus.
-    let _turn = site.scrapes.acquire().await;
+    let turn = site.scrapes.next().await;
     site.read_through.measure();
     let metrics = Arc::clone(&site.metrics);
     // And not on a thread that serves hits.
-    match tokio::task::spawn_blocking(move || metrics.render()).await {
-        Ok(text) => page(StatusCode::OK, metrics::CONTENT_TYPE, text.into()),
-        Err(_) => super::problem::Problem::Internal.into(),
+    match turn.make(move || metrics.render()).await {
+        Some(text) => page(StatusCode::OK, metrics::CONTENT_TYPE, text.into()),
+        None => super::problem::Problem::Internal.into(),
     }
 }
 

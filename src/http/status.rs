@@ -4,9 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 use warp::http::HeaderValue;
 use warp::http::header::{
@@ -17,6 +15,7 @@ use super::docs::{asset, html};
 use super::head::{Field, Head};
 use super::negotiate;
 use super::problem::Problem;
+use super::shared::Shared;
 use super::{Response, Site};
 use crate::encode::Coding;
 use crate::read_through::LoadError;
@@ -45,8 +44,8 @@ const NEWS_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Board {
     status: Arc<Status>,
-    now: Shared,
-    past: Shared,
+    now: Shared<Document>,
+    past: Shared<Document>,
 }
 
 impl Board {
@@ -60,65 +59,35 @@ impl Board {
     }
 }
 
-/// A document that is made once for all who ask for it within some time.
-#[derive(Debug, Default)]
-struct Shared {
-    made: ArcSwapOption<Made>,
-    making: Mutex<()>,
-}
-
 #[derive(Debug)]
-struct Made {
+struct Document {
+    /// When it had been made: however long that takes, there is a rest before the next.
     at: Instant,
-    /// How much was known when it was made: where there is more, there is something else to tell.
+    /// How much was known when it was begun: where there is more, there is something else to tell.
     edition: u64,
     bytes: Bytes,
-    coded: [OnceCell<Bytes>; Coding::ALL.len()],
+    coded: [Shared<Bytes>; Coding::ALL.len()],
 }
 
-impl Shared {
-    /// The document, if it is still good, or else another one. None only for a defect.
-    async fn get(
-        &self,
-        is_good: impl Fn(&Made) -> bool,
-        edition: u64,
-        make: impl FnOnce() -> Vec<u8> + Send + 'static,
-    ) -> Option<Arc<Made>> {
-        let good = || self.made.load_full().filter(|made| is_good(made));
-        if let Some(made) = good() {
-            return Some(made);
-        }
-        let _turn = self.making.lock().await;
-        if let Some(made) = good() {
-            return Some(made);
-        }
-        let at = Instant::now();
-        let bytes = tokio::task::spawn_blocking(make).await.ok()?;
-        let made = Arc::new(Made {
-            at,
+impl Document {
+    fn new(edition: u64, bytes: Vec<u8>) -> Self {
+        Self {
+            at: Instant::now(),
             edition,
             bytes: Bytes::from(bytes),
             coded: Default::default(),
-        });
-        self.made.store(Some(Arc::clone(&made)));
-        Some(made)
+        }
     }
-}
 
-impl Made {
     /// The bytes in this coding, made when the first asks for them. None only for a defect.
     async fn coded(&self, coding: Coding) -> Option<Bytes> {
+        let bytes = self.bytes.clone();
         if coding == Coding::Identity {
-            return Some(self.bytes.clone());
+            return Some(bytes);
         }
-        let make = async || {
-            let bytes = self.bytes.clone();
-            let code = move || coding.encode_for_a_moment(&bytes);
-            let coded = tokio::task::spawn_blocking(code).await.map_err(drop)?;
-            coded.map(Bytes::from).map_err(drop)
-        };
-        let coded = self.coded[coding as usize].get_or_try_init(make).await;
-        coded.ok().cloned()
+        let code = move || coding.encode_for_a_moment(&bytes).ok().map(Bytes::from);
+        let coded = self.coded[coding as usize].get(|_| true, code).await;
+        coded.as_deref().cloned()
     }
 }
 
@@ -126,25 +95,23 @@ impl Made {
 pub(super) async fn now(site: Arc<Site>, head: Arc<Head>) -> Response {
     let Board { status, now, .. } = &site.board;
     let edition = status.news();
-    let is_good = |made: &Made| {
+    let is_good = |made: &Document| {
         let age = made.at.elapsed();
         age < NEWS_EVERY || age < MADE_EVERY && made.edition >= edition
     };
     let status = Arc::clone(status);
-    let made = now
-        .get(is_good, edition, move || status.document(explained))
-        .await;
-    answer(&head, made.as_deref()).await
+    let make = move || Some(Document::new(status.news(), status.document(explained)));
+    answer(&head, now.get(is_good, make).await.as_deref()).await
 }
 
 /// `/status/history.json`
 pub(super) async fn past(site: Arc<Site>, head: Arc<Head>) -> Response {
     let Board { status, past, .. } = &site.board;
     let edition = status.samples();
+    let is_good = |made: &Document| made.edition >= edition;
     let status = Arc::clone(status);
-    let is_good = |made: &Made| made.edition >= edition;
-    let made = past.get(is_good, edition, move || status.past()).await;
-    answer(&head, made.as_deref()).await
+    let make = move || Some(Document::new(status.samples(), status.past()));
+    answer(&head, past.get(is_good, make).await.as_deref()).await
 }
 
 /// What a client would be told.
@@ -157,7 +124,7 @@ fn explained(error: &LoadError) -> Explained {
     }
 }
 
-async fn answer(head: &Head, made: Option<&Made>) -> Response {
+async fn answer(head: &Head, made: Option<&Document>) -> Response {
     let Some(codings) = negotiate::codings(head.lines(Field::AcceptEncoding)) else {
         return Problem::NotAcceptable.into();
     };

@@ -82,7 +82,9 @@ impl Tls {
         let mut refused = None;
         let mut is_out_of_date = false;
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.look(&observer, &mut refused).await;
+            if self.look(&observer, &mut refused).await {
+                is_out_of_date = false;
+            }
             let why = out_of_date(&self.current.0.load(), UnixTime::now());
             let was_out_of_date = std::mem::replace(&mut is_out_of_date, why.is_some());
             if let Some(cause) = why
@@ -93,35 +95,43 @@ impl Tls {
         }
     }
 
-    /// Takes the files if they are not those it has. `refused` are files that could not be taken, and
-    /// whether that was told.
-    async fn look(&mut self, observer: &Observer, refused: &mut Option<(Seen, bool)>) {
+    /// Takes the files if they are not those it has, and says whether it did. `refused` are files that
+    /// could not be taken, and whether that was told.
+    async fn look(&mut self, observer: &Observer, refused: &mut Option<(Seen, bool)>) -> bool {
         let (settings, known) = (self.settings.clone(), self.seen.clone());
         // Disks may be slow, and may be on a network.
         let look = move || {
             let seen = Seen::of(&settings);
-            (seen != known).then(|| (seen, certified_key(&settings)))
+            let read = (seen != known).then(|| certified_key(&settings));
+            (seen, read)
         };
-        let Ok(Some((seen, read))) = tokio::task::spawn_blocking(look).await else {
-            return;
+        let Ok((seen, read)) = tokio::task::spawn_blocking(look).await else {
+            return false;
         };
         match (read, refused) {
-            (Ok(key), refused) => {
+            (None, refused) => {
+                if refused.take().is_some() {
+                    observer.emit(&Event::CertificateRestored);
+                }
+            }
+            (Some(Ok(key)), refused) => {
                 self.current.0.store(Arc::new(key));
                 self.seen = seen;
                 *refused = None;
                 observer.emit(&Event::CertificateRenewed);
+                return true;
             }
             // They are read again and again: it may have been a descriptor that was missing.
-            (Err(error), Some((of, is_told))) if *of == seen => {
+            (Some(Err(error)), Some((of, is_told))) if *of == seen => {
                 if !std::mem::replace(is_told, true) {
                     let cause = error.to_string();
                     observer.emit(&Event::CertificateRefused { cause });
                 }
             }
             // One of the two files may be new already and the other not yet.
-            (Err(_), refused) => *refused = Some((seen, false)),
+            (Some(Err(_)), refused) => *refused = Some((seen, false)),
         }
+        false
     }
 }
 

@@ -193,6 +193,10 @@ async fn what_events_tell_is_said_and_is_news() {
     let said = hear(Event::ListeningFailed { cause: cause() });
     assert_eq!(kinds(&said), ["accept", "tls", "notify"]);
     assert!(!said.to_string().contains("db.example"), "{said}");
+    hear(Event::CertificateOutOfDate { cause: cause() });
+    let said = hear(Event::CertificateRestored);
+    assert_eq!(kinds(&said), ["accept", "tls", "notify"], "out of date");
+    hear(Event::CertificateRefused { cause: cause() });
     hear(Event::CertificateRenewed);
     hear(Event::Listening);
     assert_eq!(kinds(&hear(Event::AcceptRecovered)), [""; 0]);

@@ -99,6 +99,7 @@ impl Watch {
             Event::CertificateRenewed => {
                 self.end(&[Trouble::CertificateRefused, Trouble::CertificateOutOfDate]);
             }
+            Event::CertificateRestored => self.end(&[Trouble::CertificateRefused]),
             Event::ListeningFailed { .. } => self.begin(Trouble::Listening),
             Event::Listening => self.end(&[Trouble::Listening]),
             Event::ProbeFailing { probe, .. } => self.begin(Trouble::Probe(*probe)),

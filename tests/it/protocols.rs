@@ -245,27 +245,50 @@ async fn a_certificate_behind_a_link_is_taken_when_the_link_leads_elsewhere() {
     app.wait_for(1, renewed).await;
     over_h1(&mut connect(app.address(), &roots[1], &[]).await.unwrap()).await;
     over_h1(&mut open).await;
+
+    // To where nothing is, and back to what is in use.
+    for (to, told) in [
+        (
+            "nowhere",
+            (|e| matches!(e, Event::CertificateRefused { .. })) as fn(&_) -> _,
+        ),
+        ("new", |e| matches!(e, Event::CertificateRestored)),
+    ] {
+        symlink(to, within("next")).unwrap();
+        std::fs::rename(within("next"), within("data")).unwrap();
+        app.wait_for(1, told).await;
+    }
+    over_h1(&mut connect(app.address(), &roots[1], &[]).await.unwrap()).await;
+    assert_eq!(app.count(renewed), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_out_of_its_time_is_told_of_and_used() {
     let folder = TempDir::new().unwrap();
-    let signing_key = rcgen::KeyPair::generate().unwrap();
-    let mut wanted = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    wanted.not_after = rcgen::date_time_ymd(2021, 3, 4);
-    let made = wanted.self_signed(&signing_key).unwrap();
-    let within = |name: &str| folder.path().join(name);
-    std::fs::write(within("server.crt"), made.pem()).unwrap();
-    std::fs::write(within("server.key"), signing_key.serialize_pem()).unwrap();
+    let outdated = || {
+        let signing_key = rcgen::KeyPair::generate().unwrap();
+        let mut wanted = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        wanted.not_after = rcgen::date_time_ymd(2021, 3, 4);
+        let made = wanted.self_signed(&signing_key).unwrap();
+        let within = |name: &str| folder.path().join(name);
+        std::fs::write(within("server.crt"), made.pem()).unwrap();
+        std::fs::write(within("server.key"), signing_key.serialize_pem()).unwrap();
+        made
+    };
+    outdated();
     let db = Postgres::with("").await;
     let app = App::start_with(&db, &tls(folder.path()), ENDPOINTS).await;
     let told = |e: &Event| matches!(e, Event::CertificateOutOfDate { cause } if cause.contains("Thu, 04 Mar 2021"));
     app.wait_for(1, told).await;
+    // Whoever heard that it was renewed hears that this one is out of date as well.
+    let made = outdated();
+    app.wait_for(2, told).await;
+    assert_eq!(app.count(renewed), 1);
     assert!(connect(app.address(), made.der(), &[]).await.is_err());
     let sound = certificate(folder.path());
-    app.wait_for(1, renewed).await;
+    app.wait_for(2, renewed).await;
     over_h1(&mut connect(app.address(), &sound, &[]).await.unwrap()).await;
-    assert_eq!(app.count(told), 1);
+    assert_eq!(app.count(told), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
