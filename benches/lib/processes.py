@@ -105,9 +105,17 @@ class Process:
         return sum(memory_of(pid) for pid in family(self.child.pid))
 
 
+def told(file: Path) -> str:
+    """What Linux tells of a process; nothing once that has ended, between a look at it and the next too."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+    return [int(child) for task in tasks for child in told(task).split()]
 
 
 def family(pid: int) -> list[int]:
@@ -120,17 +128,14 @@ def family(pid: int) -> list[int]:
 
 def postgres_cpu() -> float:
     """Seconds of processor time so far, of the Postgres that was started with this program."""
-    [postmaster] = [
-        pid for pid in children(os.getppid()) if Path(f"/proc/{pid}/comm").read_text().startswith("postgres")
-    ]
+    [postmaster] = [pid for pid in children(os.getppid()) if told(Path(f"/proc/{pid}/comm")).startswith("postgres")]
     return sum(cpu_of(pid) for pid in family(postmaster))
 
 
 def cpu_of(pid: int) -> float:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return 0  # It has ended meanwhile, and is counted by its parent.
+    text = told(Path(f"/proc/{pid}/stat"))
+    if not text:
+        return 0  # It is counted by its parent.
     # The second field is the program's name in brackets, which may hold anything. User and system time
     # are the fourteenth and the fifteenth; then those of children that have ended.
     fields = text.rpartition(")")[2].split()
@@ -138,7 +143,10 @@ def cpu_of(pid: int) -> float:
 
 
 def memory_of(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+    text = told(Path(f"/proc/{pid}/smaps_rollup"))
+    if not text:
+        return 0
+    for line in text.splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"the system does not tell how much memory process {pid} holds")
