@@ -7,6 +7,9 @@
 //! | `connection`  | HTTP/1.1, HTTP/2, TLS: limits of each                    |
 //! | `tls`         | the certificate, also when it is renewed                 |
 //! | `patient`     | slow clients: a refusal reaches them, a stall ends them   |
+//! | `repeat`      | requests that come again, answered without being read    |
+//! | `exchange`    | what a connection's stream and service tell one another  |
+//! | `known`       | how a request was answered that may come again           |
 //! | `gather`      | answers that leave together                              |
 //! | `head`        | what an answer may depend on of a request                |
 //! | `routes`      | every route, as Warp filters                             |
@@ -22,7 +25,8 @@
 //! | `shared`      | what is made once for all who ask                        |
 //! | `fields`      | an answer's header fields                                |
 //! | `kept`        | those of the last answers, for the next                  |
-//! | `lines`       | values of header fields, as they are written              |
+//! | `lines`       | header fields, as they are written                       |
+//! | `date`        | `Date`                                                   |
 //! | `problem`     | the one mapping of errors to statuses and codes          |
 
 pub mod problem;
@@ -32,9 +36,11 @@ pub mod tls;
 mod conditional;
 mod connection;
 mod cors;
+mod date;
 mod decode;
 mod docs;
 mod endpoint;
+mod exchange;
 mod fields;
 mod freshness;
 #[cfg(test)]
@@ -42,10 +48,12 @@ mod fuzz;
 mod gather;
 mod head;
 mod kept;
+mod known;
 mod lines;
 mod negotiate;
 mod pages;
 mod patient;
+mod repeat;
 mod routes;
 mod shared;
 mod status;

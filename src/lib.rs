@@ -22,7 +22,7 @@
 //! | `refresh`      | when to look again                                        | plan, observe, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |
 //! | `status`       | what is so right now, and was in the last minutes         | plan, observe, metrics, cache, read_through                                 | serde  |
 //! | `openapi`      | endpoints as an OpenAPI document                          | plan, repository                                                            |        |
-//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through, status, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, tokio_rustls, arc_swap, httpdate, itoa, percent_encoding, socket2 |
+//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through, status, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
 //! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, status, openapi, http |        |
 //! | `cli`          | serve, check, demo, openapi                               | config, plan, log, repository, app                                          | clap, anyhow, nix |
 

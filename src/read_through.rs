@@ -216,14 +216,9 @@ impl<S: Source> ReadThrough<S> {
         let endpoint = key.endpoint();
         let timeout = self.endpoint(endpoint).timeout;
         // What only a load needs is boxed: a hit's future is moved about.
-        let Some(entry) = self.shared.cache.get(key) else {
+        let Some((entry, freshness, age)) = self.find(key, self.now()) else {
             return Box::pin(self.wait_for_load(key, timeout)).await;
         };
-        let now = self.now();
-        if entry.mark_used() {
-            self.noticed(key, &entry, now);
-        }
-        let (freshness, age) = self.look_at(key, &entry, now);
         match freshness {
             Freshness::Fresh => Ok(served(entry, CacheStatus::Hit, age)),
             Freshness::Stale => {
@@ -254,6 +249,24 @@ impl<S: Source> ReadThrough<S> {
             }
             Freshness::Expired => Box::pin(self.wait_for_load(key, timeout)).await,
         }
+    }
+
+    /// Answers a request from a fresh entry, as [`Self::get`] does; nothing where there is none.
+    /// `received` is the moment that the request came, by the runtime's clock.
+    pub fn fresh(&self, key: &Key, received: Instant) -> Option<Served> {
+        let now = self.shared.clock.at(received);
+        let (entry, freshness, age) = self.find(key, now)?;
+        (freshness == Freshness::Fresh).then(|| served(entry, CacheStatus::Hit, age))
+    }
+
+    /// The entry that a request asks for, how it may be used now, and how old it is.
+    fn find(&self, key: &Key, now: Instant) -> Option<(Arc<Entry>, Freshness, Duration)> {
+        let entry = self.shared.cache.get(key)?;
+        if entry.mark_used() {
+            self.noticed(key, &entry, now);
+        }
+        let (freshness, age) = self.look_at(key, &entry, now);
+        Some((entry, freshness, age))
     }
 
     /// How an entry may be used now, and how old it is: of one moment, so that no answer tells of an

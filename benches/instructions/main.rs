@@ -29,6 +29,7 @@ use larder::repository::throwaway::Throwaway;
 use baseline::{Baseline, Cost};
 use hits::{Asked, Hit};
 use site::Sinks;
+use wire::Numbers;
 
 /// So much of a hit may be what metrics, log and status take, the kernel's share of it not counted.
 const OBSERVED_MAX: f64 = 0.03;
@@ -39,9 +40,9 @@ const HITS: usize = 4_096;
 /// Counts what a hit costs in instructions and allocations, and compares it with what it cost before.
 ///
 /// Runs itself under valgrind's callgrind: a Larder without sockets on a Postgres of its own, whose
-/// answers come from the cache. `wire` lines have hyper read and write the same on a connection in
-/// memory, `floor` lines have it do so for an answer that is there already. Exits with 1 when a hit
-/// costs more than the baseline allows.
+/// answers come from the cache. `wire` lines have it read and written by hyper on a connection in memory,
+/// `again` lines have the same request come again on it, and `floor` lines have hyper do so for an answer
+/// that is there already. Exits with 1 when a hit costs more than the baseline allows.
 #[derive(Debug, Parser)]
 #[command(
     name = "instructions",
@@ -155,7 +156,8 @@ fn observed(costs: &[(String, Cost)]) -> Option<f64> {
 /// The whole way of a hit, against hyper alone.
 fn ratios(costs: &[(String, Cost)]) -> impl Iterator<Item = (&str, f64)> {
     costs.iter().filter_map(|(name, cost)| {
-        let floor = format!("floor {}", name.strip_prefix("wire ")?);
+        let kind = name.strip_prefix("wire ").or(name.strip_prefix("again "))?;
+        let floor = format!("floor {kind}");
         let (_, floor) = costs.iter().find(|(name, _)| *name == floor)?;
         Some((name.as_str(), cost.instructions / floor.instructions))
     })
@@ -197,11 +199,13 @@ fn serve_hits() -> anyhow::Result<()> {
     alone(UNOBSERVED, &server::service(unobserved), &resident.request);
     for Hit { name, request } in &kinds {
         let (wire, constant) = wire::both(&service, request)?;
-        count(&format!("wire {name}"), |times| {
-            wire.conversation(times, server::service(site.clone()))
-        });
+        for (way, numbers) in [("wire", Numbers::Different), ("again", Numbers::Same)] {
+            count(&format!("{way} {name}"), |times| {
+                wire.to_larder(times, numbers, site.clone())
+            });
+        }
         count(&format!("floor {name}"), |times| {
-            wire.conversation(times, constant.clone())
+            wire.to_constant(times, constant.clone())
         });
     }
     Ok(())

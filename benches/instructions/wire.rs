@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use anyhow::Context as _;
@@ -10,16 +11,27 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use larder::http::{Site, server};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::hits::Asked;
 
-/// A request as it is on its way.
+/// A request as it is on its way, but for its end: a field with a number of so many digits.
 pub(crate) struct Wire {
     request: Bytes,
+}
+
+const DIGITS: usize = 6;
+
+/// Whether a client says the same each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    Same,
+    Different,
 }
 
 /// A service that has its only answer ready.
@@ -31,16 +43,17 @@ pub(crate) struct Constant {
 }
 
 /// A request on its way, and what it is answered as a constant.
-pub(crate) fn both<S>(service: &S, request: &Asked) -> anyhow::Result<(Wire, Constant)>
+pub(crate) fn both<S, B>(service: &S, request: &Asked) -> anyhow::Result<(Wire, Constant)>
 where
-    S: Service<Asked, Response = warp::reply::Response, Error = Infallible>,
+    S: Service<Asked, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>,
 {
     let mut lines = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
     for (name, value) in request.headers() {
         let line = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"];
         lines.extend_from_slice(&line.concat());
     }
-    lines.extend_from_slice(b"\r\n");
+    lines.extend_from_slice(b"x-request-id: ");
     let Ok(response) = service
         .call(request.clone())
         .now_or_never()
@@ -57,47 +70,81 @@ where
 }
 
 impl Wire {
-    /// A connection on which the request is sent so many times, one in each packet, and answered.
-    pub(crate) fn conversation<S, B>(&self, times: usize, service: S) -> impl FnOnce() + use<S, B>
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-        B: Body + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let client = Client {
+    /// A connection to Larder on which the request is sent so many times, one in each packet, and
+    /// answered.
+    pub(crate) fn to_larder(
+        &self,
+        times: usize,
+        numbers: Numbers,
+        site: Arc<Site>,
+    ) -> impl FnOnce() + use<> {
+        to_the_end(server::connection(self.client(times, numbers), site))
+    }
+
+    /// The same, to a server that has its only answer ready.
+    pub(crate) fn to_constant(&self, times: usize, constant: Constant) -> impl FnOnce() + use<> {
+        let client = TokioIo::new(self.client(times, Numbers::Same));
+        to_the_end(http1::Builder::new().serve_connection(client, constant))
+    }
+
+    fn client(&self, times: usize, numbers: Numbers) -> Client {
+        Client {
             request: self.request.clone(),
+            numbers,
             left: times,
-        };
-        let mut connection = Box::pin(http1::Builder::new().serve_connection(client, service));
-        move || {
-            // It yields from time to time, for others that there are none of.
-            let mut context = Context::from_waker(Waker::noop());
-            while connection.poll_unpin(&mut context).is_pending() {}
+            is_heard: false,
         }
     }
 }
 
-/// Sends so many requests, and hangs up.
-struct Client {
-    request: Bytes,
-    left: usize,
+fn to_the_end<F: Future>(connection: F) -> impl FnOnce() + use<F> {
+    let mut connection = Box::pin(connection);
+    move || {
+        // It waits for each request, which is there when it looks again.
+        let mut context = Context::from_waker(Waker::noop());
+        while connection.poll_unpin(&mut context).is_pending() {}
+    }
 }
 
-impl hyper::rt::Read for Client {
+/// Sends so many requests, each when the one before is answered, and hangs up.
+struct Client {
+    request: Bytes,
+    numbers: Numbers,
+    left: usize,
+    /// Whether the last one was read.
+    is_heard: bool,
+}
+
+impl AsyncRead for Client {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.is_heard) {
+            return Poll::Pending;
+        }
         if let Some(left) = self.left.checked_sub(1) {
             self.left = left;
+            self.is_heard = true;
+            let mut number = match self.numbers {
+                Numbers::Same => 0,
+                Numbers::Different => left,
+            };
+            let mut digits = [b'0'; DIGITS];
+            for digit in digits.iter_mut().rev() {
+                *digit += (number % 10) as u8;
+                number /= 10;
+            }
             buffer.put_slice(&self.request);
+            buffer.put_slice(&digits);
+            buffer.put_slice(b"\r\n\r\n");
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl hyper::rt::Write for Client {
+impl AsyncWrite for Client {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

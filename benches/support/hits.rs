@@ -1,11 +1,13 @@
 //! Requests that the cache answers, of the kinds that differ in what they cost.
 
+use std::convert::Infallible;
+
 use anyhow::{Context, ensure};
-use hyper::Request;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ETAG, HOST, IF_NONE_MATCH, REFERER, USER_AGENT,
 };
 use hyper::service::Service;
+use hyper::{Request, Response};
 
 /// A request that can be made any number of times. It has no content.
 pub(crate) type Asked = Request<String>;
@@ -30,9 +32,9 @@ pub(crate) struct Hit {
 }
 
 /// Every kind. What they ask for is loaded when this returns.
-pub(crate) async fn hits<S>(service: &S) -> anyhow::Result<Vec<Hit>>
+pub(crate) async fn hits<S, B>(service: &S) -> anyhow::Result<Vec<Hit>>
 where
-    S: Service<Asked, Response = warp::reply::Response, Error = std::convert::Infallible>,
+    S: Service<Asked, Response = Response<B>, Error = Infallible>,
 {
     let plain = |target: &str| Request::get(target).header(HOST, "127.0.0.1:8080");
     let browser = |target: &str| {
@@ -71,9 +73,9 @@ where
     Ok(hits)
 }
 
-async fn ask<S>(service: &S, request: Asked, status: u16) -> anyhow::Result<S::Response>
+async fn ask<S, B>(service: &S, request: Asked, status: u16) -> anyhow::Result<Response<B>>
 where
-    S: Service<Asked, Response = warp::reply::Response, Error = std::convert::Infallible>,
+    S: Service<Asked, Response = Response<B>, Error = Infallible>,
 {
     let target = request.uri().clone();
     let Ok(response) = service.call(request).await;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, Service, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
@@ -20,8 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::gather::Gather;
+use super::exchange::Exchanges;
 use super::patient::Patient;
+use super::repeat::Repeats;
 use crate::observe::{CacheStatus, Event, Observer};
 
 /// A request's head must be there this long after the last answer: it bounds both slow senders and
@@ -74,6 +75,24 @@ const HANDSHAKE_RECORD: u8 = 22;
 /// `internal_error`, fatal, as a TLS record: RFC 8446, 5.1 and 6.
 const FULL_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
 
+/// What answers the requests of a connection.
+pub(super) trait Answers
+where
+    Self: Service<Request<Incoming>, Response = Response<Self::Content>, Error = Infallible>,
+    Self: Service<Request<Incoming>, Future: Send + 'static> + Send + 'static,
+{
+    type Content: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static;
+}
+
+impl<S, B> Answers for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    type Content = B;
+}
+
 /// What connections speak.
 #[derive(Clone)]
 pub(super) struct Protocols {
@@ -86,12 +105,13 @@ pub(super) struct Protocols {
 impl Protocols {
     /// Answers requests until the client leaves, or `watcher` says that the server does. That a client
     /// hangs up, or speaks something else, is its own affair.
-    pub(super) async fn serve<S>(&self, stream: TcpStream, service: S, watcher: Watcher)
-    where
-        S: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>,
-        S: Send + 'static,
-        S::Future: Send + 'static,
-    {
+    pub(super) async fn serve(
+        &self,
+        stream: TcpStream,
+        service: impl Answers,
+        exchanges: Arc<Exchanges>,
+        watcher: Watcher,
+    ) {
         let Some(tls) = &self.tls else {
             let is_h2 = if self.h2c {
                 let Some(seen) = self.soon(begins_with_preface(&stream)).await else {
@@ -104,7 +124,8 @@ impl Protocols {
             return if is_h2 {
                 self.over_h2(Patient::new(stream), service, watcher).await;
             } else {
-                self.over_h1(Patient::new(stream), service, watcher).await;
+                self.over_h1(Patient::new(stream), service, exchanges, watcher)
+                    .await;
             };
         };
         let Some(Ok(Some(stream))) = self.soon(agree(tls, stream)).await else {
@@ -113,7 +134,7 @@ impl Protocols {
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.over_h2(stream, service, watcher).await;
         } else {
-            self.over_h1(stream, service, watcher).await;
+            self.over_h1(stream, service, exchanges, watcher).await;
         }
     }
 
@@ -138,17 +159,14 @@ impl Protocols {
         self.shutdown.run_until_cancelled(within).await
     }
 
-    async fn over_h1<S>(
+    async fn over_h1(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        service: S,
+        service: impl Answers,
+        exchanges: Arc<Exchanges>,
         watcher: Watcher,
-    ) where
-        S: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>,
-        S: Send + 'static,
-        S::Future: Send + 'static,
-    {
-        match watcher.watch(h1(stream, service)).await {
+    ) {
+        match watcher.watch(h1(stream, service, Some(exchanges))).await {
             // hyper has answered these itself; but to what is HTTP/2 it does not.
             Err(error) if error.is_parse_too_large() => self.observe(431),
             Err(error) if error.is_parse() && !error.is_parse_version_h2() => self.observe(400),
@@ -157,16 +175,12 @@ impl Protocols {
     }
 
     /// `_watcher` makes the server wait for the end.
-    async fn over_h2<S>(
+    async fn over_h2(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        service: S,
+        service: impl Answers,
         _watcher: Watcher,
-    ) where
-        S: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>,
-        S: Send + 'static,
-        S::Future: Send + 'static,
-    {
+    ) {
         let is_used = Arc::new(AtomicBool::new(false));
         let used = Arc::clone(&is_used);
         let service = service_fn(move |request| {
@@ -220,8 +234,13 @@ impl Protocols {
     }
 }
 
-/// A connection of HTTP/1.1 within our limits.
-pub(super) fn h1<T, S>(stream: T, service: S) -> http1::Connection<TokioIo<Gather<T>>, S>
+/// A connection of HTTP/1.1 within our limits. The service tells of its requests to `exchanges`, if
+/// there are any.
+pub(super) fn h1<T, S>(
+    stream: T,
+    service: S,
+    exchanges: Option<Arc<Exchanges>>,
+) -> http1::Connection<TokioIo<Repeats<T>>, S>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: HttpService<Incoming>,
@@ -235,7 +254,7 @@ where
         .max_buf_size(HEAD_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEAD_FIELDS_MAX)
-        .serve_connection(TokioIo::new(Gather::new(stream)), service)
+        .serve_connection(TokioIo::new(Repeats::new(stream, exchanges)), service)
 }
 
 /// The stream within, once the client and the server agree on TLS.

@@ -7,6 +7,7 @@ use warp::http::header::{
 use warp::http::{HeaderMap, HeaderValue, Method};
 
 use super::head::{Field, Head};
+use super::lines;
 use super::problem::ALLOWED;
 use crate::plan::Origins;
 
@@ -41,4 +42,15 @@ pub(super) fn tell(origins: &Origins, head: &Head, headers: &mut HeaderMap) {
     } else {
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_FIELDS);
     }
+}
+
+/// The same, as lines of an answer.
+pub(super) fn lines(origins: Option<&Origins>, head: &Head) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Some(origins) = origins {
+        let mut headers = HeaderMap::new();
+        tell(origins, head, &mut headers);
+        lines::fields(&headers, &mut text);
+    }
+    text
 }

@@ -9,9 +9,11 @@ use warp::http::header::ALLOW;
 use warp::http::{Method, StatusCode};
 
 use super::head::{Field, Head};
+use super::kept::Kind;
+use super::known::Known;
 use super::negotiate::Codings;
 use super::problem::{ALLOWED, Problem};
-use super::{Reply, Response, Site, conditional, decode, fields, freshness, negotiate};
+use super::{Reply, Response, Site, conditional, cors, decode, fields, freshness, negotiate};
 use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
@@ -22,7 +24,7 @@ use crate::repository::Description;
 /// How soon to come back when nothing says when it will be better.
 const RETRY: Duration = Duration::from_secs(1);
 
-pub(super) async fn answer(site: &Site, head: &Head, routed: Routed<'_>) -> Reply {
+pub(super) async fn answer(site: &Arc<Site>, head: &Head, routed: Routed<'_>) -> Reply {
     let id = routed.endpoint;
     if head.method == Method::OPTIONS {
         return Reply::plain(options(), Some(id));
@@ -44,7 +46,7 @@ fn refused(problem: Problem) -> Response {
     response
 }
 
-async fn read(site: &Site, head: &Head, routed: &Routed<'_>) -> Reply {
+async fn read(site: &Arc<Site>, head: &Head, routed: &Routed<'_>) -> Reply {
     let id = routed.endpoint;
     let endpoint = site.plan.endpoint(id);
     let Some(wanted) = Wanted::of(head, routed) else {
@@ -60,7 +62,7 @@ async fn read(site: &Site, head: &Head, routed: &Routed<'_>) -> Reply {
     let key = Key::new(id, arguments);
     match site.read_through.get(&key).await {
         Ok(served) => Reply {
-            response: response(site, head, wanted, &key, &served).await,
+            response: response(site, head, wanted, &key, &served, description).await,
             endpoint: Some(id),
             cache: served.status,
             age: Some(served.age),
@@ -118,11 +120,12 @@ fn arguments(
 }
 
 async fn response(
-    site: &Site,
+    site: &Arc<Site>,
     head: &Head,
     wanted: Wanted,
     key: &Key,
     served: &Served,
+    description: Arc<Description>,
 ) -> Response {
     let endpoint = site.plan.endpoint(key.endpoint());
     let document = match served.entry.answer() {
@@ -135,8 +138,8 @@ async fn response(
     };
     let variant = wanted.variant(document);
     let changed = served.entry.last_modified();
-    let known = conditional::not_modified(head, document, variant, changed)
-        .filter(|_| freshness::can_renew(served.age, served.entry.lifetime()));
+    let same = conditional::not_modified(head, document, variant, changed);
+    let known = same.filter(|_| freshness::can_renew(served.age, served.entry.lifetime()));
     let mut response = match known {
         Some(_) => not_modified(),
         None => match representation(site, key, &served.entry, document, variant).await {
@@ -144,9 +147,25 @@ async fn response(
             None => return refused(Problem::Internal),
         },
     };
-    let told = known.unwrap_or(variant);
-    *response.headers_mut() =
-        fields::of_document(document, endpoint, served, told, known.is_some());
+    let kind = Kind {
+        status: served.status,
+        variant: known.unwrap_or(variant),
+        is_not_modified: known.is_some(),
+    };
+    *response.headers_mut() = fields::of_document(document, endpoint, served, kind);
+    if let Some(learner) = &head.learner
+        && served.status == CacheStatus::Hit
+        && known == same
+    {
+        learner.learn(Known {
+            site: Arc::clone(site),
+            key: key.clone(),
+            description,
+            document: Arc::downgrade(document),
+            kind,
+            cors: cors::lines(site.plan.server().cors.as_ref(), head),
+        });
+    }
     response
 }
 

@@ -12,7 +12,7 @@ use warp::http::{HeaderMap, HeaderValue};
 use super::kept::{self, Fields, Kind};
 use super::lines::Lines;
 use super::{conditional, freshness};
-use crate::encode::{Document, Variant};
+use crate::encode::Document;
 use crate::observe::CacheStatus;
 use crate::plan::Endpoint;
 use crate::read_through::Served;
@@ -33,14 +33,13 @@ pub(super) fn of_document(
     document: &Document,
     endpoint: &Endpoint,
     served: &Served,
-    variant: Variant,
-    is_not_modified: bool,
+    kind: Kind,
 ) -> HeaderMap {
-    let kind = Kind {
-        status: served.status,
+    let Kind {
         variant,
         is_not_modified,
-    };
+        ..
+    } = kind;
     let make = || {
         let mut headers = HeaderMap::with_capacity(ROOM.0);
         if !is_not_modified {

@@ -45,6 +45,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
         }
     }
 
+    /// Reads, for one who sends what is held back when there is nothing more.
+    pub(super) fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.is_drained = read.is_pending();
+        read
+    }
+
+    /// What is held back, for more to be written behind it. It is sent first where it is much already, so
+    /// that no more is held than that and one answer.
+    pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Vec<u8>>> {
+        if self.held.len() > HELD_MAX {
+            ready!(self.poll_send(cx))?;
+        }
+        Poll::Ready(Ok(&mut self.held))
+    }
+
     /// Sends what is held back.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.held.len() {
@@ -79,8 +99,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let was_drained = std::mem::replace(&mut self.is_drained, read.is_pending());
+        let was_drained = self.is_drained;
+        let read = self.poll_more(cx, buffer);
         // Once: a flush was put off only before, and a client that does not read is no reason to spin.
         if self.is_drained && !was_drained && !self.held.is_empty() {
             cx.waker().wake_by_ref();
@@ -227,7 +247,7 @@ mod tests {
             let body = Full::new(Bytes::from(path.repeat(times)));
             Ok::<_, Infallible>(Response::new(body))
         });
-        let mut connection = Box::pin(h1(stream, service));
+        let mut connection = Box::pin(h1(stream, service, None));
         let polled = Arc::clone(&did);
         tokio::spawn(poll_fn(move |cx| {
             polled.polls.fetch_add(1, Ordering::Relaxed);

@@ -9,6 +9,8 @@ use warp::http::header::{
 };
 use warp::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
+use super::exchange::Learner;
+
 /// A field that an answer may depend on.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Field {
@@ -40,11 +42,13 @@ pub(super) struct Head {
     /// to look at all names once.
     has: [bool; FIELDS],
     pub(super) received: Instant,
+    /// Who learns how it was answered.
+    pub(super) learner: Option<Learner>,
 }
 
 impl Head {
     /// Of a request that has just come in. Its fields are moved here, and not left behind.
-    pub(super) fn of<B>(request: &mut Request<B>) -> Arc<Self> {
+    pub(super) fn of<B>(request: &mut Request<B>, learner: Option<Learner>) -> Arc<Self> {
         let headers = std::mem::take(request.headers_mut());
         let mut has = [false; FIELDS];
         for name in headers.keys() {
@@ -58,6 +62,7 @@ impl Head {
             headers,
             has,
             received: Instant::now(),
+            learner,
         })
     }
 

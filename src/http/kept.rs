@@ -2,15 +2,17 @@
 //!
 //! Whoever asks for an entry within a moment gets the same fields, and to make them takes longer than
 //! everything else that Larder does for a hit. Each thread keeps its own: what threads share is passed
-//! around between cores.
+//! around between cores. Where they are sent without hyper they are kept as they are sent, too.
 
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use warp::http::HeaderMap;
+use warp::http::header::CONTENT_LENGTH;
+use warp::http::{HeaderMap, StatusCode};
 
+use super::lines;
 use crate::cache::Entry;
 use crate::encode::Variant;
 use crate::observe::CacheStatus;
@@ -27,6 +29,16 @@ pub(super) struct Kind {
     pub(super) is_not_modified: bool,
 }
 
+impl Kind {
+    pub(super) fn status_code(self) -> StatusCode {
+        if self.is_not_modified {
+            StatusCode::NOT_MODIFIED
+        } else {
+            StatusCode::OK
+        }
+    }
+}
+
 /// Fields, and the ages of the entry at which they say the same.
 pub(super) struct Fields {
     pub(super) headers: HeaderMap,
@@ -38,6 +50,8 @@ struct Kept {
     entry: Weak<Entry>,
     kind: Kind,
     fields: Fields,
+    /// Once they are sent without hyper.
+    head: Option<Vec<u8>>,
 }
 
 impl Kept {
@@ -59,24 +73,55 @@ pub(super) fn fields(
     age: Duration,
     make: impl FnOnce() -> Fields,
 ) -> HeaderMap {
+    at_place(entry, kind, |place| match place {
+        Some(kept) if kept.is_of(entry, kind, age) => kept.fields.headers.clone(),
+        _ => {
+            let fields = make();
+            let headers = fields.headers.clone();
+            *place = Some(Kept {
+                entry: Arc::downgrade(entry),
+                kind,
+                fields,
+                head: None,
+            });
+            headers
+        }
+    })
+}
+
+/// Shows the head of an answer with this entry at this age as HTTP/1.1 has it, without `Date` and the
+/// empty line; nothing if its fields are not kept.
+pub(super) fn head<R>(
+    entry: &Arc<Entry>,
+    kind: Kind,
+    age: Duration,
+    content_length: usize,
+    show: impl FnOnce(&[u8]) -> R,
+) -> Option<R> {
+    at_place(entry, kind, |place| {
+        let kept = place.as_mut()?;
+        if !kept.is_of(entry, kind, age) {
+            return None;
+        }
+        let Kept { head, fields, .. } = kept;
+        let head = head.get_or_insert_with(|| {
+            let mut head = lines::status(kind.status_code());
+            lines::fields(&fields.headers, &mut head);
+            if !kind.is_not_modified {
+                lines::field(&CONTENT_LENGTH, &content_length.into(), &mut head);
+            }
+            head
+        });
+        Some(show(head))
+    })
+}
+
+fn at_place<R>(entry: &Arc<Entry>, kind: Kind, look: impl FnOnce(&mut Option<Kept>) -> R) -> R {
     KEPT.with_borrow_mut(|places| {
         if places.is_empty() {
             places.resize_with(PLACES, || None);
         }
-        let place = &mut places[place(entry, kind)];
-        match place {
-            Some(kept) if kept.is_of(entry, kind, age) => kept.fields.headers.clone(),
-            _ => {
-                let fields = make();
-                let headers = fields.headers.clone();
-                *place = Some(Kept {
-                    entry: Arc::downgrade(entry),
-                    kind,
-                    fields,
-                });
-                headers
-            }
-        }
+        look(&mut places[place(entry, kind)])
     })
 }
 

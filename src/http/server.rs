@@ -14,16 +14,18 @@ use hyper::Request;
 use hyper::body::Body;
 use hyper::service::service_fn;
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use warp::Reply as _;
-use warp::http::header::{CONNECTION, HOST};
-use warp::http::{HeaderValue, Method, Version};
+use warp::http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
+use warp::http::{self, HeaderValue, Method, Version};
 
-use super::connection::{HEAD_FIELDS_MAX, Protocols};
+use super::connection::{HEAD_FIELDS_MAX, Protocols, h1};
 use super::endpoint;
+use super::exchange::{Content, Exchanges};
 use super::head::Head;
 use super::problem::Problem;
 use super::routes::{finished, routes};
@@ -77,13 +79,15 @@ pub async fn serve(
             }
             continue;
         };
+        let exchanges = Arc::<Exchanges>::default();
         let service = Guarded {
             routes: routes.clone(),
             open: OpenConnection::new(observer.clone(), slot),
+            exchanges: Arc::clone(&exchanges),
         };
         let service = service_fn(move |request| service.answer(request));
         let (protocols, watcher) = (protocols.clone(), draining.watcher());
-        tokio::spawn(async move { protocols.serve(stream, service, watcher).await });
+        tokio::spawn(async move { protocols.serve(stream, service, exchanges, watcher).await });
     }
     drop(listener);
     tokio::time::timeout(settings.shutdown_timeout, draining.shutdown())
@@ -95,7 +99,43 @@ pub async fn serve(
 /// requests without a socket.
 pub fn service<B>(
     site: Arc<Site>,
-) -> impl hyper::service::Service<Request<B>, Response = warp::reply::Response, Error = Infallible>
+) -> impl hyper::service::Service<
+    Request<B>,
+    Response = http::Response<impl Body<Data = Bytes, Error = warp::Error>>,
+    Error = Infallible,
+>
+where
+    B: Body,
+{
+    service_of(site, Arc::default())
+}
+
+/// Answers the requests of one connection of HTTP/1.1, as [`serve`] does: for benches, which bring a
+/// stream without a socket.
+///
+/// # Errors
+/// What hyper says of a client that breaks off or speaks something else.
+pub async fn connection<S>(stream: S, site: Arc<Site>) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let exchanges = Arc::<Exchanges>::default();
+    h1(
+        stream,
+        service_of(site, Arc::clone(&exchanges)),
+        Some(exchanges),
+    )
+    .await
+}
+
+fn service_of<B>(
+    site: Arc<Site>,
+    exchanges: Arc<Exchanges>,
+) -> impl hyper::service::Service<
+    Request<B>,
+    Response = http::Response<impl Body<Data = Bytes, Error = warp::Error>>,
+    Error = Infallible,
+>
 where
     B: Body,
 {
@@ -103,6 +143,7 @@ where
     let service = Guarded {
         open: OpenConnection::new(site.observer.clone(), slot.expect("nobody else has it")),
         routes: warp::service(routes(site)),
+        exchanges,
     };
     service_fn(move |request| service.answer(request))
 }
@@ -170,24 +211,28 @@ impl Listener {
 struct Guarded<R> {
     routes: R,
     open: OpenConnection,
+    exchanges: Arc<Exchanges>,
 }
 
-impl<R> Guarded<R>
+impl<R, C> Guarded<R>
 where
-    R: Service<Request<Empty<Bytes>>, Response = warp::reply::Response, Error = Infallible>,
+    R: Service<Request<Empty<Bytes>>, Response = http::Response<C>, Error = Infallible>,
     R: Clone,
+    warp::reply::Response: Into<http::Response<C>>,
 {
     /// Answers one request, whatever becomes of its handler.
     fn answer<B: Body>(
         &self,
         mut request: Request<B>,
-    ) -> impl Future<Output = Result<warp::reply::Response, Infallible>> + use<R, B> {
+    ) -> impl Future<Output = Result<http::Response<Content<C>>, Infallible>> + use<R, B, C> {
         let observer = self.open.observer.clone();
         // Where content ends is what proxies and servers disagree on: nothing behind it is taken for a
         // request. HTTP/2 has no such question, and no such field.
         let is_last = has_content(&request) && request.version() < Version::HTTP_2;
+        let exchange = self.exchanges.begin(is_last);
+        let learner = exchange.learner().filter(|_| is_same_again(&request));
         let refusal = refusal(&request);
-        let head = Head::of(&mut request);
+        let head = Head::of(&mut request, learner);
         let routed = match refusal {
             Some(refusal) => Err(refusal),
             None => {
@@ -208,16 +253,28 @@ where
             let mut response = match answered {
                 Ok(Ok(response)) => response,
                 Err(response) => {
-                    finished(&observer, &head, Reply::plain(response, None)).into_response()
+                    let response = finished(&observer, &head, Reply::plain(response, None));
+                    response.into_response().into()
                 }
             };
             if is_last {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            Ok(response)
+            Ok(response.map(|content| exchange.content(content)))
         }
     }
+}
+
+/// Whether nothing is asked of the connection itself that would be different the next time.
+fn is_same_again<B>(request: &Request<B>) -> bool {
+    let stays_open = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    let headers = request.headers();
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && headers.get_all(CONNECTION).iter().all(stays_open)
+        && !headers.contains_key(EXPECT)
+        && !headers.contains_key(UPGRADE)
 }
 
 /// What is answered to a request that no route gets to see.
@@ -308,6 +365,7 @@ mod tests {
     async fn a_handler_that_panics_is_a_problem_and_the_connection_goes_on() {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         let slots = Arc::new(Semaphore::new(1));
+        let exchanges = Arc::<Exchanges>::default();
         let service = Guarded {
             routes: warp::service(warp::path::full().map(|path: FullPath| {
                 assert_ne!(path.as_str(), "/defect", "a defect");
@@ -317,8 +375,10 @@ mod tests {
                 Observer::new(Vec::new()),
                 slots.try_acquire_owned().unwrap(),
             ),
+            exchanges: Arc::clone(&exchanges),
         };
-        let serving = h1(server, service_fn(move |request| service.answer(request)));
+        let service = service_fn(move |request| service.answer(request));
+        let serving = h1(server, service, Some(exchanges));
         let asking = async {
             let requests = b"GET /defect HTTP/1.1\r\nHost: l\r\n\r\n\
                 GET / HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n";
@@ -373,15 +433,17 @@ mod tests {
     /// All that a client which sends this gets.
     async fn said_to(sent: &[u8]) -> Vec<u8> {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let exchanges = Arc::<Exchanges>::default();
         let service = Guarded {
             routes: warp::service(warp::any().map(warp::reply)),
             open: OpenConnection::new(
                 Observer::new(Vec::new()),
                 Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
             ),
+            exchanges: Arc::clone(&exchanges),
         };
         let service = service_fn(move |request| service.answer(request));
-        let serving = h1(server, service);
+        let serving = h1(server, service, Some(exchanges));
         let asking = async {
             // A server that has refused need not take the rest.
             let _ = client.write_all(sent).await;

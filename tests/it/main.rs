@@ -29,6 +29,7 @@ mod faults; // the way to Postgres breaks in every manner there is, and what ans
 mod loading; // what reaches Postgres, and what does not
 mod openapi;
 mod outage; // Postgres goes away and comes back
+mod repeats; // the same asked again on a connection
 mod representations; // every form an answer can be had in
 mod serving; // what a client gets
 mod standby; // a Postgres that may not be written to

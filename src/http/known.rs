@@ -1,0 +1,94 @@
+//! A request whose answer is known to be as it was, as long as nothing has changed that it hangs on.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::exchange::Again;
+use super::kept::{self, Kind};
+use super::{Site, date, freshness};
+use crate::cache::{Answer, Key};
+use crate::encode::Document;
+use crate::observe::Event;
+use crate::repository::Description;
+
+/// What is answered without hyper is copied: of more, copying would be dearer than what it saves.
+const CONTENT_MAX: usize = 16 * 1024;
+
+/// How a request was answered from the cache, fresh, with everything that the answer depends on beside
+/// the request itself and the time.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) site: Arc<Site>,
+    pub(super) key: Key,
+    /// By which its arguments were read.
+    pub(super) description: Arc<Description>,
+    /// By which the representation was chosen, and conditions judged. Keeps no bytes of it.
+    pub(super) document: Weak<Document>,
+    pub(super) kind: Kind,
+    /// Lines for the browser that asked.
+    pub(super) cors: Vec<u8>,
+}
+
+impl Again for Known {
+    fn answer(&self, received: Instant, out: &mut Vec<u8>) -> bool {
+        self.answered(received, out).is_some()
+    }
+}
+
+impl Known {
+    /// Where its entry is fresh still, and its document the same.
+    fn answered(&self, received: Instant, out: &mut Vec<u8>) -> Option<()> {
+        let Site {
+            read_through,
+            observer,
+            ..
+        } = &*self.site;
+        let endpoint = self.key.endpoint();
+        let description = read_through.description(endpoint)?;
+        if !Arc::ptr_eq(&description, &self.description) {
+            return None;
+        }
+        let served = read_through.fresh(&self.key, received)?;
+        let Answer::Document(document) = served.entry.answer() else {
+            return None;
+        };
+        if !std::ptr::eq(Arc::as_ptr(document), self.document.as_ptr()) {
+            return None;
+        }
+        let Kind {
+            variant,
+            is_not_modified,
+            ..
+        } = self.kind;
+        let content = if is_not_modified {
+            freshness::can_renew(served.age, served.entry.lifetime()).then_some(&[][..])?
+        } else {
+            let content = document.ready(variant).map(Bytes::as_ref)?;
+            (content.len() <= CONTENT_MAX).then_some(content)?
+        };
+        kept::head(
+            &served.entry,
+            self.kind,
+            served.age,
+            content.len(),
+            |head| {
+                out.extend_from_slice(head);
+                out.extend_from_slice(&self.cors);
+                date::write(received, out);
+                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(content);
+            },
+        )?;
+        observer.emit(&Event::RequestServed {
+            endpoint: Some(endpoint),
+            cache: served.status,
+            code: self.kind.status_code().as_u16(),
+            elapsed: received.elapsed(),
+            age: Some(served.age),
+            stale_if_error: served.stale_if_error,
+        });
+        Some(())
+    }
+}
