@@ -42,6 +42,7 @@ def scenarios(etag: str) -> list[Scenario]:
 
     return [
         Scenario("6 B", load()),
+        Scenario("6 B, no request like another", load(varied=True)),
         Scenario("6 B, pipelined 16", load(pipelined=16)),
         Scenario("6 B, 1 connection", load(connections=1)),
         Scenario("6 B, 1,000 connections", load(connections=1_000)),
@@ -97,6 +98,7 @@ def all_cpu(run: Run) -> float:
 TARGETS = [
     Target("CPU of a hit, times that of hyper alone", "hyper", "6 B", cpu, 1.05, False),
     Target("the same, 16 requests pipelined", "hyper", "6 B, pipelined 16", cpu, 1.2, False),
+    Target("CPU of a hit that was not asked for in these bytes before", "hyper", "6 B, no request like another", cpu, 1.05, False),
     Target("CPU of nginx, times that of a hit", "nginx", "6 B", cpu, 2.0, True),
     Target("CPU of Varnish, times that of a hit", "varnish", "6 B", cpu, 2.8, True),
     Target("requests/s per core, times those of Flask with Postgres", "flask open", "6 B", all_cpu, 50, True),

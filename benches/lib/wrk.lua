@@ -1,22 +1,33 @@
--- What wrk sends, and how it reports: one line of JSON. Arguments: TARGET PIPELINED KEYS.
+-- What wrk sends, and how it reports: one line of JSON. Arguments: TARGET PIPELINED KEYS VARIED.
+
+local number = "000000"
 
 function init(arguments)
    local target, pipelined = arguments[1], tonumber(arguments[2])
-   keys = tonumber(arguments[3])
-   if keys > 0 then
-      math.randomseed(1)
-      before, after = target:match("^(.*)%%d(.*)$")
-      return
+   keys, is_varied = tonumber(arguments[3]), arguments[4] == "varied"
+   math.randomseed(1)
+   if is_varied then
+      wrk.headers["X-Request-ID"] = number
    end
    local one = wrk.format("GET", target)
+   if keys > 0 then
+      before, one = one:match("^(.-)%%d(.*)$")
+   end
+   if is_varied then
+      one, after = one:match("^(.*)" .. number .. "(.*)$")
+   end
    whole = one:rep(pipelined)
 end
 
 function request()
+   local text = whole
    if keys > 0 then
-      return wrk.format("GET", before .. math.random(keys) .. after)
+      text = before .. math.random(keys) .. text
    end
-   return whole
+   if is_varied then
+      text = text .. string.format("%06d", math.random(999999)) .. after
+   end
+   return text
 end
 
 function done(summary, latency)

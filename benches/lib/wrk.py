@@ -19,6 +19,8 @@ class Load:
     headers: dict[str, str] = field(default_factory=dict)
     keys: int = 0
     """Where there are any, `%d` in the target is one of these at random."""
+    varied: bool = False
+    """Whether each request has a number of its own in a field, so that hardly any comes again."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def run(port: int, load: Load, seconds: float) -> Tally:
         command += ["-H", f"{name}: {value}"]
     first = load.target.replace("%d", "1")
     command += [f"http://127.0.0.1:{port}{first}", "--", load.target, str(load.pipelined), str(load.keys)]
+    command += ["varied"] * load.varied
     ran = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120)
     lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
     if ran.returncode != 0 or not lines:

@@ -37,7 +37,7 @@ def run(options, folder) -> tuple[str, list[str]]:
             servers.append(server)
         memory = [server.memory() for server in servers]
         one = hits.compare(servers, [wrk.Load("/e/%d", keys=1)] * len(counts), options.rounds, options.seconds)
-        each = [wrk.Load("/e/%d", keys=count) for count in counts]
+        each = [wrk.Load("/e/%d", keys=count, varied=True) for count in counts]
         costs = hits.compare(servers, each, options.rounds, options.seconds)
         for count, server, of_one, cost, held in zip(counts, servers, one, costs, memory):
             took, cpu, size = scrape(server)

@@ -25,10 +25,10 @@ use super::patient::Patient;
 use super::repeat::Repeats;
 use crate::observe::{CacheStatus, Event, Observer};
 
-/// A request's head must be there this long after the last answer: it bounds both slow senders and
-/// idle connections. nginx allows 60 s for the one and 75 s for the other; with the longer, neither
+/// A request's head must be there this long after the last answer, or up to ten seconds sooner where that
+/// was given without hyper: it bounds both slow senders and idle connections. nginx allows 60 s for the one and 75 s for the other; with the longer, neither
 /// pollers of one minute nor load balancers with their usual 60 s find a connection just closed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long a client may take to agree on TLS, or to show what it speaks. nginx allows 60 s; ten are
 /// plenty for three messages.

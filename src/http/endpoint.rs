@@ -10,7 +10,7 @@ use warp::http::{Method, StatusCode};
 
 use super::head::{Field, Head};
 use super::kept::Kind;
-use super::known::Known;
+use super::known::{CONTENT_MAX, Known};
 use super::negotiate::Codings;
 use super::problem::{ALLOWED, Problem};
 use super::{Reply, Response, Site, conditional, cors, decode, fields, freshness, negotiate};
@@ -156,6 +156,7 @@ async fn response(
     if let Some(learner) = &head.learner
         && served.status == CacheStatus::Hit
         && known == same
+        && response.body().len() <= CONTENT_MAX
     {
         learner.learn(Known {
             site: Arc::clone(site),

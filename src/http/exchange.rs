@@ -1,11 +1,15 @@
 //! What the stream of a connection and the service that answers its requests tell one another.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
+
+/// Why the lock is never poisoned.
+const UNPOISONED: &str = "nothing panics while it holds the lock";
 
 /// How a request was answered, for when it comes again.
 pub(super) trait Again: std::fmt::Debug + Send {
@@ -14,56 +18,49 @@ pub(super) trait Again: std::fmt::Debug + Send {
     fn answer(&self, received: Instant, out: &mut Vec<u8>) -> bool;
 }
 
-/// The requests of one connection of HTTP/1.1, where one is answered after the other.
+/// The requests of one connection of HTTP/1.1, where one is answered after the other: both sides are one
+/// task, so that nothing here is ever waited for.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
-    told: Mutex<Told>,
-}
-
-#[derive(Debug, Default)]
-struct Told {
     /// Whether hyper was handed a request and has not taken all of its answer.
-    is_busy: bool,
+    is_busy: AtomicBool,
     /// Whether a request has content: what comes behind its head is not another.
-    has_content: bool,
+    has_content: AtomicBool,
     /// Whether it is to be learnt how the next one is answered.
-    is_wanted: bool,
-    learnt: Option<Box<dyn Again>>,
+    is_wanted: AtomicBool,
+    learnt: Mutex<Option<Box<dyn Again>>>,
 }
 
 impl Exchanges {
-    /// For the stream: hyper is handed a request, and may be how it is answered is to be learnt.
+    /// For the stream: hyper is handed a request. It may be wanted to learn how it is answered.
     pub(super) fn hand(&self, is_wanted: bool) {
-        let mut told = self.told();
-        told.is_busy = true;
-        told.is_wanted = is_wanted;
+        self.is_busy.store(true, Ordering::Relaxed);
+        self.is_wanted.store(is_wanted, Ordering::Relaxed);
     }
 
-    /// For the stream: whether it has been answered; and then, what was learnt.
-    pub(super) fn settle(&self) -> Option<Option<Box<dyn Again>>> {
-        let mut told = self.told();
-        (!told.is_busy && !told.has_content).then(|| told.learnt.take())
+    /// For the stream: whether hyper has taken the answer, and there can be another request.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.is_busy.load(Ordering::Relaxed) && !self.has_content()
+    }
+
+    /// For the stream: what was learnt, if it was to be.
+    pub(super) fn learnt(&self) -> Option<Box<dyn Again>> {
+        self.learnt.lock().expect(UNPOISONED).take()
     }
 
     /// For the stream: whether what comes now is content.
     pub(super) fn has_content(&self) -> bool {
-        self.told().has_content
+        self.has_content.load(Ordering::Relaxed)
     }
 
     /// For the service: a request has come.
     pub(super) fn begin(self: &Arc<Self>, has_content: bool) -> Exchange {
-        let mut told = self.told();
-        told.has_content |= has_content;
+        if has_content {
+            self.has_content.store(true, Ordering::Relaxed);
+        }
         Exchange {
             exchanges: Arc::clone(self),
-            is_wanted: std::mem::take(&mut told.is_wanted),
         }
-    }
-
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told
-            .lock()
-            .expect("nothing panics while it holds the lock")
     }
 }
 
@@ -71,13 +68,13 @@ impl Exchanges {
 #[derive(Debug)]
 pub(super) struct Exchange {
     exchanges: Arc<Exchanges>,
-    is_wanted: bool,
 }
 
 impl Exchange {
     /// Who learns how it is answered, if anybody wants to know.
     pub(super) fn learner(&self) -> Option<Learner> {
-        self.is_wanted.then(|| Learner(Arc::clone(&self.exchanges)))
+        let is_wanted = self.exchanges.is_wanted.load(Ordering::Relaxed);
+        is_wanted.then(|| Learner(Arc::clone(&self.exchanges)))
     }
 
     /// The content of its answer.
@@ -91,7 +88,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.exchanges.told().is_busy = false;
+        self.exchanges.is_busy.store(false, Ordering::Relaxed);
     }
 }
 
@@ -101,7 +98,7 @@ pub(super) struct Learner(Arc<Exchanges>);
 
 impl Learner {
     pub(super) fn learn(&self, answer: impl Again + 'static) {
-        self.0.told().learnt = Some(Box::new(answer));
+        *self.0.learnt.lock().expect(UNPOISONED) = Some(Box::new(answer));
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) fn fields(
 }
 
 /// Shows the head of an answer with this entry at this age as HTTP/1.1 has it, without `Date` and the
-/// empty line; nothing if its fields are not kept.
+/// empty line; nothing if its fields are not kept. An entry's answers of one kind have one length.
 pub(super) fn head<R>(
     entry: &Arc<Entry>,
     kind: Kind,

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Weak};
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::exchange::Again;
@@ -13,8 +12,11 @@ use crate::encode::Document;
 use crate::observe::Event;
 use crate::repository::Description;
 
-/// What is answered without hyper is copied: of more, copying would be dearer than what it saves.
-const CONTENT_MAX: usize = 16 * 1024;
+/// What is answered without hyper is copied. Of more bytes than this, copying is dearer than what it saves.
+pub(super) const CONTENT_MAX: usize = 16 * 1024;
+
+/// `Date`, and the empty line.
+const DATE_BYTES: usize = 39;
 
 /// How a request was answered from the cache, fresh, with everything that the answer depends on beside
 /// the request itself and the time.
@@ -62,11 +64,10 @@ impl Known {
             is_not_modified,
             ..
         } = self.kind;
-        let content = if is_not_modified {
-            freshness::can_renew(served.age, served.entry.lifetime()).then_some(&[][..])?
+        let content: &[u8] = if is_not_modified {
+            freshness::can_renew(served.age, served.entry.lifetime()).then_some(&[])?
         } else {
-            let content = document.ready(variant).map(Bytes::as_ref)?;
-            (content.len() <= CONTENT_MAX).then_some(content)?
+            document.ready(variant)?
         };
         kept::head(
             &served.entry,
@@ -74,6 +75,7 @@ impl Known {
             served.age,
             content.len(),
             |head| {
+                out.reserve(head.len() + self.cors.len() + DATE_BYTES + content.len());
                 out.extend_from_slice(head);
                 out.extend_from_slice(&self.cors);
                 date::write(received, out);
