@@ -3,31 +3,36 @@
 local number = "000000"
 
 function init(arguments)
-   local target, pipelined = arguments[1], tonumber(arguments[2])
-   keys, is_varied = tonumber(arguments[3]), arguments[4] == "varied"
-   math.randomseed(1)
+   local target, pipelined, keys = arguments[1], tonumber(arguments[2]), tonumber(arguments[3])
+   local is_varied = arguments[4] == "varied"
+   wrk.path = target
    if is_varied then
       wrk.headers["X-Request-ID"] = number
    end
-   local one = wrk.format("GET", target)
+   local one = wrk.format()
+   math.randomseed(1)
    if keys > 0 then
-      before, one = one:match("^(.-)%%d(.*)$")
+      local before, behind = one:match("^(.-)%%d(.*)$")
+      local after
+      if is_varied then
+         behind, after = behind:match("^(.*)" .. number .. "(.*)$")
+      end
+      request = function()
+         local text = before .. math.random(keys) .. behind
+         return is_varied and text .. string.format("%06d", math.random(999999)) .. after or text
+      end
+   elseif is_varied then
+      local before, after = one:match("^(.*)" .. number .. "(.*)$")
+      request = function()
+         return before .. string.format("%06d", math.random(999999)) .. after
+      end
+   elseif pipelined > 1 then
+      local whole = one:rep(pipelined)
+      request = function()
+         return whole
+      end
    end
-   if is_varied then
-      one, after = one:match("^(.*)" .. number .. "(.*)$")
-   end
-   whole = one:rep(pipelined)
-end
-
-function request()
-   local text = whole
-   if keys > 0 then
-      text = before .. math.random(keys) .. text
-   end
-   if is_varied then
-      text = text .. string.format("%06d", math.random(999999)) .. after
-   end
-   return text
+   -- Otherwise wrk has its request ready, and asks for none.
 end
 
 function done(summary, latency)

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use warp::http::header::{
     ACCEPT, ACCEPT_ENCODING, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, ORIGIN,
 };
+use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 use super::exchange::Learner;
@@ -46,10 +47,24 @@ pub(super) struct Head {
     pub(super) learner: Option<Learner>,
 }
 
+tokio::task_local! {
+    /// Of the request that is being answered. The filters find it here: a request's extensions would take
+    /// three allocations for it.
+    pub(super) static HEAD: Arc<Head>;
+}
+
 impl Head {
-    /// Of a request that has just come in. Its fields are moved here, and not left behind.
-    pub(super) fn of<B>(request: &mut Request<B>, learner: Option<Learner>) -> Arc<Self> {
-        let headers = std::mem::take(request.headers_mut());
+    /// Of a request that has just come in.
+    pub(super) fn of<B>(request: Request<B>, learner: Option<Learner>) -> Arc<Self> {
+        let (
+            Parts {
+                method,
+                uri,
+                headers,
+                ..
+            },
+            _,
+        ) = request.into_parts();
         let mut has = [false; FIELDS];
         for name in headers.keys() {
             if let Some(field) = NAMES.iter().position(|field| field == name) {
@@ -57,8 +72,8 @@ impl Head {
             }
         }
         Arc::new(Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
+            method,
+            uri,
             headers,
             has,
             received: Instant::now(),

@@ -8,7 +8,7 @@ use warp::http::header::CONTENT_LENGTH;
 use warp::http::{HeaderValue, Method};
 use warp::{Filter, Rejection};
 
-use super::head::Head;
+use super::head::{HEAD, Head};
 use super::problem::Problem;
 use super::{Reply, Response, Site, cors, decode, docs, endpoint, pages, status};
 use crate::observe::{Event, Observer};
@@ -104,15 +104,13 @@ where
 fn unknown(
     site: Arc<Site>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    warp::ext::optional::<Arc<Head>>().map(move |head: Option<Arc<Head>>| {
-        let head = head.expect("the server puts the head into every request");
-        answered(&site, &head, Reply::plain(Problem::NotFound, None))
-    })
+    head().map(move |head: Arc<Head>| answered(&site, &head, Reply::plain(Problem::NotFound, None)))
 }
 
 /// The head of the request, which the server has put there.
-fn head() -> impl Filter<Extract = (Arc<Head>,), Error = Rejection> + Copy + Send + Sync + 'static {
-    warp::ext::get::<Arc<Head>>()
+fn head() -> impl Filter<Extract = (Arc<Head>,), Error = Infallible> + Copy + Send + Sync + 'static
+{
+    warp::any().map(|| HEAD.with(Arc::clone))
 }
 
 fn answered(site: &Site, head: &Head, mut reply: Reply) -> Response {

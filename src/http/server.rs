@@ -26,7 +26,7 @@ use warp::http::{self, HeaderValue, Method, Version};
 use super::connection::{HEAD_FIELDS_MAX, Protocols, h1};
 use super::endpoint;
 use super::exchange::{Content, Exchanges};
-use super::head::Head;
+use super::head::{HEAD, Head};
 use super::problem::Problem;
 use super::routes::{finished, routes};
 use super::tls::Tls;
@@ -223,7 +223,7 @@ where
     /// Answers one request, whatever becomes of its handler.
     fn answer<B: Body>(
         &self,
-        mut request: Request<B>,
+        request: Request<B>,
     ) -> impl Future<Output = Result<http::Response<Content<C>>, Infallible>> + use<R, B, C> {
         let observer = self.open.observer.clone();
         // Where content ends is what proxies and servers disagree on: nothing behind it is taken for a
@@ -232,14 +232,15 @@ where
         let exchange = self.exchanges.begin(is_last);
         let learner = exchange.learner().filter(|_| is_same_again(&request));
         let refusal = refusal(&request);
-        let head = Head::of(&mut request, learner);
+        let head = Head::of(request, learner);
         let routed = match refusal {
             Some(refusal) => Err(refusal),
             None => {
-                // Nobody reads content, and Warp would take it along in a box.
-                let mut request = request.map(|_| Empty::new());
-                request.extensions_mut().insert(Arc::clone(&head));
-                Ok(self.routes.clone().call(request))
+                // Nobody reads content, and fields are in the head.
+                let mut request = Request::new(Empty::new());
+                *request.method_mut() = head.method.clone();
+                *request.uri_mut() = head.uri.clone();
+                Ok(HEAD.scope(Arc::clone(&head), self.routes.clone().call(request)))
             }
         };
         async move {
