@@ -5,6 +5,7 @@ local number = "000000"
 function init(arguments)
    local target, pipelined, keys = arguments[1], tonumber(arguments[2]), tonumber(arguments[3])
    local is_varied = arguments[4] == "varied"
+   assert(pipelined == 1 or keys == 0 and not is_varied, "what differs is not pipelined")
    wrk.path = target
    if is_varied then
       wrk.headers["X-Request-ID"] = number

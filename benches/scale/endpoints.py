@@ -36,7 +36,7 @@ def run(options, folder) -> tuple[str, list[str]]:
             say(f"{count:,} endpoints: ready after {server.start_up:.2f} s")
             servers.append(server)
         memory = [server.memory() for server in servers]
-        one = hits.compare(servers, [wrk.Load("/e/%d", keys=1)] * len(counts), options.rounds, options.seconds)
+        one = hits.compare(servers, [wrk.Load("/e/%d", keys=1, varied=True)] * len(counts), options.rounds, options.seconds)
         each = [wrk.Load("/e/%d", keys=count, varied=True) for count in counts]
         costs = hits.compare(servers, each, options.rounds, options.seconds)
         for count, server, of_one, cost, held in zip(counts, servers, one, costs, memory):

@@ -36,7 +36,7 @@ def run(options, folder) -> tuple[str, list[str]]:
             servers.append(server)
             memory.append(server.memory())
         body = len(get(servers[0].port, "/k/1")[2])
-        one = hits.compare(servers, [wrk.Load("/k/%d", keys=1)] * len(counts), options.rounds, options.seconds)
+        one = hits.compare(servers, [wrk.Load("/k/%d", keys=1, varied=True)] * len(counts), options.rounds, options.seconds)
         each = [wrk.Load("/k/%d", keys=count, varied=True) for count in counts]
         costs = hits.compare(servers, each, options.rounds, options.seconds)
         for count, server, of_one, cost, held in zip(counts, servers, one, costs, memory):

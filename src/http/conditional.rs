@@ -34,7 +34,7 @@ pub(super) fn not_modified(
 
 /// `Last-Modified` of an answer given `now`: in whole seconds, rounded up, so that what took its place
 /// within a second of it can be told from it; but never later than `Date` (RFC 9110, 8.8.2.1), which
-/// hyper reads anew once a second. What is too early for the answer to be current is safe. And for how
+/// is read anew once a second. What is too early for the answer to be current is safe. And for how
 /// long it will say so.
 pub(super) fn last_modified(changed: SystemTime, now: SystemTime) -> (SystemTime, Duration) {
     const DATE_BEHIND: Duration = Duration::from_secs(1);

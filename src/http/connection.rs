@@ -25,9 +25,11 @@ use super::patient::Patient;
 use super::repeat::Repeats;
 use crate::observe::{CacheStatus, Event, Observer};
 
-/// A request's head must be there this long after the last answer, or up to ten seconds sooner where that
-/// was given without hyper: it bounds both slow senders and idle connections. nginx allows 60 s for the one and 75 s for the other; with the longer, neither
-/// pollers of one minute nor load balancers with their usual 60 s find a connection just closed.
+/// A request's head must be there this long after hyper's last answer, which is up to ten seconds less
+/// after one that was given without it: it bounds slow senders, idle connections, and those that take
+/// longer to read the last of such answers. nginx allows 60 s for the one and 75 s for the other; with
+/// the longer, neither pollers of one minute nor load balancers with their usual 60 s find a connection
+/// just closed.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long a client may take to agree on TLS, or to show what it speaks. nginx allows 60 s; ten are
@@ -76,7 +78,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 const FULL_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
 
 /// What answers the requests of a connection.
-pub(super) trait Answers
+pub(super) trait ConnectionService
 where
     Self: Service<Request<Incoming>, Response = Response<Self::Content>, Error = Infallible>,
     Self: Service<Request<Incoming>, Future: Send + 'static> + Send + 'static,
@@ -84,7 +86,7 @@ where
     type Content: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static;
 }
 
-impl<S, B> Answers for S
+impl<S, B> ConnectionService for S
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -108,7 +110,7 @@ impl Protocols {
     pub(super) async fn serve(
         &self,
         stream: TcpStream,
-        service: impl Answers,
+        service: impl ConnectionService,
         exchanges: Arc<Exchanges>,
         watcher: Watcher,
     ) {
@@ -162,7 +164,7 @@ impl Protocols {
     async fn over_h1(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        service: impl Answers,
+        service: impl ConnectionService,
         exchanges: Arc<Exchanges>,
         watcher: Watcher,
     ) {
@@ -178,7 +180,7 @@ impl Protocols {
     async fn over_h2(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        service: impl Answers,
+        service: impl ConnectionService,
         _watcher: Watcher,
     ) {
         let is_used = Arc::new(AtomicBool::new(false));

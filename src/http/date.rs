@@ -32,7 +32,7 @@ pub(super) fn write(now: Instant, out: &mut Vec<u8>) {
 impl Line {
     fn of(now: Instant, date: SystemTime) -> Self {
         let since_epoch = date.duration_since(SystemTime::UNIX_EPOCH);
-        let of_second = since_epoch.unwrap_or_default().subsec_nanos();
+        let of_second = since_epoch.map_or(0, |since| since.subsec_nanos());
         let mut text = Vec::with_capacity(40);
         write!(text, "date: {}\r\n", HttpDate::from(date)).expect("memory takes what is written");
         Self {

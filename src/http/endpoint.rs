@@ -139,8 +139,8 @@ async fn response(
     let variant = wanted.variant(document);
     let changed = served.entry.last_modified();
     let same = conditional::not_modified(head, document, variant, changed);
-    let known = same.filter(|_| freshness::can_renew(served.age, served.entry.lifetime()));
-    let mut response = match known {
+    let renewed = same.filter(|_| freshness::can_renew(served.age, served.entry.lifetime()));
+    let mut response = match renewed {
         Some(_) => not_modified(),
         None => match representation(site, key, &served.entry, document, variant).await {
             Some(bytes) => Response::new(bytes),
@@ -149,13 +149,13 @@ async fn response(
     };
     let kind = Kind {
         status: served.status,
-        variant: known.unwrap_or(variant),
-        is_not_modified: known.is_some(),
+        variant: renewed.unwrap_or(variant),
+        is_not_modified: renewed.is_some(),
     };
     *response.headers_mut() = fields::of_document(document, endpoint, served, kind);
     if let Some(learner) = &head.learner
         && served.status == CacheStatus::Hit
-        && known == same
+        && renewed == same
         && response.body().len() <= CONTENT_MAX
     {
         learner.learn(Known {

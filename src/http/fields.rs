@@ -35,38 +35,53 @@ pub(super) fn of_document(
     served: &Served,
     kind: Kind,
 ) -> HeaderMap {
-    let Kind {
-        variant,
-        is_not_modified,
-        ..
-    } = kind;
-    let make = || {
-        let mut headers = HeaderMap::with_capacity(ROOM.0);
-        if !is_not_modified {
-            let content_type = variant.format.content_type();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-            if let Some(name) = variant.coding.name() {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
-            }
-        }
-        let mut lines = Lines::with_room(ROOM.1);
-        let etag = document.etag(variant);
-        headers.insert(ETAG, lines.text(etag.as_str()).end());
-        let (last_modified, stays_for) =
-            conditional::last_modified(served.entry.last_modified(), SystemTime::now());
-        headers.insert(LAST_MODIFIED, lines.date(last_modified).end());
-        tell(&mut headers, &mut lines, endpoint, served, is_not_modified);
-        let until = freshness::same_until(served.age, served.entry.lifetime());
-        let until = until.min(served.age.saturating_add(stays_for));
-        let ages = served.age..until;
-        Fields { headers, ages }
-    };
+    let make = || made(document, endpoint, served, kind);
     match served.status {
         CacheStatus::Hit | CacheStatus::Stale => {
             kept::fields(&served.entry, kind, served.age, make)
         }
         CacheStatus::Miss | CacheStatus::Coalesced | CacheStatus::None => make().headers,
     }
+}
+
+/// The same of a hit, shown as the head of its answer: see [`kept::head`].
+pub(super) fn head_of_hit(
+    document: &Document,
+    endpoint: &Endpoint,
+    served: &Served,
+    kind: Kind,
+    content: &[u8],
+    show: impl FnOnce(&[u8]),
+) {
+    let make = || made(document, endpoint, served, kind);
+    kept::head(&served.entry, kind, served.age, content, make, show);
+}
+
+fn made(document: &Document, endpoint: &Endpoint, served: &Served, kind: Kind) -> Fields {
+    let Kind {
+        variant,
+        is_not_modified,
+        ..
+    } = kind;
+    let mut headers = HeaderMap::with_capacity(ROOM.0);
+    if !is_not_modified {
+        let content_type = variant.format.content_type();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(name) = variant.coding.name() {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+        }
+    }
+    let mut lines = Lines::with_room(ROOM.1);
+    let etag = document.etag(variant);
+    headers.insert(ETAG, lines.text(etag.as_str()).end());
+    let (last_modified, stays_for) =
+        conditional::last_modified(served.entry.last_modified(), SystemTime::now());
+    headers.insert(LAST_MODIFIED, lines.date(last_modified).end());
+    tell(&mut headers, &mut lines, endpoint, served, is_not_modified);
+    let until = freshness::same_until(served.age, served.entry.lifetime());
+    let until = until.min(served.age.saturating_add(stays_for));
+    let ages = served.age..until;
+    Fields { headers, ages }
 }
 
 /// Beside those of a problem: that there is no row is an answer like any other.

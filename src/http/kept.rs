@@ -73,55 +73,53 @@ pub(super) fn fields(
     age: Duration,
     make: impl FnOnce() -> Fields,
 ) -> HeaderMap {
-    at_place(entry, kind, |place| match place {
-        Some(kept) if kept.is_of(entry, kind, age) => kept.fields.headers.clone(),
-        _ => {
-            let fields = make();
-            let headers = fields.headers.clone();
-            *place = Some(Kept {
-                entry: Arc::downgrade(entry),
-                kind,
-                fields,
-                head: None,
-            });
-            headers
-        }
-    })
+    with_kept(entry, kind, age, make, |kept| kept.fields.headers.clone())
 }
 
-/// Shows the head of an answer with this entry at this age as HTTP/1.1 has it, without `Date` and the
-/// empty line; nothing if its fields are not kept. An entry's answers of one kind have one length.
+/// Shows the same fields as the head of an answer of HTTP/1.1, without `Date` and the empty line. The
+/// answers of one kind with one entry have the same content.
 pub(super) fn head<R>(
     entry: &Arc<Entry>,
     kind: Kind,
     age: Duration,
-    content_length: usize,
+    content: &[u8],
+    make: impl FnOnce() -> Fields,
     show: impl FnOnce(&[u8]) -> R,
-) -> Option<R> {
-    at_place(entry, kind, |place| {
-        let kept = place.as_mut()?;
-        if !kept.is_of(entry, kind, age) {
-            return None;
-        }
-        let Kept { head, fields, .. } = kept;
-        let head = head.get_or_insert_with(|| {
+) -> R {
+    with_kept(entry, kind, age, make, |Kept { fields, head, .. }| {
+        show(head.get_or_insert_with(|| {
             let mut head = lines::status(kind.status_code());
             lines::fields(&fields.headers, &mut head);
             if !kind.is_not_modified {
-                lines::field(&CONTENT_LENGTH, &content_length.into(), &mut head);
+                lines::field(&CONTENT_LENGTH, &content.len().into(), &mut head);
             }
             head
-        });
-        Some(show(head))
+        }))
     })
 }
 
-fn at_place<R>(entry: &Arc<Entry>, kind: Kind, look: impl FnOnce(&mut Option<Kept>) -> R) -> R {
+/// Looks at what is kept, or else is kept from now on.
+fn with_kept<R>(
+    entry: &Arc<Entry>,
+    kind: Kind,
+    age: Duration,
+    make: impl FnOnce() -> Fields,
+    look: impl FnOnce(&mut Kept) -> R,
+) -> R {
     KEPT.with_borrow_mut(|places| {
         if places.is_empty() {
             places.resize_with(PLACES, || None);
         }
-        look(&mut places[place(entry, kind)])
+        let place = &mut places[place(entry, kind)];
+        look(match place {
+            Some(kept) if kept.is_of(entry, kind, age) => kept,
+            _ => place.insert(Kept {
+                entry: Arc::downgrade(entry),
+                kind,
+                fields: make(),
+                head: None,
+            }),
+        })
     })
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
 use super::exchange::Again;
-use super::kept::{self, Kind};
-use super::{Site, date, freshness};
+use super::kept::Kind;
+use super::{Site, date, fields, freshness};
 use crate::cache::{Answer, Key};
 use crate::encode::Document;
 use crate::observe::Event;
@@ -43,13 +43,13 @@ impl Known {
     /// Where its entry is fresh still, and its document the same.
     fn answered(&self, received: Instant, out: &mut Vec<u8>) -> Option<()> {
         let Site {
+            plan,
             read_through,
             observer,
             ..
         } = &*self.site;
-        let endpoint = self.key.endpoint();
-        let description = read_through.description(endpoint)?;
-        if !Arc::ptr_eq(&description, &self.description) {
+        let id = self.key.endpoint();
+        if !read_through.is_described_by(id, &self.description) {
             return None;
         }
         let served = read_through.fresh(&self.key, received)?;
@@ -69,11 +69,12 @@ impl Known {
         } else {
             document.ready(variant)?
         };
-        kept::head(
-            &served.entry,
+        fields::head_of_hit(
+            document,
+            plan.endpoint(id),
+            &served,
             self.kind,
-            served.age,
-            content.len(),
+            content,
             |head| {
                 out.reserve(head.len() + self.cors.len() + DATE_BYTES + content.len());
                 out.extend_from_slice(head);
@@ -82,9 +83,9 @@ impl Known {
                 out.extend_from_slice(b"\r\n");
                 out.extend_from_slice(content);
             },
-        )?;
+        );
         observer.emit(&Event::RequestServed {
-            endpoint: Some(endpoint),
+            endpoint: Some(id),
             cache: served.status,
             code: self.kind.status_code().as_u16(),
             elapsed: received.elapsed(),

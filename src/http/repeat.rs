@@ -1,12 +1,14 @@
 //! Requests that come again, byte for byte, on a connection: answered without being read again.
 //!
 //! Who polls says the same each time. What the bytes of a request mean does not change, so where it was
-//! a hit it is one again while its entry is fresh; only that is looked up. hyper, the filters and the
-//! endpoint see every request for the first time, and each that needs more than a look.
+//! answered by a fresh entry it is again, as long as that is fresh; only that is looked up. hyper, the
+//! filters and the endpoint see a request twice before it is known, then one in ten seconds, and
+//! whatever needs more than a look.
 //!
 //! It rests on knowing where a request begins, and that hyper owes nothing before it: hyper is handed one
 //! head at a time, and the next is looked at when all of the answer is written.
 
+mod next;
 #[cfg(test)]
 mod tests;
 
@@ -23,24 +25,21 @@ use tokio::time::Instant;
 use super::connection::HEAD_TIMEOUT;
 use super::exchange::{Again, Exchanges};
 use super::gather::Gather;
+use next::Next;
 
 /// Heads that are known on one connection: as many as a page of panels asks for in turn.
 const KNOWN_MAX: usize = 8;
 
-/// The last heads that one is looked for among, to see whether it comes again.
-const SKETCHES: usize = 32;
+/// Of so many last heads a fingerprint is kept, to see whether one comes again.
+const FINGERPRINTS: usize = 32;
 
 /// The bytes of a head that is worth knowing. Beyond them are cookies.
 const HEAD_MAX: usize = 2 * 1024;
 
-/// The bytes of a head whose end is looked for.
-const PART_MAX: usize = 8 * 1024;
+/// Answers at once, before others have their turn.
+const BURST_MAX: usize = 32;
 
-/// Answers in a row. Then hyper is handed a request, which lets others have their turn after some of them.
-const ROW_MAX: usize = 32;
-
-/// hyper does not see that a client is not idle which is answered without it: it is handed a request at
-/// least this often, from which on it counts its time.
+/// hyper takes a client for idle that is answered without it: it is handed a request at least this often.
 const UNSEEN_MAX: Duration = Duration::from_secs(10);
 
 /// Load balancers keep connections for 60 s.
@@ -51,21 +50,19 @@ pub(super) struct Repeats<S: AsyncRead + AsyncWrite + Unpin> {
     stream: Gather<S>,
     exchanges: Arc<Exchanges>,
     state: State,
-    /// What was read and not handed to hyper yet.
-    ahead: BytesMut,
+    /// What was read and not handed to hyper yet. It has no waker: hyper reads whenever it has answered.
+    buffered: BytesMut,
     /// The beginning of a head, which hyper has.
     begun: Vec<u8>,
-    /// How many answers there may still be in this row.
-    row: usize,
-    /// When hyper was handed the last request, if one is known.
+    /// When hyper was handed the last request, where any are known.
     seen: Instant,
-    known: Vec<Known>,
+    known: Vec<Repeat>,
     /// The head of the request that hyper has, if how it is answered is to be learnt.
     learning: Vec<u8>,
     /// Of the last heads that are not known: one that comes for the second time is worth knowing.
-    sketches: [u32; SKETCHES],
+    fingerprints: [u32; FINGERPRINTS],
     /// How many of them there have been.
-    sketched: usize,
+    fingerprinted: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,53 +72,13 @@ enum State {
     /// hyper has a request.
     Busy,
     /// There was something else than heads that follow one another: all is left to hyper, for good.
-    Plain,
+    PassThrough,
 }
 
 /// A head, and how it is answered.
-struct Known {
+struct Repeat {
     head: Box<[u8]>,
     answer: Box<dyn Again>,
-}
-
-/// What bytes begin with.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    /// A whole head of so many bytes.
-    Head(usize),
-    /// What may become one. hyper gets it as it comes: it may refuse it before it is whole.
-    Part,
-    /// Neither.
-    Other,
-}
-
-impl Next {
-    /// Of heads alone, where hyper ends them: at the first empty line, whether or not lines end with a
-    /// carriage return.
-    fn of(bytes: &[u8]) -> Self {
-        // Of these there is no content, as a rule; where there is, the service says so.
-        const BEGINNINGS: [&[u8]; 3] = [b"GET ", b"HEAD ", b"OPTIONS "];
-        let begins = |beginning: &&[u8]| {
-            let length = beginning.len().min(bytes.len());
-            beginning[..length] == bytes[..length]
-        };
-        if !BEGINNINGS.iter().any(begins) {
-            return Self::Other;
-        }
-        let within = &bytes[..bytes.len().min(PART_MAX)];
-        for end in memchr::memchr_iter(b'\n', within) {
-            match &bytes[end + 1..] {
-                [b'\n', ..] => return Self::Head(end + 2),
-                [b'\r', b'\n', ..] => return Self::Head(end + 3),
-                _ => {}
-            }
-        }
-        if bytes.len() < PART_MAX {
-            Self::Part
-        } else {
-            Self::Other
-        }
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
@@ -129,16 +86,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
     pub(super) fn new(stream: S, exchanges: Option<Arc<Exchanges>>) -> Self {
         Self {
             stream: Gather::new(stream),
-            state: exchanges.as_ref().map_or(State::Plain, |_| State::Idle),
+            state: exchanges
+                .as_ref()
+                .map_or(State::PassThrough, |_| State::Idle),
             exchanges: exchanges.unwrap_or_default(),
-            ahead: BytesMut::new(),
+            buffered: BytesMut::new(),
             begun: Vec::new(),
-            row: 0,
             seen: Instant::now(),
             known: Vec::new(),
             learning: Vec::new(),
-            sketches: [0; SKETCHES],
-            sketched: 0,
+            fingerprints: [0; FINGERPRINTS],
+            fingerprinted: 0,
         }
     }
 
@@ -149,9 +107,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let start = buffer.filled().len();
-        self.row = ROW_MAX;
+        let mut burst = BURST_MAX;
         loop {
-            if self.take_ahead(cx, buffer)? {
+            if burst == 0 {
+                // hyper flushes whenever it has read.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !self.buffered.is_empty() {
+                if self.answer_buffered(cx, &mut burst)? {
+                    continue;
+                }
+                self.hand_buffered(buffer);
                 return Poll::Ready(Ok(()));
             }
             if self.stream.poll_more(cx, buffer)?.is_pending() {
@@ -165,49 +132,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
             }
             let mut answered = 0;
             if self.begun.is_empty() {
-                answered = self.answer(cx, read)?;
+                answered = self.answer(cx, read, &mut burst)?;
                 if answered == 0 && Next::of(read) == Next::Head(read.len()) {
                     self.hand(read);
                     return Poll::Ready(Ok(()));
                 }
             }
-            self.ahead.extend_from_slice(&read[answered..]);
+            self.buffered.extend_from_slice(&read[answered..]);
             buffer.set_filled(start);
         }
     }
 
-    /// Answers what is ahead as far as it is known. Says whether there was something behind it, for hyper:
-    /// that is in the buffer then.
-    fn take_ahead(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> io::Result<bool> {
-        let mut ahead = std::mem::take(&mut self.ahead);
-        if self.begun.is_empty() {
-            ahead.advance(self.answer(cx, &ahead)?);
-        }
-        // Kept only with something in it: a connection that waits takes little.
-        if ahead.is_empty() {
+    /// Answers what is buffered as far as it is known. Says whether there was anything.
+    fn answer_buffered(&mut self, cx: &mut Context<'_>, burst: &mut usize) -> io::Result<bool> {
+        if !self.begun.is_empty() {
             return Ok(false);
         }
-        self.ahead = ahead;
+        let mut buffered = std::mem::take(&mut self.buffered);
+        let answered = self.answer(cx, &buffered, burst)?;
+        buffered.advance(answered);
+        // Kept only with something in it: a connection that waits takes little.
+        if !buffered.is_empty() {
+            self.buffered = buffered;
+        }
+        Ok(answered > 0)
+    }
+
+    /// Hands to hyper what is buffered up to the end of a head.
+    fn hand_buffered(&mut self, buffer: &mut ReadBuf<'_>) {
         let next = if self.begun.is_empty() {
-            Next::of(&self.ahead)
+            Next::of(&self.buffered)
         } else {
-            Next::of(&[&self.begun[..], &self.ahead].concat())
+            Next::of(&[&self.begun[..], &self.buffered].concat())
         };
         match next {
             Next::Head(length) if length - self.begun.len() <= buffer.remaining() => {
                 let mut head = std::mem::take(&mut self.begun);
-                let rest = self.ahead.split_to(length - head.len());
+                let rest = self.buffered.split_to(length - head.len());
                 head.extend_from_slice(&rest);
                 self.hand(&head);
                 buffer.put_slice(&rest);
             }
-            Next::Part if self.ahead.len() <= buffer.remaining() => {
-                self.begun.extend_from_slice(&self.ahead);
-                buffer.put_slice(&std::mem::take(&mut self.ahead));
+            Next::Partial if self.buffered.len() <= buffer.remaining() => {
+                self.begun.extend_from_slice(&self.buffered);
+                buffer.put_slice(&std::mem::take(&mut self.buffered));
             }
-            Next::Head(_) | Next::Part | Next::Other => self.leave(buffer),
+            Next::Head(_) | Next::Partial | Next::Other => self.leave(buffer),
         }
-        Ok(true)
     }
 
     /// While hyper has a request it only asks whether the client is still there. What comes meanwhile
@@ -218,9 +189,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.exchanges.has_content() {
-            return self.poll_plain(cx, buffer);
+            return self.poll_pass_through(cx, buffer);
         }
-        if !self.ahead.is_empty() {
+        if !self.buffered.is_empty() {
             return Poll::Pending;
         }
         let start = buffer.filled().len();
@@ -229,34 +200,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
         if read.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        self.ahead.extend_from_slice(read);
+        self.buffered.extend_from_slice(read);
         buffer.set_filled(start);
         Poll::Pending
     }
 
     /// Leaves all that comes to hyper.
-    fn poll_plain(
+    fn poll_pass_through(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
-            self.state = State::Plain;
+        if self.buffered.is_empty() {
+            self.state = State::PassThrough;
             return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }
         self.leave(buffer);
         Poll::Ready(Ok(()))
     }
 
-    /// Leaves what is ahead to hyper, as far as it has room, and all that comes behind it.
+    /// Leaves what is buffered to hyper, as far as it has room, and all that comes behind it.
     fn leave(&mut self, buffer: &mut ReadBuf<'_>) {
-        self.state = State::Plain;
-        let length = self.ahead.len().min(buffer.remaining());
-        buffer.put_slice(&self.ahead.split_to(length));
+        self.state = State::PassThrough;
+        self.begun = Vec::new();
+        let length = self.buffered.len().min(buffer.remaining());
+        buffer.put_slice(&self.buffered.split_to(length));
     }
 
     /// Answers those requests at the beginning of `read` that can be, and says how many bytes they were.
-    fn answer(&mut self, cx: &mut Context<'_>, read: &[u8]) -> io::Result<usize> {
+    fn answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: &[u8],
+        burst: &mut usize,
+    ) -> io::Result<usize> {
         let mut answered = 0;
         if self.known.is_empty() {
             return Ok(answered);
@@ -265,30 +242,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
         if received.saturating_duration_since(self.seen) > UNSEEN_MAX {
             return Ok(answered);
         }
-        let known = |rest: &[u8]| {
-            self.known
-                .iter()
-                .find(|known| rest.starts_with(&known.head))
-        };
-        while self.row > 0
-            && let Some(Known { head, answer }) = known(&read[answered..])
+        while *burst > 0
+            && let Some(at) = self.position(&read[answered..])
         {
             // Where there is no room, because the client does not read, hyper waits for it.
             let Poll::Ready(held) = self.stream.poll_held(cx)? else {
                 break;
             };
+            let Repeat { head, answer } = &self.known[at];
             if !answer.answer(received, held) {
+                self.known.swap_remove(at);
                 break;
             }
             answered += head.len();
-            self.row -= 1;
+            *burst -= 1;
         }
         Ok(answered)
     }
 
+    /// Where the request is that bytes begin with, if it is known.
+    fn position(&self, bytes: &[u8]) -> Option<usize> {
+        let begins = |repeat: &Repeat| bytes.starts_with(&repeat.head);
+        self.known.iter().position(begins)
+    }
+
     /// hyper is handed a request.
     fn hand(&mut self, head: &[u8]) {
-        let is_wanted = head.len() <= HEAD_MAX && self.is_worth_knowing(head);
+        let is_wanted =
+            head.len() <= HEAD_MAX && self.position(head).is_none() && self.is_worth_knowing(head);
         if is_wanted {
             self.learning.extend_from_slice(head);
         }
@@ -301,12 +282,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
 
     /// Whether a head is among the last that came: most of those that never come again are not learnt.
     fn is_worth_knowing(&mut self, head: &[u8]) -> bool {
-        let sketch = sketch(head);
-        if self.sketches.contains(&sketch) {
+        let fingerprint = fingerprint(head);
+        if self.fingerprints.contains(&fingerprint) {
             return true;
         }
-        self.sketches[self.sketched % SKETCHES] = sketch;
-        self.sketched += 1;
+        self.fingerprints[self.fingerprinted % FINGERPRINTS] = fingerprint;
+        self.fingerprinted += 1;
         false
     }
 
@@ -321,12 +302,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
         }
         let head = std::mem::take(&mut self.learning).into_boxed_slice();
         if let Some(answer) = self.exchanges.learnt() {
-            self.known.retain(|known| known.head != head);
             // Some of too many stay, whatever the order they come in.
             if self.known.len() == KNOWN_MAX {
-                self.known.swap_remove(sketch(&head) as usize % KNOWN_MAX);
+                self.known
+                    .swap_remove(fingerprint(&head) as usize % KNOWN_MAX);
             }
-            self.known.push(Known { head, answer });
+            self.known.push(Repeat { head, answer });
         }
     }
 }
@@ -340,7 +321,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Repeats<S> {
         match self.state {
             State::Idle => self.poll_idle(cx, buffer),
             State::Busy => self.poll_busy(cx, buffer),
-            State::Plain => self.poll_plain(cx, buffer),
+            State::PassThrough => self.poll_pass_through(cx, buffer),
         }
     }
 }
@@ -383,7 +364,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Repeats<S> {
 }
 
 /// Tells heads apart, but for a few: a multiplicative hash.
-fn sketch(head: &[u8]) -> u32 {
+fn fingerprint(head: &[u8]) -> u32 {
     let (words, rest) = head.as_chunks();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use warp::Reply as _;
-use warp::http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
+use warp::http::header::{CONNECTION, HOST};
 use warp::http::{self, HeaderValue, Method, Version};
 
 use super::connection::{HEAD_FIELDS_MAX, Protocols, h1};
@@ -236,7 +236,8 @@ where
         let routed = match refusal {
             Some(refusal) => Err(refusal),
             None => {
-                // Nobody reads content, and fields are in the head.
+                // Nobody reads content, and fields are in the head: Warp's filters find it when they are
+                // polled, which is within its scope.
                 let mut request = Request::new(Empty::new());
                 *request.method_mut() = head.method.clone();
                 *request.uri_mut() = head.uri.clone();
@@ -274,8 +275,6 @@ fn is_same_again<B>(request: &Request<B>) -> bool {
     request.method() == Method::GET
         && request.version() == Version::HTTP_11
         && headers.get_all(CONNECTION).iter().all(stays_open)
-        && !headers.contains_key(EXPECT)
-        && !headers.contains_key(UPGRADE)
 }
 
 /// What is answered to a request that no route gets to see.

@@ -53,6 +53,13 @@ impl Described {
         self.descriptions[endpoint.index()].load_full()
     }
 
+    fn is_described_by(&self, endpoint: EndpointId, description: &Arc<Description>) -> bool {
+        let current = self.descriptions[endpoint.index()].load();
+        current
+            .as_ref()
+            .is_some_and(|it| Arc::ptr_eq(it, description))
+    }
+
     async fn describe(&self, endpoint: &Endpoint) -> Result<Arc<Description>, RepositoryError> {
         let description = Arc::new(self.repository.describe(endpoint).await?);
         self.descriptions[endpoint.id.index()].store(Some(Arc::clone(&description)));
@@ -109,6 +116,11 @@ impl ReadThrough<Described> {
     /// What Postgres said of the endpoint's statement, once it has.
     pub fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
         self.shared.source.description(endpoint)
+    }
+
+    /// Whether what Postgres said of the endpoint's statement is still this.
+    pub fn is_described_by(&self, endpoint: EndpointId, description: &Arc<Description>) -> bool {
+        self.shared.source.is_described_by(endpoint, description)
     }
 
     /// Has Postgres describe the endpoint's statement. A failure counts as one of its loads.

@@ -18,6 +18,7 @@ use tokio::time::{advance, timeout};
 
 use super::super::connection::h1;
 use super::super::date;
+use super::next::PARTIAL_MAX;
 use super::*;
 
 /// An answer that never comes is a failure, not a test that does not end.
@@ -320,10 +321,10 @@ fn a_head_ends_where_hyper_ends_it() {
     check(&(GET.to_owned() + GET), Next::Head(GET.len()));
     check("GET / HTTP/1.1\n\nabc", Next::Head(16));
     check("GET / HTTP/1.1\r\na: b\n\r\n\r\n", Next::Head(23));
-    check("GET / HTTP/1.1\r\n\r", Next::Part);
-    check("", Next::Part);
-    check("OPT", Next::Part);
+    check("GET / HTTP/1.1\r\n\r", Next::Partial);
+    check("", Next::Partial);
+    check("OPT", Next::Partial);
     check("GETA / HTTP/1.1\r\n\r\n", Next::Other);
     check("\r\nGET / HTTP/1.1\r\n\r\n", Next::Other);
-    check(&format!("GET /{}", "a".repeat(PART_MAX)), Next::Other);
+    check(&format!("GET /{}", "a".repeat(PARTIAL_MAX)), Next::Other);
 }
