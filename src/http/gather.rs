@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// So many bytes are held back at most.
-const HELD_MAX: usize = 16 * 1024;
+pub(super) const HELD_MAX: usize = 16 * 1024;
 
 /// More than this at once is not copied when nothing is held back.
 const COPIED_MAX: usize = 4 * 1024;

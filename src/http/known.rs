@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
 use super::exchange::Again;
+use super::gather::HELD_MAX;
 use super::kept::Kind;
 use super::{Site, date, fields, freshness};
 use crate::cache::{Answer, Key};
@@ -12,8 +13,8 @@ use crate::encode::Document;
 use crate::observe::Event;
 use crate::repository::Description;
 
-/// What is answered without hyper is copied. Of more bytes than this, copying is dearer than what it saves.
-pub(super) const CONTENT_MAX: usize = 16 * 1024;
+/// What is answered without hyper is copied, and held back like all that is copied: no more than that.
+pub(super) const CONTENT_MAX: usize = HELD_MAX;
 
 /// `Date`, and the empty line.
 const DATE_BYTES: usize = 39;
