@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// So many bytes are held back at most.
+/// Behind so many bytes nothing more is held back before they are sent.
 pub(super) const HELD_MAX: usize = 16 * 1024;
 
 /// More than this at once is not copied when nothing is held back.
@@ -22,7 +22,8 @@ const COPIED_MAX: usize = 4 * 1024;
 ///
 /// That the put-off flush comes rests on hyper: each time that it is polled it reads, writes and flushes,
 /// and goes round again while there is something to read. A read that finds nothing may be the last of
-/// that round, so it asks to be polled once more; and what hyper drops in the middle is sent then.
+/// that round, so it asks to be polled once more; and what hyper drops in the middle is sent then. Whoever
+/// reads by [`Gather::poll_more`] instead flushes by himself.
 pub(super) struct Gather<S: AsyncRead + AsyncWrite + Unpin> {
     stream: S,
     held: Vec<u8>,

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use warp::http::header::{
     ACCEPT, ACCEPT_ENCODING, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, ORIGIN,
 };
-use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 use super::exchange::Learner;
@@ -56,25 +55,17 @@ tokio::task_local! {
 impl Head {
     /// Of a request that has just come in.
     pub(super) fn of<B>(request: Request<B>, learner: Option<Learner>) -> Arc<Self> {
-        let (
-            Parts {
-                method,
-                uri,
-                headers,
-                ..
-            },
-            _,
-        ) = request.into_parts();
+        let (parts, _) = request.into_parts();
         let mut has = [false; FIELDS];
-        for name in headers.keys() {
+        for name in parts.headers.keys() {
             if let Some(field) = NAMES.iter().position(|field| field == name) {
                 has[field] = true;
             }
         }
         Arc::new(Self {
-            method,
-            uri,
-            headers,
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
             has,
             received: Instant::now(),
             learner,

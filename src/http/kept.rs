@@ -17,8 +17,8 @@ use crate::cache::Entry;
 use crate::encode::Variant;
 use crate::observe::CacheStatus;
 
-/// Places for fields, on each thread; a power of two. Those of an answer take 1 to 2 KiB, so that all of
-/// them are some of the memory that a few hundred connections take.
+/// Places for fields, on each thread; a power of two. Those of an answer take about 2 KiB, and so all of
+/// them 2 MiB at most.
 const PLACES: usize = 1024;
 
 /// What fields depend on, beside the entry and its age.

@@ -79,12 +79,8 @@ pub async fn serve(
             }
             continue;
         };
-        let exchanges = Arc::<Exchanges>::default();
-        let service = Guarded {
-            routes: routes.clone(),
-            open: OpenConnection::new(observer.clone(), slot),
-            exchanges: Arc::clone(&exchanges),
-        };
+        let service = Guarded::new(routes.clone(), &observer, slot);
+        let exchanges = Arc::clone(&service.exchanges);
         let service = service_fn(move |request| service.answer(request));
         let (protocols, watcher) = (protocols.clone(), draining.watcher());
         tokio::spawn(async move { protocols.serve(stream, service, exchanges, watcher).await });
@@ -107,7 +103,9 @@ pub fn service<B>(
 where
     B: Body,
 {
-    service_of(site, Arc::default())
+    let observer = site.observer.clone();
+    let service = Guarded::alone(warp::service(routes(site)), &observer);
+    service_fn(move |request| service.answer(request))
 }
 
 /// Answers the requests of one connection of HTTP/1.1, as [`serve`] does: for benches, which bring a
@@ -119,33 +117,11 @@ pub async fn connection<S>(stream: S, site: Arc<Site>) -> Result<(), hyper::Erro
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let exchanges = Arc::<Exchanges>::default();
-    h1(
-        stream,
-        service_of(site, Arc::clone(&exchanges)),
-        Some(exchanges),
-    )
-    .await
-}
-
-fn service_of<B>(
-    site: Arc<Site>,
-    exchanges: Arc<Exchanges>,
-) -> impl hyper::service::Service<
-    Request<B>,
-    Response = http::Response<impl Body<Data = Bytes, Error = warp::Error>>,
-    Error = Infallible,
->
-where
-    B: Body,
-{
-    let slot = Arc::new(Semaphore::new(1)).try_acquire_owned();
-    let service = Guarded {
-        open: OpenConnection::new(site.observer.clone(), slot.expect("nobody else has it")),
-        routes: warp::service(routes(site)),
-        exchanges,
-    };
-    service_fn(move |request| service.answer(request))
+    let observer = site.observer.clone();
+    let service = Guarded::alone(warp::service(routes(site)), &observer);
+    let exchanges = Arc::clone(&service.exchanges);
+    let service = service_fn(move |request| service.answer(request));
+    h1(stream, service, Some(exchanges)).await
 }
 
 /// Bytes of answers that the kernel takes for a connection beyond those on their way to the client.
@@ -212,6 +188,22 @@ struct Guarded<R> {
     routes: R,
     open: OpenConnection,
     exchanges: Arc<Exchanges>,
+}
+
+impl<R> Guarded<R> {
+    fn new(routes: R, observer: &Observer, slot: OwnedSemaphorePermit) -> Self {
+        Self {
+            routes,
+            open: OpenConnection::new(observer.clone(), slot),
+            exchanges: Arc::default(),
+        }
+    }
+
+    /// Of the only connection there is.
+    fn alone(routes: R, observer: &Observer) -> Self {
+        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned();
+        Self::new(routes, observer, slot.expect("nobody else has it"))
+    }
 }
 
 impl<R, C> Guarded<R>
@@ -364,19 +356,12 @@ mod tests {
     #[tokio::test]
     async fn a_handler_that_panics_is_a_problem_and_the_connection_goes_on() {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
-        let slots = Arc::new(Semaphore::new(1));
-        let exchanges = Arc::<Exchanges>::default();
-        let service = Guarded {
-            routes: warp::service(warp::path::full().map(|path: FullPath| {
-                assert_ne!(path.as_str(), "/defect", "a defect");
-                warp::reply()
-            })),
-            open: OpenConnection::new(
-                Observer::new(Vec::new()),
-                slots.try_acquire_owned().unwrap(),
-            ),
-            exchanges: Arc::clone(&exchanges),
-        };
+        let routes = warp::service(warp::path::full().map(|path: FullPath| {
+            assert_ne!(path.as_str(), "/defect", "a defect");
+            warp::reply()
+        }));
+        let service = Guarded::alone(routes, &Observer::new(Vec::new()));
+        let exchanges = Arc::clone(&service.exchanges);
         let service = service_fn(move |request| service.answer(request));
         let serving = h1(server, service, Some(exchanges));
         let asking = async {
@@ -433,15 +418,9 @@ mod tests {
     /// All that a client which sends this gets.
     async fn said_to(sent: &[u8]) -> Vec<u8> {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
-        let exchanges = Arc::<Exchanges>::default();
-        let service = Guarded {
-            routes: warp::service(warp::any().map(warp::reply)),
-            open: OpenConnection::new(
-                Observer::new(Vec::new()),
-                Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
-            ),
-            exchanges: Arc::clone(&exchanges),
-        };
+        let routes = warp::service(warp::any().map(warp::reply));
+        let service = Guarded::alone(routes, &Observer::new(Vec::new()));
+        let exchanges = Arc::clone(&service.exchanges);
         let service = service_fn(move |request| service.answer(request));
         let serving = h1(server, service, Some(exchanges));
         let asking = async {
