@@ -8,6 +8,9 @@
 //! | `way`       | whether Postgres can be reached, and when to try again          |
 //! | `tls`       | how much of the server's certificate is believed                |
 //! | `pool`      | sessions, their settings, how many                              |
+//! | `pooler`    | whether a pooler stands between, and whether it can be used     |
+//! | `session`   | what every load may rely on, whatever ran in its session before |
+//! | `lease`     | a session on loan for one load, and the load's transaction      |
 //! | `doubt`     | whether sessions are still connected to anything                |
 //! | `describe`  | the parameters' and columns' types, as Postgres gives them      |
 //! | `rows`      | a running query, cancelled unless it is read to its end         |
@@ -27,7 +30,10 @@ mod aside;
 mod bind;
 mod connect;
 mod doubt;
+mod lease;
 mod pool;
+mod pooler;
+mod session;
 mod tls;
 mod url;
 mod way;
@@ -46,8 +52,8 @@ pub use types::{Column, ValueType};
 
 use crate::observe::{Event, Observer};
 use crate::plan::{Arguments, Endpoint, Probe, RepositorySettings};
+use lease::Lease;
 use pool::Pool;
-use rows::Lease;
 
 /// A probe is given this long, however often it is due.
 const PROBE_AT_LEAST: Duration = Duration::from_secs(5);
@@ -76,7 +82,10 @@ impl Repository {
     /// statement is fine and the declaration around it is not, or that Postgres is not there.
     pub async fn describe(&self, endpoint: &Endpoint) -> Result<Description, RepositoryError> {
         let mut lease = self.lease(endpoint.timeout).await?;
-        let describing = describe::describe(&lease, endpoint);
+        let describing = async {
+            lease.begin().await?;
+            describe::describe(&lease, endpoint).await
+        };
         let Ok(described) = tokio::time::timeout(endpoint.timeout, describing).await else {
             return Err(RepositoryError::TimedOut {
                 after: endpoint.timeout,
@@ -132,11 +141,15 @@ impl Repository {
         arguments: &Arguments,
     ) -> Result<Rows, RepositoryError> {
         let timeout = endpoint.timeout;
-        let lease = self.lease(timeout).await?;
-        let preparing = tokio::time::timeout(timeout, description.prepare_on(&lease));
-        let Ok(prepared) = preparing.await else {
+        let mut lease = self.lease(timeout).await?;
+        let preparing = async {
+            lease.begin().await?;
+            description.prepare_on(&lease).await
+        };
+        let Ok(prepared) = tokio::time::timeout(timeout, preparing).await else {
             return Err(RepositoryError::TimedOut { after: timeout });
         };
+        lease.end();
         prepared.map_err(|error| error.after(timeout))?;
         self.fetch_on(lease, endpoint, description, arguments).await
     }
@@ -150,6 +163,7 @@ impl Repository {
     ) -> Result<Rows, RepositoryError> {
         let began = Instant::now();
         let deadline = began + endpoint.timeout;
+        let timeout = endpoint.timeout.min(lease.statement_timeout());
         let mut tally = rows::Tally::new(endpoint.id, self.pool.observer().clone(), began);
         let starting = start(&mut lease, description, arguments);
         let started = match tokio::time::timeout_at(deadline, starting).await {
@@ -157,7 +171,9 @@ impl Repository {
                 if started.is_err() {
                     lease.finish();
                 }
-                started.map_err(|error| error.after(endpoint.timeout))
+                // It ends when Postgres has sent the last row, however late that is read.
+                lease.end();
+                started.map_err(|error| error.after(timeout))
             }
             Err(_) => Err(RepositoryError::TimedOut {
                 after: endpoint.timeout,
@@ -166,7 +182,7 @@ impl Repository {
         let stream = started.inspect_err(|error| tally.tell(error.query_outcome()))?;
         let limits = rows::Limits {
             deadline,
-            timeout: endpoint.timeout,
+            timeout,
             max_rows: endpoint.max_rows,
         };
         Ok(Rows::new(
@@ -255,7 +271,11 @@ impl Repository {
         ask: impl AsyncFnOnce(&Lease) -> Result<T, RepositoryError>,
     ) -> Result<T, RepositoryError> {
         let mut lease = self.lease(timeout).await?;
-        let Ok(answer) = tokio::time::timeout(timeout, ask(&lease)).await else {
+        let asking = async {
+            lease.begin().await?;
+            ask(&lease).await
+        };
+        let Ok(answer) = tokio::time::timeout(timeout, asking).await else {
             return Err(RepositoryError::TimedOut { after: timeout });
         };
         // An answer that is too long is still on its way.
@@ -302,24 +322,14 @@ async fn start(
 ) -> Result<tokio_postgres::RowStream, RepositoryError> {
     let mut is_new = false;
     loop {
-        let statement = description.prepare_on(lease).await?;
-        let noticed = if description.still_holds(&statement) {
-            match lease
-                .query_raw(&statement, bind::parameters(arguments))
-                .await
-            {
-                Ok(stream) => return Ok(stream),
-                Err(error) => {
-                    let error = bind::refusal(error, arguments);
-                    if !error.is_outdated() {
-                        return Err(error.without_values());
-                    }
-                    Some(error)
-                }
-            }
-        } else {
-            None
+        let sending = send(lease, description, arguments);
+        let (begun, sent) = tokio::join!(biased; lease.begin(), sending);
+        begun?;
+        let noticed = match sent? {
+            Sent::Query(stream) => return Ok(stream),
+            Sent::Outdated(noticed) => noticed,
         };
+        lease.end();
         description.forget_on(lease);
         if is_new {
             // It was just prepared, so what Postgres says is about the query and not its age.
@@ -327,4 +337,33 @@ async fn start(
         }
         is_new = true;
     }
+}
+
+enum Sent {
+    Query(tokio_postgres::RowStream),
+    /// The statement no longer is what was prepared; with Postgres's words, if it was Postgres that noticed.
+    Outdated(Option<RepositoryError>),
+}
+
+async fn send(
+    lease: &Lease,
+    description: &Description,
+    arguments: &Arguments,
+) -> Result<Sent, RepositoryError> {
+    let statement = description.prepare_on(lease).await?;
+    if !description.still_holds(&statement) {
+        return Ok(Sent::Outdated(None));
+    }
+    let stream = lease.query_raw(&statement, bind::parameters(arguments));
+    stream.await.map_or_else(
+        |error| {
+            let error = bind::refusal(error, arguments);
+            if error.is_outdated() {
+                Ok(Sent::Outdated(Some(error)))
+            } else {
+                Err(error.without_values())
+            }
+        },
+        |stream| Ok(Sent::Query(stream)),
+    )
 }

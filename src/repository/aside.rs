@@ -2,7 +2,8 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::rows::{Lease, Raw};
+use super::lease::Lease;
+use super::rows::Raw;
 use super::{RepositoryError, bind};
 use crate::plan::{Arguments, Mismatch};
 

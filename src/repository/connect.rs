@@ -6,18 +6,42 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::config::{Host, LoadBalanceHosts};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Socket};
+use tokio_postgres::{Client, SimpleQueryMessage, Socket};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::RepositoryError;
+use super::pooler::Pooler;
 use super::tls::{self, Connector};
 use super::url::{Place, Target};
 
 /// What drives a client.
 pub(super) type Connection =
     tokio_postgres::Connection<Socket, <Connector as MakeTlsConnect<Socket>>::Stream>;
+
+/// A connection with the task that drives it. Dropped, it is closed at once, whatever its other end does.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    pub(super) driver: AbortOnDropHandle<()>,
+}
+
+impl Connected {
+    fn new(client: Client, driver: JoinHandle<()>) -> Self {
+        let driver = AbortOnDropHandle::new(driver);
+        Self { client, driver }
+    }
+}
+
+/// A connection, what its driver hears, and the answer to what was asked first.
+pub(super) type Opened<Heard> = (Connected, Heard, Vec<SimpleQueryMessage>);
+
+/// Drives a connection until it ends. Its error is seen by the query that needed it, or by the next one.
+pub(super) fn drive_unheard(connection: Connection) -> JoinHandle<()> {
+    tokio::spawn(async move { drop(connection.await) })
+}
 
 /// A host that let the whole limit pass is tried after the others for this long: it would let it pass
 /// again, before every session that is opened.
@@ -27,6 +51,7 @@ const SILENT_FOR: Duration = Duration::from_secs(30);
 pub(super) struct Connect {
     target: Target,
     tls: Connector,
+    pooler: Pooler,
     /// When each of the target's places let the limit pass last.
     silent_at: Box<[Mutex<Option<Instant>>]>,
 }
@@ -38,23 +63,21 @@ impl Connect {
         Ok(Self {
             target,
             tls,
+            pooler: Pooler::default(),
             silent_at,
         })
     }
 
-    /// Connects, and begins with the connection what it is made for; both have to be done within
-    /// the limit.
+    /// Connects, has the connection driven, and asks `sql` on it; all of it has to be done within the limit.
     ///
     /// # Errors
     /// [`RepositoryError::Unavailable`] when no address can be reached. A server that answers and
     /// refuses is the last that is tried, as in libpq: what it says is about the url.
-    pub(super) async fn open<T, Begun>(
+    pub(super) async fn open<Heard>(
         &self,
-        begin: impl Fn(Client, Connection) -> Begun,
-    ) -> Result<T, RepositoryError>
-    where
-        Begun: Future<Output = Result<T, tokio_postgres::Error>>,
-    {
+        drive: impl Fn(Connection) -> (JoinHandle<()>, Heard),
+        sql: &str,
+    ) -> Result<Opened<Heard>, RepositoryError> {
         let mut places: Vec<(usize, &Place)> = self.target.places.iter().enumerate().collect();
         if self.is_at_random() {
             fastrand::shuffle(&mut places);
@@ -71,7 +94,7 @@ impl Connect {
             };
             for address in addresses {
                 let asked = Instant::now();
-                match self.open_one(place, address, &begin).await {
+                match self.open_one(place, address, &drive, sql).await {
                     Err(RepositoryError::Unavailable { cause }) => causes.add(place, &cause),
                     opened => return opened,
                 }
@@ -89,23 +112,33 @@ impl Connect {
         silent_at.is_some_and(|at| at.elapsed() < SILENT_FOR)
     }
 
-    async fn open_one<T, Begun>(
+    async fn open_one<Heard>(
         &self,
         place: &Place,
         address: Option<IpAddr>,
-        begin: impl Fn(Client, Connection) -> Begun,
-    ) -> Result<T, RepositoryError>
-    where
-        Begun: Future<Output = Result<T, tokio_postgres::Error>>,
-    {
+        drive: impl Fn(Connection) -> (JoinHandle<()>, Heard),
+        sql: &str,
+    ) -> Result<Opened<Heard>, RepositoryError> {
         let config = self.target.config_for(place, address);
+        let limit = self.limit();
         // Handshakes are large, and every load that may have to make one would be as large.
         let opening = Box::pin(async {
             let connected = config.connect(self.tls()).await;
             let (client, connection) = connected.map_err(|error| self.refused(error, place))?;
-            Ok(begin(client, connection).await?)
+            let (driver, heard) = drive(connection);
+            let connected = Connected::new(client, driver);
+            let another = async {
+                let (client, connection) = config.connect(self.tls()).await?;
+                Ok(Connected::new(client, drive_unheard(connection)))
+            };
+            let pooler = &self.pooler;
+            let sharing = pooler.shares_sessions(&connected.client, limit / 2, another);
+            if sharing.await? {
+                return Err(shared_sessions(place));
+            }
+            let answer = connected.client.simple_query(sql).await?;
+            Ok((connected, heard, answer))
         });
-        let limit = self.limit();
         let opened = tokio::time::timeout(limit, opening).await;
         opened.unwrap_or_else(|_| {
             let cause = format!("connecting took longer than {limit:?}");
@@ -162,6 +195,17 @@ impl Connect {
 
     pub(super) fn tls(&self) -> Connector {
         self.tls.clone()
+    }
+}
+
+fn shared_sessions(place: &Place) -> RepositoryError {
+    RepositoryError::Settings {
+        reason: format!(
+            "the pooler at {place} lends its sessions for one transaction or statement at a time, and \
+             Larder needs sessions of its own for prepared statements, LISTEN and cancellation; name \
+             Postgres itself, or a pool with pool_mode = session: Larder opens no more than \
+             max_connections sessions, and one to listen"
+        ),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio_postgres::Statement;
 use tokio_postgres::types::{Kind, Type};
 
-use super::rows::Lease;
+use super::lease::Lease;
 use super::{Column, RepositoryError, ValueType};
 use crate::plan::{Endpoint, Mismatch, ParameterType, Shape, Signature};
 

@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::AsyncMessage;
 
 use super::RepositoryError;
-use super::connect::Connection;
+use super::connect::{Connected, Connection};
 use super::pool::Pool;
 
 /// After this long without a notification the connection has to give a sign of life: nothing else
 /// tells a quiet one from one whose other end is gone.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// Since version 14 Postgres can end sessions that ask nothing for a while: that is what this one does.
+const KEEP_IDLE: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+     WHERE name = 'idle_session_timeout';";
+
 /// A connection that listens. Dropped, it is closed.
 pub struct Listener {
-    client: Client,
+    connected: Connected,
     heard: Arc<Heard>,
     /// How long a sign of life may take.
     limit: Duration,
@@ -40,23 +44,24 @@ struct State {
 
 impl Listener {
     pub(super) async fn open(pool: &Pool, channels: &[&str]) -> Result<Self, RepositoryError> {
-        let listen: String = channels
-            .iter()
-            .map(|channel| format!("LISTEN \"{}\";", channel.replace('"', "\"\"")))
-            .collect();
+        let channels = channels.iter();
+        let listen = channels.map(|name| format!("LISTEN \"{}\";", name.replace('"', "\"\"")));
+        let begin = KEEP_IDLE.to_owned() + &listen.collect::<String>();
         let connect = pool.connect();
-        let (listen, limit) = (listen.as_str(), connect.limit());
-        let opened = connect.open(|client, connection| async move {
-            let heard = Arc::new(Heard::default());
-            tokio::spawn(hear(connection, Arc::clone(&heard)));
-            client.batch_execute(listen).await?;
-            Ok(Self {
-                client,
-                heard,
-                limit,
-            })
-        });
-        opened.await
+        let opened = connect.open(
+            |connection| {
+                let heard = Arc::<Heard>::default();
+                let driver = tokio::spawn(hear(connection, Arc::clone(&heard)));
+                (driver, heard)
+            },
+            &begin,
+        );
+        let (connected, heard, _) = opened.await?;
+        Ok(Self {
+            connected,
+            heard,
+            limit: connect.limit(),
+        })
     }
 
     /// Waits for notifications, and takes the channels of all that have come.
@@ -82,7 +87,7 @@ impl Listener {
     }
 
     async fn is_alive(&self) -> Result<(), RepositoryError> {
-        let asked = self.client.simple_query("");
+        let asked = self.connected.client.simple_query("");
         match tokio::time::timeout(self.limit, asked).await {
             Ok(answer) => Ok(answer.map(drop)?),
             Err(_) => Err(RepositoryError::Unavailable {

@@ -9,11 +9,13 @@ use deadpool::managed::{
     self, Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
 use deadpool_postgres::ClientWrapper;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::RepositoryError;
-use super::connect::Connect;
+use super::connect::{Connect, drive_unheard};
 use super::doubt::{Doubt, Trust};
+use super::session::{self, SessionSettings};
 use super::tls::Connector;
 use super::url::Target;
 use super::way::{Open, Way};
@@ -42,7 +44,7 @@ impl Pool {
         let doubt = Arc::<Doubt>::default();
         let sessions = Sessions {
             connect: Arc::clone(&connect),
-            settings: session_settings(settings.statement_timeout),
+            statement_timeout: settings.statement_timeout,
             way: Arc::clone(&way),
             doubt: Arc::clone(&doubt),
         };
@@ -165,6 +167,8 @@ fn failed(error: PoolError<RepositoryError>, waited: Duration) -> RepositoryErro
 /// A session that is open.
 pub(super) struct Session {
     client: ClientWrapper,
+    driver: AbortHandle,
+    settings: SessionSettings,
     /// When Postgres was last heard in it.
     heard: Instant,
     doubt: Arc<Doubt>,
@@ -177,9 +181,15 @@ impl Session {
         self.heard = Instant::now();
     }
 
-    /// Postgres was not listened to any longer.
-    pub(super) fn is_given_up(&self) {
+    /// What every transaction in it begins with.
+    pub(super) fn settings(&self) -> &SessionSettings {
+        &self.settings
+    }
+
+    /// Closes the connection, because Postgres is not listened to any longer.
+    pub(super) fn give_up(&self) {
         self.doubt.raise();
+        self.driver.abort();
     }
 }
 
@@ -191,10 +201,10 @@ impl Deref for Session {
     }
 }
 
-/// Opens sessions, sets what every query may rely on, and looks whether they are still there.
+/// Opens sessions, and looks whether they are still there.
 pub(super) struct Sessions {
     connect: Arc<Connect>,
-    settings: String,
+    statement_timeout: Duration,
     way: Arc<Way>,
     doubt: Arc<Doubt>,
 }
@@ -205,15 +215,13 @@ impl Manager for Sessions {
 
     async fn create(&self) -> Result<Session, RepositoryError> {
         let attempt = self.way.attempt();
-        let opened = self.connect.open(|client, connection| async move {
-            // Its error is seen by the query that needed the connection, or by the next one.
-            let task = tokio::spawn(async move { drop(connection.await) });
-            client.batch_execute(&self.settings).await?;
-            Ok(ClientWrapper::new(client, task))
-        });
-        match opened.await {
-            Ok(client) => Ok(Session {
-                client,
+        let drive = |connection| (drive_unheard(connection), ());
+        match self.connect.open(drive, session::READ).await {
+            Ok((connected, (), read)) => Ok(Session {
+                driver: connected.driver.abort_handle(),
+                // It ends the driver when it is dropped.
+                client: ClientWrapper::new(connected.client, connected.driver.detach()),
+                settings: SessionSettings::new(&read, self.statement_timeout),
                 heard: Instant::now(),
                 doubt: Arc::clone(&self.doubt),
                 _open: attempt.succeeded(),
@@ -245,28 +253,4 @@ impl Manager for Sessions {
             }
         }
     }
-}
-
-/// The session's settings: read-only as a seat belt (a role that may only read is the real one), and
-/// the formats `to_json` and the encoder agree on, whatever the database's or role's defaults are.
-fn session_settings(statement_timeout: Duration) -> String {
-    let statement_timeout = statement_timeout.as_millis();
-    // No transaction is left open by Larder; if one ever is, it must not hold back vacuum.
-    let idle_in_transaction = 10_000;
-    // Since version 14 Postgres can look after the socket of a query that runs, and end the query
-    // when Larder is gone.
-    let check_connection = "SELECT set_config(name, '2s', false) FROM pg_settings \
-         WHERE name = 'client_connection_check_interval'";
-    format!(
-        "SET default_transaction_read_only = on; \
-         SET statement_timeout = {statement_timeout}; \
-         SET idle_in_transaction_session_timeout = {idle_in_transaction}; \
-         SET TimeZone = 'UTC'; \
-         SET DateStyle = 'ISO, MDY'; \
-         SET IntervalStyle = 'postgres'; \
-         SET extra_float_digits = 1; \
-         SET bytea_output = 'hex'; \
-         SET standard_conforming_strings = on; \
-         {check_connection}"
-    )
 }

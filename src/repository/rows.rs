@@ -1,88 +1,18 @@
-//! A running query: its rows, its limits, and the session it runs in, which is given back only when
-//! the query has ended. Abandoned before that, the query is cancelled on the server and the session
-//! closed: the next user of it would wait for rows nobody reads.
+//! A running query: its rows and its limits.
 
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool::managed::Object;
-use deadpool_postgres::ClientWrapper;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 use tokio_postgres::RowStream;
 use tokio_postgres::types::{FromSql, Type};
 
-use super::pool::Sessions;
-use super::tls::Connector;
+use super::lease::Lease;
 use super::{Column, Description, RepositoryError};
 use crate::observe::{Event, Observer, QueryOutcome};
 use crate::plan::EndpointId;
-
-/// How long cancelling may take; the server's own `statement_timeout` ends the query in any case.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A session on loan.
-pub(super) struct Lease {
-    session: Option<Object<Sessions>>,
-    tls: Connector,
-    finished: bool,
-}
-
-impl Lease {
-    pub(super) fn new(session: Object<Sessions>, tls: Connector) -> Self {
-        Self {
-            session: Some(session),
-            tls,
-            finished: false,
-        }
-    }
-
-    /// Says that nothing runs in the session any more, so that it goes back to the pool.
-    pub(super) fn finish(&mut self) {
-        self.finished = true;
-        if let Some(session) = &mut self.session {
-            session.is_heard();
-        }
-    }
-}
-
-impl Deref for Lease {
-    type Target = ClientWrapper;
-
-    fn deref(&self) -> &ClientWrapper {
-        self.session
-            .as_ref()
-            .expect("a session is taken only on drop")
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some(session) = self.session.take() else {
-            return;
-        };
-        if self.finished {
-            return;
-        }
-        let client = Object::take(session);
-        if client.is_closed() {
-            return;
-        }
-        client.is_given_up();
-        // Without a runtime the process is ending; where Postgres can, it looks after the socket of a
-        // running query itself: see the session's `client_connection_check_interval`.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (cancel, tls) = (client.cancel_token(), self.tls.clone());
-            runtime.spawn(async move {
-                let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, cancel.cancel_query(tls));
-                // Best effort: a cancel that fails leaves the query to `statement_timeout`.
-                let _ = cancelled.await;
-            });
-        }
-    }
-}
 
 /// What a query may use.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,175 @@
+//! Connection poolers between Larder and Postgres. One that gives each client a session of its own is as
+//! good as Postgres. One that lends a session for a transaction at a time is not: prepared statements,
+//! LISTEN and cancellation belong to a session, and what Larder leaves in one would meet other
+//! applications. It is recognised before anything is left behind.
+
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::{CancelToken, Client, Error, SimpleQueryMessage};
+
+use super::connect::Connected;
+
+/// A pooler that was found to lend whole sessions is not asked again for this long: each time takes a
+/// second connection.
+const TRUSTED_FOR: Duration = Duration::from_secs(60);
+
+/// How often two connections are compared. Poolers hand out the session that was used last, or the one
+/// that was not used for longest: with either, the second comparison shows it at the latest.
+const COMPARISONS: usize = 3;
+
+const BACKEND_PID: &str = "SELECT pg_catalog.pg_backend_pid()";
+
+/// What is known about a pooler at one url.
+#[derive(Debug, Default)]
+pub(super) struct Pooler {
+    lent_whole_sessions_at: Mutex<Option<Instant>>,
+}
+
+impl Pooler {
+    /// Whether this connection shares its session with others. `another` makes a second connection to the
+    /// same address, and may take up to `limit`.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    pub(super) async fn shares_sessions(
+        &self,
+        client: &Client,
+        limit: Duration,
+        another: impl Future<Output = Result<Connected, Error>>,
+    ) -> Result<bool, Error> {
+        // Postgres announces the process that serves a connection. Every pooler announces something else.
+        let pid = backend_pid(client).await?;
+        if pid.is_some() && pid == announced_pid(&client.cancel_token()) {
+            return Ok(false);
+        }
+        if self.is_trusted() {
+            return Ok(false);
+        }
+        let compared = tokio::time::timeout(limit, async {
+            // There may be no room for it. Nothing has been found then.
+            let Ok(other) = another.await else {
+                return Ok(false);
+            };
+            compare(client, &other.client).await
+        });
+        // Where the second connection waits for the first to leave, sessions are not shared.
+        let shares = compared.await.unwrap_or(Ok(false))?;
+        if !shares {
+            *self.lock() = Some(Instant::now());
+        }
+        Ok(shares)
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.lock().is_some_and(|at| at.elapsed() < TRUSTED_FOR)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.lent_whole_sessions_at
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+}
+
+/// Whether one connection is served by the other's process, or by more than one.
+async fn compare(one: &Client, other: &Client) -> Result<bool, Error> {
+    let first = backend_pid(one).await?;
+    for _ in 0..COMPARISONS {
+        // An open transaction keeps the session. A pooler that lends one for a statement at a time refuses
+        // it.
+        match other.batch_execute("BEGIN").await {
+            Ok(()) => {}
+            Err(error) if error.as_db_error().is_some() => return Ok(true),
+            Err(error) => return Err(error),
+        }
+        let held = backend_pid(other).await?;
+        let again = backend_pid(one).await?;
+        other.batch_execute("ROLLBACK").await?;
+        if held == first || again != first {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The process that serves the connection now.
+async fn backend_pid(client: &Client) -> Result<Option<i32>, Error> {
+    // Without a prepared statement, which would stay behind.
+    let answer = client.simple_query(BACKEND_PID).await?;
+    Ok(answer.iter().find_map(|message| {
+        let SimpleQueryMessage::Row(row) = message else {
+            return None;
+        };
+        row.get(0)?.parse().ok()
+    }))
+}
+
+/// The process that was announced when the connection was made. tokio-postgres keeps it to itself, but
+/// writes it into a request to cancel: length, code, process and secret, of four bytes each.
+fn announced_pid(token: &CancelToken) -> Option<i32> {
+    let mut written = Vec::new();
+    let sent = token.cancel_query_raw(Tape(&mut written), NoHandshake);
+    sent.now_or_never()?.ok()?;
+    let request = written.last_chunk::<16>()?;
+    let pid = request[8..12].try_into().ok()?;
+    Some(i32::from_be_bytes(pid))
+}
+
+/// Records what is written. Asked whether it speaks TLS, it agrees.
+struct Tape<'a>(&'a mut Vec<u8>);
+
+impl AsyncRead for Tape<'_> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        read: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        read.put_slice(b"S");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tape<'_> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.get_mut().0.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl TlsStream for Tape<'_> {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+/// TLS that is agreed on and not spoken.
+struct NoHandshake;
+
+impl<'a> TlsConnect<Tape<'a>> for NoHandshake {
+    type Stream = Tape<'a>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Tape<'a>, Self::Error>>;
+
+    fn connect(self, tape: Tape<'a>) -> Self::Future {
+        std::future::ready(Ok(tape))
+    }
+}
