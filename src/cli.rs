@@ -217,6 +217,11 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
                     (culprit, _) => mistake(plan, culprit, &message, detail, position),
                 });
             }
+            RepositoryError::Failed { refusal } => {
+                let message = format!("the query fails: {} ({})", refusal.message, refusal.code);
+                let detail = refusal.detail.as_deref();
+                report.append(mistake(plan, culprit, &message, detail, None));
+            }
             RepositoryError::Unusable { mistakes } => {
                 for Mismatch { parameter, text } in mistakes {
                     report.append(match (culprit, parameter) {
@@ -231,6 +236,8 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
             RepositoryError::Settings { .. }
             | RepositoryError::Unavailable { .. }
             | RepositoryError::TimedOut { .. }
+            | RepositoryError::Cancelled { .. }
+            | RepositoryError::SessionEnded { .. }
             | RepositoryError::TooManyRows { .. }
             | RepositoryError::ArgumentRefused { .. }
             | RepositoryError::Busy { .. }

@@ -153,7 +153,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             let endpoint = path(*endpoint);
             tracing::warn!(
                 endpoint,
-                "the columns of {endpoint} changed; its statement was described again"
+                "the parameters or columns of {endpoint} changed; its statement was described again"
             );
         }
         Event::BringUpAdvanced { stage, done, of } => {

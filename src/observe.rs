@@ -129,7 +129,7 @@ pub enum Event {
         /// What happened, for the operator.
         cause: String,
     },
-    /// A statement was described again because its result has other columns than before.
+    /// A statement was described again, and has other parameters or columns than before.
     StatementRedescribed {
         /// Whose statement.
         endpoint: EndpointId,

@@ -10,6 +10,8 @@
 //! | `source`   | where answers come from: Postgres                         |
 //! | `represent` | forms and codings of an answer, made once each            |
 //! | `ahead`    | keys in use, loaded before they go stale                  |
+//! | `blame`    | whether the arguments are to blame for a failure          |
+//! | `renewal`  | what Postgres said of a statement, learned again          |
 //! | `failures` | what failed, per key, and when it is tried again          |
 //! | `health`   | whether a failure is news, and what the last one was      |
 //! | `condition` | how things stand with an endpoint, for who shows it      |
@@ -21,10 +23,12 @@ pub mod flight;
 pub mod load;
 pub mod source;
 
+mod blame;
 mod budget;
 mod clock;
 mod failures;
 mod health;
+mod renewal;
 mod represent;
 mod turns;
 
@@ -50,11 +54,13 @@ use crate::cache::{Cache, Entry, Freshness, Key, Slots, Standing, Unchanged};
 use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
 use crate::repository::RepositoryError;
+use blame::Evidence;
 use budget::Budget;
 use clock::Clock;
 use failures::Failures;
 use flight::{Flight, Flights};
 use health::Health;
+use renewal::Doubted;
 use turns::Turns;
 
 /// Answers from the cache, filled from the repository. A cheap handle: clones share everything.
@@ -89,6 +95,8 @@ struct EndpointState {
     standing: ArcSwap<Standing>,
     slots: Slots,
     health: Mutex<Health>,
+    evidence: Evidence,
+    doubted: Doubted,
     /// When its schedule loads it next.
     due: Mutex<Option<Instant>>,
 }
@@ -99,6 +107,8 @@ impl EndpointState {
             standing: ArcSwap::default(),
             slots: Slots::new(endpoint.max_keys),
             health: Mutex::default(),
+            evidence: Evidence::default(),
+            doubted: Doubted::default(),
             due: Mutex::default(),
         }
     }

@@ -56,6 +56,19 @@ struct Changes {
     ended: mpsc::UnboundedSender<Ending>,
 }
 
+/// Has endpoints that failed loaded again, by the clock of a [`Refresher`].
+#[derive(Debug, Clone)]
+pub struct Retries(mpsc::UnboundedSender<Ending>);
+
+impl Retries {
+    /// Has the endpoint loaded at `at`, and then until that succeeds.
+    pub fn retry(&self, endpoint: EndpointId, at: Instant) {
+        let retry_at = Some(at);
+        // The receiver is gone only when the server shuts down.
+        let _ = self.0.send(Ending { endpoint, retry_at });
+    }
+}
+
 impl Refresher {
     /// Starts the clock of every schedule, so that what is loaded from now on knows how long it is
     /// fresh. Nothing is loaded before [`Refresher::run`].
@@ -87,6 +100,11 @@ impl Refresher {
         };
         refresher.announce_all();
         Ok(refresher)
+    }
+
+    /// Has endpoints that failed loaded again.
+    pub fn retries(&self) -> Retries {
+        Retries(self.changes.ended.clone())
     }
 
     /// Follows the probes and the notifications that the plan names, until `shutdown`.

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use aside::Prepared;
 pub use aside::{NamedTexts, ProbeAnswer};
 pub use describe::{Description, ParameterDescription};
 pub use error::RepositoryError;
@@ -82,6 +83,7 @@ impl Repository {
     /// statement is fine and the declaration around it is not, or that Postgres is not there.
     pub async fn describe(&self, endpoint: &Endpoint) -> Result<Description, RepositoryError> {
         let mut lease = self.lease(endpoint.timeout).await?;
+        let (began, limit) = (Instant::now(), lease.statement_timeout());
         let describing = async {
             lease.begin().await?;
             describe::describe(&lease, endpoint).await
@@ -92,7 +94,7 @@ impl Repository {
             });
         };
         lease.finish();
-        described.map_err(|error| error.after(endpoint.timeout))
+        described.map_err(|error| error.after(began.elapsed(), limit))
     }
 
     /// Runs the described statement and answers with its rows, which must be read to their end: a
@@ -108,12 +110,16 @@ impl Repository {
         description: &Arc<Description>,
         arguments: &Arguments,
     ) -> Result<Rows, RepositoryError> {
-        // A pooled connection may have died unnoticed. Reading twice is harmless, so a second one
-        // is tried before anyone hears of it, and not one that died with the first.
+        // A pooled connection may have died unnoticed before the query was sent, so a second one is tried
+        // before anyone hears of it, and not one that died with the first.
         match self.fetch_once(endpoint, description, arguments).await {
             Err(RepositoryError::Unavailable { .. }) => {
                 self.pool.doubt();
                 self.fetch_once(endpoint, description, arguments).await
+            }
+            ended @ Err(RepositoryError::SessionEnded { .. }) => {
+                self.pool.doubt();
+                ended
             }
             other => other,
         }
@@ -142,6 +148,7 @@ impl Repository {
     ) -> Result<Rows, RepositoryError> {
         let timeout = endpoint.timeout;
         let mut lease = self.lease(timeout).await?;
+        let (began, limit) = (Instant::now(), lease.statement_timeout());
         let preparing = async {
             lease.begin().await?;
             description.prepare_on(&lease).await
@@ -150,7 +157,7 @@ impl Repository {
             return Err(RepositoryError::TimedOut { after: timeout });
         };
         lease.end();
-        prepared.map_err(|error| error.after(timeout))?;
+        prepared.map_err(|error| error.after(began.elapsed(), limit))?;
         self.fetch_on(lease, endpoint, description, arguments).await
     }
 
@@ -173,7 +180,7 @@ impl Repository {
                 }
                 // It ends when Postgres has sent the last row, however late that is read.
                 lease.end();
-                started.map_err(|error| error.after(timeout))
+                started.map_err(|error| error.after(began.elapsed(), timeout))
             }
             Err(_) => Err(RepositoryError::TimedOut {
                 after: endpoint.timeout,
@@ -200,17 +207,20 @@ impl Repository {
     /// As [`RepositoryError`] says.
     pub async fn probe(&self, probe: &Probe) -> Result<ProbeAnswer, RepositoryError> {
         // As with `fetch`.
-        match self.probe_once(probe).await {
-            Err(RepositoryError::Unavailable { .. }) => {
-                self.pool.doubt();
-                self.probe_once(probe).await
-            }
-            other => other,
+        match self.probe_once(probe, Prepared::Before).await {
+            Err(RepositoryError::Unavailable { .. }) => self.pool.doubt(),
+            Err(error) if error.is_outdated() => {}
+            answer => return answer,
         }
+        self.probe_once(probe, Prepared::Again).await
     }
 
-    async fn probe_once(&self, probe: &Probe) -> Result<ProbeAnswer, RepositoryError> {
-        let ask = async |lease: &Lease| aside::probe(lease, &probe.sql).await;
+    async fn probe_once(
+        &self,
+        probe: &Probe,
+        prepared: Prepared,
+    ) -> Result<ProbeAnswer, RepositoryError> {
+        let ask = async |lease: &Lease| aside::probe(lease, &probe.sql, prepared).await;
         self.within(probe_timeout(probe), ask).await
     }
 
@@ -222,7 +232,7 @@ impl Repository {
         let ask = async |lease: &Lease| {
             lease.prepare_cached(&probe.sql).await?;
             let began = Instant::now();
-            aside::probe(lease, &probe.sql).await?;
+            aside::probe(lease, &probe.sql, Prepared::Before).await?;
             Ok(began.elapsed())
         };
         self.within(probe_timeout(probe), ask).await
@@ -271,9 +281,11 @@ impl Repository {
         ask: impl AsyncFnOnce(&Lease) -> Result<T, RepositoryError>,
     ) -> Result<T, RepositoryError> {
         let mut lease = self.lease(timeout).await?;
+        let (began, limit) = (Instant::now(), lease.statement_timeout());
         let asking = async {
             lease.begin().await?;
-            ask(&lease).await
+            let answer = ask(&lease).await;
+            answer.map_err(|error| error.while_running(began.elapsed()))
         };
         let Ok(answer) = tokio::time::timeout(timeout, asking).await else {
             return Err(RepositoryError::TimedOut { after: timeout });
@@ -282,7 +294,7 @@ impl Repository {
         if !matches!(answer, Err(RepositoryError::Unusable { .. })) {
             lease.finish();
         }
-        answer.map_err(|error| error.after(timeout))
+        answer.map_err(|error| error.after(began.elapsed(), limit))
     }
 
     async fn lease(&self, wait: Duration) -> Result<Lease, RepositoryError> {
@@ -320,11 +332,12 @@ async fn start(
     description: &Description,
     arguments: &Arguments,
 ) -> Result<tokio_postgres::RowStream, RepositoryError> {
-    let mut is_new = false;
+    let (began, mut is_new) = (Instant::now(), false);
     loop {
         let sending = send(lease, description, arguments);
         let (begun, sent) = tokio::join!(biased; lease.begin(), sending);
         begun?;
+        let sent = sent.map_err(|error| error.while_running(began.elapsed()));
         let noticed = match sent? {
             Sent::Query(stream) => return Ok(stream),
             Sent::Outdated(noticed) => noticed,
@@ -357,7 +370,7 @@ async fn send(
     let stream = lease.query_raw(&statement, bind::parameters(arguments));
     stream.await.map_or_else(
         |error| {
-            let error = bind::refusal(error, arguments);
+            let error = bind::refusal(error, description);
             if error.is_outdated() {
                 Ok(Sent::Outdated(Some(error)))
             } else {

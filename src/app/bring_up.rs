@@ -1,6 +1,7 @@
 //! From nothing to ready: every statement described, every schedule running, every resident entry
 //! loaded. What Postgres refuses ends the start; that Postgres is away only delays it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::{RunError, measure, warm};
 use crate::observe::{BringUpStage, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, EndpointId, Plan, ProbeId};
 use crate::read_through::ReadThrough;
-use crate::refresh::Refresher;
+use crate::refresh::{Refresher, Retries};
 use crate::repository::{Description, Repository, RepositoryError};
 
 /// At least this long between attempts, whatever failed.
@@ -58,7 +59,9 @@ pub(super) async fn bring_up(
         if !misfits.is_empty() {
             return Err(RunError::Misfits(misfits));
         }
-        asides = passing.iter().map(|misfit| misfit.culprit).collect();
+        // What fails although Postgres is there holds up nobody: it is reported by what needs it.
+        let outages = passing.iter().filter(|misfit| misfit.error.is_outage());
+        asides = outages.map(|misfit| misfit.culprit).collect();
         if !asides.is_empty() {
             tokio::time::sleep(repository.retry_in().max(RETRY_AT_LEAST)).await;
         }
@@ -68,8 +71,9 @@ pub(super) async fn bring_up(
 
     let refresher = Refresher::new(plan, repository.clone(), read_through.clone()).await?;
     refresher.follow(observer, background);
+    let retries = refresher.retries();
     tokio::spawn(refresher.run(background.clone()));
-    warm_until_done(read_through, observer).await;
+    warm_until_done(read_through, observer, &retries).await;
     warm::warm_until_done(plan, repository, read_through, observer, keys).await;
     Ok(())
 }
@@ -180,29 +184,45 @@ fn missing(plan: &Plan, read_through: &ReadThrough) -> Vec<EndpointId> {
         .collect()
 }
 
-async fn warm_until_done(read_through: &ReadThrough, observer: &Observer) {
+/// Loads every resident entry, and keeps trying while Postgres is away. An endpoint whose own load fails
+/// breaks only itself: it is loaded again later, and waited for no longer.
+async fn warm_until_done(read_through: &ReadThrough, observer: &Observer, retries: &Retries) {
     let cold = read_through.cold().count();
     let mut progress = Progress::new(observer, BringUpStage::Warming, cold);
+    let mut refused = HashSet::new();
     loop {
-        let cold: Vec<EndpointId> = read_through.cold().map(|endpoint| endpoint.id).collect();
+        let cold = read_through.cold().map(|endpoint| endpoint.id);
+        let cold: Vec<EndpointId> = cold.filter(|id| !refused.contains(id)).collect();
         let soonest = cold.iter().map(|id| read_through.retry_in(*id)).min();
         let Some(soonest) = soonest else { return };
         if soonest.is_zero() {
             let now = cold
                 .into_iter()
                 .filter(|id| read_through.retry_in(*id).is_zero());
+            let warm =
+                |id| async move { (id, read_through.refresh(id, Trigger::Warm, None).await) };
             stream::iter(now)
-                .map(|id| read_through.refresh(id, Trigger::Warm, None))
+                .map(warm)
                 .buffer_unordered(WARMED_AT_ONCE)
-                .for_each(|outcome| {
-                    if outcome != RefreshOutcome::Failed {
+                .for_each(|(id, outcome)| {
+                    let is_refused =
+                        outcome == RefreshOutcome::Failed && read_through.is_refused(id);
+                    if is_refused {
+                        refused.insert(id);
+                        let wait = read_through.retry_in(id).max(RETRY_AT_LEAST);
+                        retries.retry(id, read_through.now() + wait);
+                    }
+                    if is_refused || outcome != RefreshOutcome::Failed {
                         progress.advance();
                     }
                     std::future::ready(())
                 })
                 .await;
         }
-        if read_through.cold().next().is_some() {
+        if read_through
+            .cold()
+            .any(|endpoint| !refused.contains(&endpoint.id))
+        {
             tokio::time::sleep(soonest.max(RETRY_AT_LEAST)).await;
         }
     }

@@ -155,6 +155,10 @@ fn with_way_out(error: RepositoryError, query: &str) -> RepositoryError {
         RepositoryError::TooManyRows { max_rows } => unusable(format!(
             "{query} returned more than {max_rows} rows; give it a LIMIT, or raise `max_rows`"
         )),
+        // Asked once, nobody can tell it from Postgres's own end.
+        error @ RepositoryError::SessionEnded { .. } => RepositoryError::Unavailable {
+            cause: error.to_string(),
+        },
         RepositoryError::Refused { mut refusal } => {
             // It counts in what was sent, which need not be what is written.
             refusal.position = None;
@@ -163,6 +167,8 @@ fn with_way_out(error: RepositoryError, query: &str) -> RepositoryError {
         error @ (RepositoryError::Settings { .. }
         | RepositoryError::Unavailable { .. }
         | RepositoryError::Busy { .. }
+        | RepositoryError::Cancelled { .. }
+        | RepositoryError::Failed { .. }
         | RepositoryError::ArgumentRefused { .. }
         | RepositoryError::Unusable { .. }
         | RepositoryError::Outdated { .. }) => error,

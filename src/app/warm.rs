@@ -8,7 +8,7 @@ use futures_util::stream;
 
 use super::bring_up::{Culprit, Misfit, RETRY_AT_LEAST, WARMED_AT_ONCE};
 use super::progress::Progress;
-use crate::observe::{BringUpStage, Fault, Observer};
+use crate::observe::{BringUpStage, Observer};
 use crate::plan::{Arguments, Endpoint, EndpointId, Mismatch, Plan, Signature};
 use crate::read_through::ReadThrough;
 use crate::repository::{Description, NamedTexts, Repository, RepositoryError};
@@ -118,8 +118,8 @@ pub(super) async fn warm_until_done(
         keys = stream::iter(keys)
             .map(|(endpoint, arguments)| async move {
                 let warmed = read_through.warm(endpoint, arguments.clone()).await;
-                let passing = warmed.is_err_and(|error| error.fault() == Fault::Repository);
-                passing.then_some((endpoint, arguments))
+                let is_outage = warmed.is_err_and(|error| error.is_outage());
+                is_outage.then_some((endpoint, arguments))
             })
             .buffer_unordered(WARMED_AT_ONCE)
             .inspect(|still_to_do| {
@@ -163,7 +163,7 @@ async fn found(
                     .map(|arguments| (endpoint.id, arguments))
                     .collect();
             }
-            Err(error) if error.is_passing() => {
+            Err(error) if error.is_outage() => {
                 let wait: Duration = repository.retry_in();
                 tokio::time::sleep(wait.max(RETRY_AT_LEAST)).await;
             }

@@ -57,7 +57,12 @@ async fn read(site: &Arc<Site>, head: &Head, routed: &Routed<'_>) -> Reply {
     };
     let arguments = match arguments(endpoint, &description, head, routed) {
         Ok(arguments) => arguments,
-        Err(problem) => return refusal(problem, id),
+        Err(problem) => {
+            if let Problem::InvalidArgument(_) = problem {
+                site.read_through.doubt(id, &description);
+            }
+            return refusal(problem, id);
+        }
     };
     let key = Key::new(id, arguments);
     match site.read_through.get(&key).await {

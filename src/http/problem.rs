@@ -39,7 +39,7 @@ pub enum Problem {
     MalformedEncoding(&'static str),
     /// The shape is one row, and there is none.
     NoRow,
-    /// Postgres can not read an argument as its parameter's type.
+    /// Postgres refuses the query because of an argument.
     ArgumentRefused,
     /// The request has no path.
     NoPath,
@@ -179,7 +179,9 @@ impl Problem {
             Self::RepeatedParameter(_) => "A parameter is given more than once.",
             Self::MalformedEncoding(_) => "The path or query is not percent-encoded UTF-8.",
             Self::NoRow => "There is no such row.",
-            Self::ArgumentRefused => "An argument is not a value of its parameter's type.",
+            Self::ArgumentRefused => {
+                "An argument is not one that the query of this endpoint takes."
+            }
             Self::NoPath => "The request's target has no path.",
             Self::NotAcceptable => {
                 "This is to be had as application/json, application/x-ndjson and text/csv, each as \
@@ -250,11 +252,14 @@ impl Problem {
             LoadError::Repository(error) => match error {
                 RepositoryError::Unavailable { .. }
                 | RepositoryError::Busy { .. }
+                | RepositoryError::Cancelled { .. }
+                | RepositoryError::SessionEnded { .. }
                 | RepositoryError::Settings { .. } => Self::Unavailable(retry_in),
                 RepositoryError::TimedOut { .. } => Self::TooSlow,
                 RepositoryError::TooManyRows { .. } => Self::TooLarge,
                 RepositoryError::ArgumentRefused { .. } => Self::ArgumentRefused,
                 RepositoryError::Refused { .. }
+                | RepositoryError::Failed { .. }
                 | RepositoryError::Unusable { .. }
                 | RepositoryError::Outdated { .. } => Self::Refused,
             },

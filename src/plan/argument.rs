@@ -237,6 +237,30 @@ impl Signature {
     }
 }
 
+impl Signature {
+    /// Other arguments than these: values that the endpoint declares, or ordinary ones of the type, each
+    /// parameter's its own; and the same with NULL for texts of which only Postgres knows what they mean.
+    /// None where these are what a request without arguments stands for.
+    pub fn others(&self, endpoint: &Endpoint, these: &Arguments) -> Vec<Arguments> {
+        if self.arguments(endpoint, &[], &[]).as_ref() == Ok(these) {
+            return Vec::new();
+        }
+        let given = || self.rules.iter().zip(these.iter()).enumerate();
+        let plain = given().map(|(at, (rule, text))| rule.other_than(text, at));
+        let bare = given().map(|(at, (rule, text))| {
+            let value = rule.other_than(text, at);
+            value.filter(|_| rule.is_declared() || *rule.kind() != ParameterType::Text)
+        });
+        let mut others = vec![
+            Arguments::new(plain.collect()),
+            Arguments::new(bare.collect()),
+        ];
+        others.dedup();
+        others.retain(|other| other != these);
+        others
+    }
+}
+
 fn unknown(endpoint: &Endpoint, name: &str) -> ArgumentError {
     let known = endpoint
         .parameters

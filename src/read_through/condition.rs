@@ -84,6 +84,12 @@ impl ReadThrough<Described> {
 }
 
 impl<S: Source> ReadThrough<S> {
+    /// Whether the endpoint's last load failed for a reason of its own: Postgres was there.
+    pub fn is_refused(&self, endpoint: EndpointId) -> bool {
+        let health = self.state(endpoint).health.lock().expect(UNPOISONED);
+        health.is_refused()
+    }
+
     fn resident(&self, endpoint: EndpointId) -> Option<Resident> {
         if !self.is_resident(endpoint) {
             return None;

@@ -40,6 +40,15 @@ impl Health {
         self.last_failure.clone()
     }
 
+    /// Whether the last load failed for a reason of the endpoint's own.
+    pub(super) fn is_refused(&self) -> bool {
+        let last = self.last_failure.as_ref().filter(|last| last.is_last_word);
+        last.is_some_and(|last| {
+            let may_be_over = last.error.is_session_ended() && !self.failing;
+            !last.error.is_outage() && !may_be_over
+        })
+    }
+
     /// Whether that is news.
     pub(super) fn succeeded(&mut self) -> bool {
         if let Some(failure) = &mut self.last_failure {
@@ -54,8 +63,11 @@ impl Health {
     }
 
     /// Whether that is news. A refused argument says nothing about the endpoint; and that Postgres
-    /// can not be reached is said once, by the repository.
+    /// can not be reached is said once, by the repository. A session that ends once under a query may be
+    /// Postgres's own end: twice in a row it is news.
     pub(super) fn failed(&mut self, error: &Arc<LoadError>, now: Instant) -> bool {
+        let last = self.last_failure.as_ref().filter(|last| last.is_last_word);
+        let is_again = last.is_some_and(|last| last.error.is_session_ended());
         if error.fault() != Fault::Client {
             self.last_failure = Some(LastFailure {
                 error: Arc::clone(error),
@@ -68,6 +80,9 @@ impl Health {
             .told_at
             .is_some_and(|at| now.duration_since(at) < NEWS_EVERY);
         if error.is_away() || self.failing || recently || error.fault() == Fault::Client {
+            return false;
+        }
+        if error.is_session_ended() && !is_again {
             return false;
         }
         self.failing = true;

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::ahead::AHEAD_RETRY;
+use super::blame::Suspects;
 use super::flight::{Admitted, Landing};
 use super::turns::{Class, Turn};
 use super::{Cause, ReadError, ReadThrough, Source, Start, UNPOISONED, outcome};
@@ -46,6 +47,24 @@ impl LoadError {
     /// itself.
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Repository(RepositoryError::Unavailable { .. }))
+    }
+
+    /// Whether Postgres can answer nobody at the moment, whatever is asked.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Repository(error) if error.is_outage())
+    }
+
+    /// Whether the request's arguments are to blame.
+    pub fn is_of_arguments(&self) -> bool {
+        matches!(
+            self,
+            Self::Repository(RepositoryError::ArgumentRefused { .. })
+        )
+    }
+
+    /// Whether its session ended, as it does at Postgres's own end.
+    pub(super) fn is_session_ended(&self) -> bool {
+        matches!(self, Self::Repository(RepositoryError::SessionEnded { .. }))
     }
 
     /// Whose fault it is.
@@ -141,10 +160,16 @@ impl<S: Source> ReadThrough<S> {
             Ok(entry) => {
                 self.shared.cache.put(&key, Arc::clone(entry));
                 self.succeeded(&key);
+                if self.shared.source.lacks(key.endpoint(), key.arguments()) {
+                    self.renew(key.endpoint());
+                }
                 outcome(previous.as_deref(), entry)
             }
             Err(error) => {
                 self.failed(&key, error);
+                if error.is_of_arguments() {
+                    self.renew(key.endpoint());
+                }
                 RefreshOutcome::Failed
             }
         };
@@ -242,7 +267,15 @@ impl<S: Source> ReadThrough<S> {
             slot: ticket.slot,
         };
         let began = origin.began;
-        let answer = self.shared.source.answer(endpoint, key.arguments()).await?;
+        let sent = Instant::now();
+        let answer = match self.shared.source.answer(endpoint, key.arguments()).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let suspects = Suspects::of(ticket.cause, previous.is_some());
+                return Err(self.blamed(key, suspects, sent, error).await);
+            }
+        };
+        self.note_success(endpoint.id, key.arguments(), sent);
         let query_time = self.now() - began;
         drop(turn);
         self.make_in_advance(key, &answer, previous).await;

@@ -25,6 +25,22 @@ pub trait Source: Send + Sync + 'static {
 
     /// How long it is known to be away; zero while it is there.
     fn retry_in(&self) -> Duration;
+
+    /// Other arguments of the endpoint than these: first plain ones, then some with less said in them. None
+    /// where these are no client's.
+    fn others(&self, _: &Endpoint, _: &Arguments) -> Vec<Arguments> {
+        Vec::new()
+    }
+
+    /// Whether it has answered arguments that it did not know of.
+    fn lacks(&self, _: EndpointId, _: &Arguments) -> bool {
+        false
+    }
+
+    /// Learns again what the endpoint's arguments and answers are like.
+    fn describe_again(&self, _: &Endpoint) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// Postgres, with what it said of each endpoint's statement.
@@ -60,10 +76,20 @@ impl Described {
             .is_some_and(|it| Arc::ptr_eq(it, description))
     }
 
+    /// What Postgres says of the endpoint's statement now: the description there is, where it says the same.
     async fn describe(&self, endpoint: &Endpoint) -> Result<Arc<Description>, RepositoryError> {
-        let description = Arc::new(self.repository.describe(endpoint).await?);
-        self.descriptions[endpoint.id.index()].store(Some(Arc::clone(&description)));
-        Ok(description)
+        let described = Arc::new(self.repository.describe(endpoint).await?);
+        let before = self.description(endpoint.id);
+        if let Some(before) = before.as_ref().filter(|it| it.is_like(&described)) {
+            return Ok(Arc::clone(before));
+        }
+        self.descriptions[endpoint.id.index()].store(Some(Arc::clone(&described)));
+        if before.is_some() {
+            let endpoint = endpoint.id;
+            self.observer
+                .emit(&Event::StatementRedescribed { endpoint });
+        }
+        Ok(described)
     }
 
     async fn query(
@@ -92,16 +118,19 @@ impl Source for Described {
         };
         match self.query(endpoint, &description, arguments).await {
             Err(LoadError::Repository(RepositoryError::Outdated { refusal })) => {
-                let renewed = self.describe(endpoint).await?;
-                if !renewed.is_like(&description) {
-                    let endpoint = endpoint.id;
-                    self.observer
-                        .emit(&Event::StatementRedescribed { endpoint });
-                } else if let Some(refusal) = refusal {
+                // Another load may have had it described meanwhile.
+                let other = self.description(endpoint.id);
+                let renewed = match other.filter(|it| !Arc::ptr_eq(it, &description)) {
+                    Some(renewed) => renewed,
+                    None => self.describe(endpoint).await?,
+                };
+                match refusal {
                     // Nothing has changed: it is the query itself that Postgres refuses.
-                    return Err(RepositoryError::Refused { refusal }.into());
+                    Some(refusal) if Arc::ptr_eq(&renewed, &description) => {
+                        Err(RepositoryError::of(refusal).into())
+                    }
+                    _ => self.query(endpoint, &renewed, arguments).await,
                 }
-                self.query(endpoint, &renewed, arguments).await
             }
             answer => answer,
         }
@@ -109,6 +138,21 @@ impl Source for Described {
 
     fn retry_in(&self) -> Duration {
         self.repository.retry_in()
+    }
+
+    fn others(&self, endpoint: &Endpoint, arguments: &Arguments) -> Vec<Arguments> {
+        let description = self.description(endpoint.id);
+        description.map_or_else(Vec::new, |it| it.signature.others(endpoint, arguments))
+    }
+
+    fn lacks(&self, endpoint: EndpointId, arguments: &Arguments) -> bool {
+        let description = self.description(endpoint);
+        description.is_some_and(|it| it.lacks_labels_of(arguments))
+    }
+
+    async fn describe_again(&self, endpoint: &Endpoint) {
+        // Its error is that of the next load, which reports it.
+        drop(self.describe(endpoint).await);
     }
 }
 

@@ -17,7 +17,23 @@ pub struct ProbeAnswer(Vec<u8>);
 /// A row of names and texts; NULLs are left out.
 pub type NamedTexts = Vec<(String, String)>;
 
-pub(super) async fn probe(lease: &Lease, sql: &str) -> Result<ProbeAnswer, RepositoryError> {
+/// Whether a statement may be older than the tables it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prepared {
+    /// As the session has it.
+    Before,
+    /// It has to be prepared again.
+    Again,
+}
+
+pub(super) async fn probe(
+    lease: &Lease,
+    sql: &str,
+    prepared: Prepared,
+) -> Result<ProbeAnswer, RepositoryError> {
+    if prepared == Prepared::Again {
+        lease.statement_cache.remove(sql, &[]);
+    }
     let statement = lease.prepare_cached(sql).await?;
     let nothing = Arguments::none();
     let rows = lease.query_raw(&statement, bind::parameters(&nothing));

@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
-use super::RepositoryError;
+use super::{Description, RepositoryError};
 use crate::plan::Arguments;
 
 /// One argument in Postgres's text format, whatever its type; `None` is NULL.
@@ -50,11 +50,12 @@ const INPUT_REFUSED: [&str; 13] = [
     "23502", "23514", "42601",
 ];
 
-/// The error of a query that failed when its arguments were bound.
-pub(super) fn refusal(error: tokio_postgres::Error, arguments: &Arguments) -> RepositoryError {
+/// The error of a query that failed when its arguments were bound. It may be that of an input function where
+/// Larder has not read them itself.
+pub(super) fn refusal(error: tokio_postgres::Error, description: &Description) -> RepositoryError {
     RepositoryError::from(error).or_refused(|refusal| {
         let is_input = INPUT_REFUSED.contains(&refusal.code.as_str());
-        if is_input && arguments.iter().len() > 0 {
+        if is_input && description.leaves_reading_to_postgres() {
             RepositoryError::ArgumentRefused { refusal }
         } else {
             RepositoryError::Refused { refusal }

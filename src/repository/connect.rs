@@ -124,7 +124,7 @@ impl Connect {
         // Handshakes are large, and every load that may have to make one would be as large.
         let opening = Box::pin(async {
             let connected = config.connect(self.tls()).await;
-            let (client, connection) = connected.map_err(|error| self.refused(error, place))?;
+            let (client, connection) = connected.map_err(|error| self.refused(&error, place))?;
             let (driver, heard) = drive(connection);
             let connected = Connected::new(client, driver);
             let another = async {
@@ -133,10 +133,12 @@ impl Connect {
             };
             let pooler = &self.pooler;
             let sharing = pooler.shares_sessions(&connected.client, limit / 2, another);
-            if sharing.await? {
+            let of_connecting = |error| RepositoryError::of_connecting(&error);
+            if sharing.await.map_err(of_connecting)? {
                 return Err(shared_sessions(place));
             }
-            let answer = connected.client.simple_query(sql).await?;
+            let answer = connected.client.simple_query(sql).await;
+            let answer = answer.map_err(of_connecting)?;
             Ok((connected, heard, answer))
         });
         let opened = tokio::time::timeout(limit, opening).await;
@@ -166,8 +168,8 @@ impl Connect {
 
     /// What an error while connecting means. What Postgres refuses by name (a role, a password, a
     /// database) is a mistake in the url; everything else may pass.
-    fn refused(&self, error: tokio_postgres::Error, place: &Place) -> RepositoryError {
-        let text = super::error::chain(&error);
+    fn refused(&self, error: &tokio_postgres::Error, place: &Place) -> RepositoryError {
+        let text = super::error::chain(error);
         // tokio-postgres's words: what they are about is private to it.
         if text.starts_with("invalid configuration") {
             return RepositoryError::Settings { reason: text };
@@ -179,7 +181,7 @@ impl Connect {
             );
             return RepositoryError::Settings { reason };
         }
-        RepositoryError::from(error).or_refused(|refusal| RepositoryError::Settings {
+        RepositoryError::of_connecting(error).or_refused(|refusal| RepositoryError::Settings {
             reason: refusal.message,
         })
     }

@@ -10,7 +10,7 @@ use tokio_postgres::types::{Kind, Type};
 
 use super::lease::Lease;
 use super::{Column, RepositoryError, ValueType};
-use crate::plan::{Endpoint, Mismatch, ParameterType, Shape, Signature};
+use crate::plan::{Arguments, Endpoint, Mismatch, ParameterType, Shape, Signature};
 
 /// A statement whose types are known.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Description {
 }
 
 /// What Postgres says of a parameter.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct ParameterDescription {
     /// Its type as Postgres names it.
     pub type_name: String,
@@ -48,16 +48,36 @@ impl Description {
     pub(super) async fn prepare_on(&self, lease: &Lease) -> Result<Statement, RepositoryError> {
         let prepared = lease.prepare_typed_cached(&self.query, &self.types).await;
         // It could be prepared when it was described.
-        prepared.map_err(|error| {
-            RepositoryError::from(error).or_refused(|refusal| RepositoryError::Outdated {
-                refusal: Some(refusal),
-            })
-        })
+        prepared.map_err(|error| RepositoryError::from(error).or_outdated())
     }
 
     /// Whether describing the same statement again found nothing new.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.query == other.query && self.types == other.types && self.result == other.result
+        self.query == other.query
+            && self.types == other.types
+            && self.result == other.result
+            && self.parameters == other.parameters
+            && self.columns == other.columns
+    }
+
+    /// Whether there are arguments that are read by Postgres alone, or held to a domain's constraints by it.
+    pub(super) fn leaves_reading_to_postgres(&self) -> bool {
+        self.types.iter().any(|type_| {
+            matches!(type_.kind(), Kind::Domain(_))
+                || matches!(
+                    parameter_type(type_),
+                    ParameterType::Other(_) | ParameterType::Json
+                )
+        })
+    }
+
+    /// Whether the arguments hold a label that their type did not have: it has been given more.
+    pub fn lacks_labels_of(&self, arguments: &Arguments) -> bool {
+        let mut given = self.parameters.iter().zip(arguments.iter());
+        given.any(|(parameter, text)| {
+            let is_label = |text| parameter.labels.iter().any(|label| label == text);
+            !parameter.labels.is_empty() && !text.is_none_or(is_label)
+        })
     }
 
     /// Whether the result still is what was described.
@@ -86,6 +106,8 @@ pub(super) async fn describe(
     lease: &Lease,
     endpoint: &Endpoint,
 ) -> Result<Description, RepositoryError> {
+    // A session remembers types, and would not hear of new labels.
+    lease.clear_type_cache();
     let declared = declared_types(lease, endpoint).await?;
     let statement = lease
         .prepare_typed(endpoint.statement.text(), &declared)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
 use crate::observe::{Fault, QueryOutcome};
 use crate::plan::Mismatch;
@@ -38,6 +38,22 @@ pub enum RepositoryError {
         /// The limit it passed.
         after: Duration,
     },
+    /// Somebody else cancelled the query before it passed a limit.
+    #[error("somebody cancelled the query after {after:?}: {cause}")]
+    Cancelled {
+        /// How long it had run.
+        after: Duration,
+        /// Postgres's words.
+        cause: String,
+    },
+    /// The session ended while the query ran in it.
+    #[error("the session ended {after:?} into the query: {cause}")]
+    SessionEnded {
+        /// How long it had run.
+        after: Duration,
+        /// What happened.
+        cause: String,
+    },
     /// The query returned more rows than the endpoint's `max_rows`.
     #[error("the query returned more than {max_rows} rows")]
     TooManyRows {
@@ -50,7 +66,14 @@ pub enum RepositoryError {
         /// Its words.
         refusal: Refusal,
     },
-    /// Postgres could not read an argument as the parameter's type.
+    /// Something that the query needs failed while Postgres itself is there: a foreign server, a file.
+    #[error("the query failed: {} ({})", refusal.message, refusal.code)]
+    Failed {
+        /// Its words.
+        refusal: Refusal,
+    },
+    /// The query fails because of an argument: Postgres cannot read it as the parameter's type, or the
+    /// statement does not fail like this with other arguments.
     #[error("postgres refused an argument: {}", refusal.message)]
     ArgumentRefused {
         /// Its words.
@@ -99,6 +122,9 @@ impl RepositoryError {
             Self::Unavailable { .. }
             | Self::Busy { .. }
             | Self::TimedOut { .. }
+            | Self::Cancelled { .. }
+            | Self::SessionEnded { .. }
+            | Self::Failed { .. }
             | Self::Outdated { .. } => Fault::Repository,
             Self::ArgumentRefused { .. } => Fault::Client,
         }
@@ -109,25 +135,46 @@ impl RepositoryError {
         self.fault() == Fault::Repository
     }
 
+    /// Whether Postgres can answer nobody at the moment, whatever is asked: there is nothing but to wait.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Busy { .. })
+    }
+
     /// How a query that was sent ended.
     pub(super) fn query_outcome(&self) -> QueryOutcome {
         match self {
-            Self::Unavailable { .. } => QueryOutcome::Unavailable,
+            Self::Unavailable { .. } | Self::SessionEnded { .. } => QueryOutcome::Unavailable,
             Self::TimedOut { .. } => QueryOutcome::Timeout,
             Self::TooManyRows { .. } => QueryOutcome::TooLarge,
             Self::Settings { .. }
             | Self::Unusable { .. }
             | Self::Busy { .. }
+            | Self::Cancelled { .. }
             | Self::Refused { .. }
+            | Self::Failed { .. }
             | Self::ArgumentRefused { .. }
             | Self::Outdated { .. } => QueryOutcome::Refused,
         }
     }
 
-    /// The limit that was passed, where the error came without it: Postgres does not say.
-    pub(super) fn after(self, timeout: Duration) -> Self {
-        if matches!(self, Self::TimedOut { .. }) {
-            Self::TimedOut { after: timeout }
+    /// Of a query that has run for `took`: Postgres says in the same way that it was cancelled by somebody
+    /// and that it passed `statement_timeout`, of which `limit` is the one that holds.
+    pub(super) fn after(self, took: Duration, limit: Duration) -> Self {
+        let Self::Cancelled { cause, .. } = self else {
+            return self;
+        };
+        if took >= limit {
+            Self::TimedOut { after: limit }
+        } else {
+            Self::Cancelled { after: took, cause }
+        }
+    }
+
+    /// Of a query in a session that was alive when it was sent: what ended the session ended it because of
+    /// the query, as far as anyone can tell.
+    pub(super) fn while_running(self, took: Duration) -> Self {
+        if let Self::Unavailable { cause } = self {
+            Self::SessionEnded { after: took, cause }
         } else {
             self
         }
@@ -137,7 +184,7 @@ impl RepositoryError {
     /// client's, or a customer's.
     pub(super) fn without_values(self) -> Self {
         self.or_refused(|mut refusal| {
-            if refusal.code.starts_with("22")
+            if refusal.class() == "22"
                 && let Some((before, _)) = refusal.message.split_once('"')
             {
                 refusal.message = format!("{before}\"...\"");
@@ -156,59 +203,143 @@ impl RepositoryError {
         }
     }
 
-    /// Whether Postgres said that a statement it once prepared no longer fits the tables, or is not
-    /// there.
+    /// Of a statement that could be prepared before.
+    pub(super) fn or_outdated(self) -> Self {
+        if let Self::Refused { refusal } | Self::Failed { refusal } = self {
+            let refusal = Some(refusal);
+            Self::Outdated { refusal }
+        } else {
+            self
+        }
+    }
+
+    /// Whether a statement that was prepared a while ago may be refused for its age alone. It is worth
+    /// preparing it again: 26000 says that it is not there, 0A000 that its result has changed (plancache.c
+    /// has no SQLSTATE of its own for it), 42 is what analysing it again may find, and XX that a type or a
+    /// relation it was prepared with is gone.
     pub(super) fn is_outdated(&self) -> bool {
-        let Self::Refused { refusal } = self else {
+        let (Self::Refused { refusal } | Self::Failed { refusal }) = self else {
             return false;
         };
-        // "cached plan must not change result type" has no SQLSTATE of its own: plancache.c raises
-        // it as feature_not_supported. 42 is what analysing a statement anew may find.
         refusal.code == SqlState::INVALID_SQL_STATEMENT_NAME.code()
             || refusal.code == SqlState::FEATURE_NOT_SUPPORTED.code()
-                && refusal.message.contains("cached plan")
-            || refusal.code.starts_with("42")
+            || matches!(refusal.class(), "42" | "XX")
     }
-}
 
-impl From<tokio_postgres::Error> for RepositoryError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(db) => from_postgres(db),
-            None => Self::Unavailable {
-                cause: chain(&error),
-            },
+    /// Postgres's words, where arguments may have brought them about. They never do where Postgres says
+    /// that a read-only transaction was written in (25), or that something behind the query is broken;
+    /// but functions complain of their arguments with XX000, which is what `elog` makes of an error.
+    pub fn may_be_of_arguments(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused { refusal } => (refusal.class() != "25").then_some(refusal),
+            Self::Failed { refusal } => (refusal.class() == "XX").then_some(refusal),
+            Self::Settings { .. }
+            | Self::Unavailable { .. }
+            | Self::Busy { .. }
+            | Self::TimedOut { .. }
+            | Self::Cancelled { .. }
+            | Self::SessionEnded { .. }
+            | Self::TooManyRows { .. }
+            | Self::ArgumentRefused { .. }
+            | Self::Unusable { .. }
+            | Self::Outdated { .. } => None,
+        }
+    }
+
+    /// An error that was raised inside a running session.
+    pub(crate) fn of(refusal: Refusal) -> Self {
+        // Insufficient resources but for 53400, a limit that was set on purpose; a standby's and another
+        // session's conflicts, and `lock_timeout`.
+        let is_passing = match refusal.code.as_str() {
+            "53400" => false,
+            "40001" | "40P01" | "55P03" => true,
+            _ => refusal.class() == "53",
+        };
+        if is_passing {
+            return Self::Busy { refusal };
+        }
+        // A connection of the query's own, a foreign server's cancelling or shutdown, the system, a foreign
+        // data wrapper, internal errors.
+        if matches!(refusal.class(), "08" | "57" | "58" | "HV" | "XX") {
+            Self::Failed { refusal }
+        } else {
+            Self::Refused { refusal }
+        }
+    }
+
+    /// An error from connecting, where everything is fatal and says nothing of a session.
+    pub(super) fn of_connecting(error: &tokio_postgres::Error) -> Self {
+        let Some(db) = error.as_db_error() else {
+            let cause = chain(error);
+            return Self::Unavailable { cause };
+        };
+        let sorted = Self::of(refusal(db));
+        if let Self::Failed { .. } = sorted {
+            Self::Unavailable { cause: cause(db) }
+        } else {
+            sorted
         }
     }
 }
 
-/// Sorts Postgres's own errors by SQLSTATE: see its documentation, appendix A.
-fn from_postgres(error: &DbError) -> RepositoryError {
-    let code = error.code();
-    let class = code.code().get(..2).unwrap_or_default();
-    if *code == SqlState::QUERY_CANCELED {
-        return RepositoryError::TimedOut {
-            after: Duration::ZERO,
+impl Refusal {
+    /// The first two characters of the SQLSTATE: see Postgres's documentation, appendix A.
+    fn class(&self) -> &str {
+        self.code.get(..2).unwrap_or_default()
+    }
+
+    /// Whether it is about numbers. What fails with any number does not with NULL, of which nothing is made.
+    pub fn is_arithmetic(&self) -> bool {
+        matches!(self.code.as_str(), "22003" | "22008" | "22012")
+    }
+
+    /// Whether the error was raised by what somebody has written in SQL, in so many words: `RAISE` without a
+    /// code, or with a code that neither the standard nor Postgres has.
+    pub fn is_raised(&self) -> bool {
+        let is_own = self
+            .code
+            .starts_with(|c| matches!(c, '5'..='9' | 'I'..='Z'));
+        is_own && !matches!(self.class(), "53" | "54" | "55" | "57" | "58" | "72" | "XX")
+    }
+}
+
+impl From<tokio_postgres::Error> for RepositoryError {
+    /// Of a session that was open. It is lost where Postgres says that it ends it, or says nothing more; an
+    /// error inside a query, whatever its SQLSTATE, is the query's.
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(db) = error.as_db_error() else {
+            return Self::Unavailable {
+                cause: chain(&error),
+            };
         };
+        if is_fatal(db) {
+            return Self::Unavailable { cause: cause(db) };
+        }
+        // A foreign server's cancelling is passed on by another routine.
+        let is_ours = db.routine().is_none_or(|routine| routine == INTERRUPTS);
+        if *db.code() == SqlState::QUERY_CANCELED && is_ours {
+            return Self::Cancelled {
+                after: Duration::ZERO,
+                cause: cause(db),
+            };
+        }
+        Self::of(refusal(db))
     }
-    let refusal = refusal(error);
-    // 08 connection exception; 57P01 to 57P05 are shutting down, crashed, starting.
-    if class == "08" || class == "57" {
-        let cause = format!("{} ({})", refusal.message, refusal.code);
-        return RepositoryError::Unavailable { cause };
+}
+
+/// Where Postgres ends a query that was cancelled or has passed its limit.
+const INTERRUPTS: &str = "ProcessInterrupts";
+
+/// Whether Postgres ends the session with it. Since 9.6 it says so untranslated as well.
+fn is_fatal(error: &DbError) -> bool {
+    match error.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        None => matches!(error.severity(), "FATAL" | "PANIC"),
     }
-    // 53 insufficient resources, of which 53400 is a limit that was set on purpose; 58 system error;
-    // XX internal error; a standby's and another session's conflicts, and `lock_timeout`.
-    let limit = *code == SqlState::CONFIGURATION_LIMIT_EXCEEDED;
-    let passing = matches!(class, "53" | "58" | "XX") && !limit
-        || *code == SqlState::T_R_SERIALIZATION_FAILURE
-        || *code == SqlState::T_R_DEADLOCK_DETECTED
-        || *code == SqlState::LOCK_NOT_AVAILABLE;
-    if passing {
-        RepositoryError::Busy { refusal }
-    } else {
-        RepositoryError::Refused { refusal }
-    }
+}
+
+fn cause(error: &DbError) -> String {
+    format!("{} ({})", error.message(), error.code().code())
 }
 
 fn refusal(error: &DbError) -> Refusal {
@@ -238,4 +369,72 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: &str) -> Refusal {
+        Refusal {
+            code: code.to_owned(),
+            message: String::new(),
+            detail: None,
+            position: None,
+        }
+    }
+
+    #[test]
+    fn an_error_inside_a_query_is_never_that_of_the_session() {
+        for (code, fault, may_be_of_arguments) in [
+            ("08001", Fault::Repository, false), // postgres_fdw's server is down
+            ("08003", Fault::Repository, false), // dblink's connection is not there
+            ("57P01", Fault::Repository, false), // a foreign server shuts down
+            ("57014", Fault::Repository, false), // and cancels
+            ("58P01", Fault::Repository, false), // file_fdw's file is not there
+            ("HV00N", Fault::Repository, false),
+            ("XX000", Fault::Repository, true), // elog(ERROR), of an argument for all anyone knows
+            ("40001", Fault::Repository, false),
+            ("55P03", Fault::Repository, false),
+            ("53200", Fault::Repository, false),
+            ("53400", Fault::Configuration, true), // temp_file_limit
+            ("22012", Fault::Configuration, true),
+            ("42704", Fault::Configuration, true),
+            ("P0001", Fault::Configuration, true),
+            ("25006", Fault::Configuration, false), // a function writes
+        ] {
+            let error = RepositoryError::of(refusal(code));
+            assert_eq!(error.fault(), fault, "{code}");
+            let may = error.may_be_of_arguments().is_some();
+            assert_eq!(may, may_be_of_arguments, "{code}");
+            assert!(
+                !matches!(error, RepositoryError::Unavailable { .. }),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_cancelled_has_timed_out_only_after_its_time() {
+        let (soon, limit) = (Duration::from_secs(1), Duration::from_secs(30));
+        let cancelled = || RepositoryError::Cancelled {
+            after: Duration::ZERO,
+            cause: String::new(),
+        };
+        let after = |took| cancelled().after(took, limit);
+        assert!(matches!(after(soon), RepositoryError::Cancelled { after, .. } if after == soon));
+        assert!(matches!(after(limit), RepositoryError::TimedOut { after } if after == limit));
+    }
+
+    #[test]
+    fn codes_that_nobody_defines_are_those_of_a_raise() {
+        for raised in ["P0001", "P0002", "LR404", "99001", "ZZ001"] {
+            assert!(refusal(raised).is_raised(), "{raised}");
+        }
+        for own in [
+            "22012", "42704", "54000", "55000", "XX000", "HV000", "F0000", "2201B",
+        ] {
+            assert!(!refusal(own).is_raised(), "{own}");
+        }
+    }
 }

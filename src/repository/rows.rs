@@ -140,8 +140,9 @@ impl Rows {
     /// Postgres has ended the query, so the session is free again.
     fn refusal(&mut self, error: tokio_postgres::Error) -> RepositoryError {
         self.lease.finish();
-        let error = RepositoryError::from(error).after(self.limits.timeout);
-        error.without_values()
+        let took = self.tally.began.elapsed();
+        let error = RepositoryError::from(error).while_running(took);
+        error.after(took, self.limits.timeout).without_values()
     }
 
     /// Stops reading because what was made of the rows has passed its limit.

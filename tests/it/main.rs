@@ -21,6 +21,7 @@ mod encode; // the encoder says what Postgres's own to_json says
 
 // The promises.
 mod arguments; // hostile and mistaken arguments are problems, and no queries
+mod blame; // whose fault an error of Postgres's is
 mod caches; // real HTTP caches in front of Larder
 mod clients; // the programs that people ask with, and put under load with
 mod cors; // pages of other origins, and what a path is
@@ -29,6 +30,7 @@ mod faults; // the way to Postgres breaks in every manner there is, and what ans
 mod loading; // what reaches Postgres, and what does not
 mod openapi;
 mod outage; // Postgres goes away and comes back
+mod renewal; // what was learned at start is learned again
 mod repeats; // the same asked again on a connection
 mod representations; // every form an answer can be had in
 mod serving; // what a client gets

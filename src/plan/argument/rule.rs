@@ -93,6 +93,20 @@ impl Rule {
         &self.kind
     }
 
+    /// Whether the endpoint names a value that it takes.
+    pub(super) fn is_declared(&self) -> bool {
+        self.default.is_some() || !self.values.is_empty() || self.minimum.is_some()
+    }
+
+    /// Another value than this one; `at` is the parameter's place. Nothing binds NULL.
+    pub(super) fn other_than(&self, text: Option<&str>, at: usize) -> Option<Box<str>> {
+        let declared = self.default.iter().chain(&self.values);
+        let declared = declared.chain(&self.minimum).chain(&self.maximum);
+        let plain = [at + 1, at + 11].map(|number| self.kind.plain(number));
+        let mut all = declared.chain(plain.iter().flatten());
+        all.find(|value| Some(&***value) != text).cloned()
+    }
+
     /// What is bound for what a request gave.
     pub(super) fn argument(
         &self,

@@ -97,6 +97,23 @@ impl ParameterType {
         Value::parse(self, text).ok().map(|value| value.text())
     }
 
+    /// An ordinary value for each small number, where there is such a thing: one that most functions take.
+    pub(super) fn plain(&self, number: usize) -> Option<Box<str>> {
+        let text = match self {
+            Self::Bool => ["f", "t"][number % 2].to_owned(),
+            Self::Int2 | Self::Int4 | Self::Int8 | Self::Text | Self::Json => number.to_string(),
+            // From 0 to 1, as percentages and fractions are.
+            Self::Float4 | Self::Float8 | Self::Numeric => format!("0.{:02}", number % 100),
+            Self::Uuid => format!("00000000-0000-4000-8000-{number:012}"),
+            Self::Date => format!("2001-01-{:02}", number % 28 + 1),
+            Self::Time => format!("{:02}:00:00", number % 24),
+            Self::Timestamp => format!("2001-01-{:02} 00:00:00", number % 28 + 1),
+            Self::TimestampTz => format!("2001-01-{:02} 00:00:00Z", number % 28 + 1),
+            Self::Other(_) => return None,
+        };
+        Some(text.into())
+    }
+
     /// What a value of it is, after "must be".
     pub(super) fn describe(&self) -> String {
         match self {

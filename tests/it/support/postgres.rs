@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -45,9 +46,29 @@ impl Postgres {
     /// A server of the test's own, which can be stopped, with `pg_stat_statements` to see what
     /// reached it.
     pub(crate) async fn own() -> Self {
-        let throwaway = apart(async {
-            let preload = [("shared_preload_libraries", "pg_stat_statements")];
-            Throwaway::start_with(&preload)
+        Self::own_with(&[]).await
+    }
+
+    /// [`Postgres::own`] that speaks German.
+    pub(crate) async fn german() -> Self {
+        install_german();
+        let postgres = Self::own_with(&[("lc_messages", "de_DE.UTF-8")]).await;
+        let wrong = postgres.client().await.batch_execute("SELECT 1 / 0").await;
+        let words = wrong.expect_err("it does not divide by zero");
+        let words = words.as_db_error().map(|error| error.message().to_owned());
+        assert_eq!(
+            words.as_deref(),
+            Some("Division durch Null"),
+            "it speaks German"
+        );
+        postgres
+    }
+
+    async fn own_with(settings: &[(&'static str, &'static str)]) -> Self {
+        let mut all = vec![("shared_preload_libraries", "pg_stat_statements")];
+        all.extend_from_slice(settings);
+        let throwaway = apart(async move {
+            Throwaway::start_with(&all)
                 .await
                 .unwrap_or_else(|error| no_postgres(error))
         })
@@ -299,6 +320,36 @@ fn runtime() -> tokio::runtime::Runtime {
         .enable_all()
         .build()
         .expect("the system has room for a runtime")
+}
+
+/// Makes the system's German locale, which Postgres needs for its messages, where there is none.
+fn install_german() {
+    let output = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .output()
+            .expect("the C library has it")
+    };
+    let known = output("locale", &["-a"]).stdout;
+    let known = String::from_utf8_lossy(&known).to_lowercase();
+    if known
+        .lines()
+        .any(|name| matches!(name, "de_de.utf8" | "de_de.utf-8"))
+    {
+        return;
+    }
+    let make = ["-i", "de_DE", "-f", "UTF-8", "de_DE.UTF-8"];
+    let made = if nix::unistd::geteuid().is_root() {
+        output("localedef", &make)
+    } else {
+        output("sudo", &[&["localedef"], &make[..]].concat())
+    };
+    assert!(
+        made.status.success(),
+        "a German locale (apt-get install -y locales): {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
 }
 
 fn no_postgres(error: ThrowawayError) -> ! {
