@@ -3,6 +3,7 @@
 
 pub mod argument;
 mod compile;
+pub mod cron;
 pub mod endpoint;
 pub mod format;
 pub mod freshness;
@@ -16,6 +17,7 @@ pub mod sql;
 use std::collections::BTreeSet;
 
 pub use argument::{ArgumentError, Arguments, Mismatch, ParameterType, Signature};
+pub use cron::{CronLine, Timezone};
 pub use endpoint::{
     CacheControl, Endpoint, EndpointId, PathArguments, QueryArguments, Shape, UnknownParameters,
     Warm,
@@ -24,7 +26,7 @@ pub use format::Format;
 pub use freshness::{FreshnessPolicy, Lifetime, OnMiss};
 pub use parameter::{Parameter, Place, Presence};
 pub use route::{PathPattern, Routed};
-pub use schedule::{CronLine, Probe, ProbeId, Refresh, Timezone};
+pub use schedule::{Probe, ProbeId, Refresh};
 pub use settings::{
     CacheSettings, Origins, RepositorySettings, ServerSettings, TlsFile, TlsSettings,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{field, statement};
 use crate::config::schema::{ProbeSection, RefreshSection};
 use crate::config::{At, Field, Mistake, Report};
-use crate::plan::schedule::CronLineError;
+use crate::plan::cron::CronLineError;
 use crate::plan::{CronLine, Probe, ProbeId, Refresh, Statement, Timezone, WrittenProbe};
 
 /// Ten loads a second of one answer. Whoever needs more wants another tool than polling.
