@@ -77,6 +77,23 @@ fn prose(parameter: &Parameter, kind: &ParameterType) -> Option<String> {
             sentences.push(format!("At most `{greatest}`."));
         }
     }
+    let reads = match kind {
+        ParameterType::Date => Some("A time behind the date is ignored."),
+        ParameterType::Time | ParameterType::Timestamp => Some("An offset is ignored."),
+        ParameterType::TimestampTz => Some("Without an offset it is in UTC."),
+        ParameterType::Bool
+        | ParameterType::Int2
+        | ParameterType::Int4
+        | ParameterType::Int8
+        | ParameterType::Float4
+        | ParameterType::Float8
+        | ParameterType::Numeric
+        | ParameterType::Text
+        | ParameterType::Uuid
+        | ParameterType::Json
+        | ParameterType::Other(_) => None,
+    };
+    sentences.extend(reads.map(str::to_owned));
     if let Some(pattern) = &parameter.pattern {
         let written = Parameter::written_pattern(pattern);
         if !is_portable(written) {

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{NaiveDate, NaiveDateTime};
 use serde_json::value::RawValue;
 
 use super::number::{self, Numeric};
@@ -20,7 +20,8 @@ pub(super) enum Value<'t> {
     Text(&'t str),
     Uuid(String),
     Date(NaiveDate),
-    Time(NaiveTime),
+    /// In microseconds from midnight, up to the next.
+    Time(i64),
     Timestamp(NaiveDateTime),
     /// In UTC.
     TimestampTz(NaiveDateTime),
@@ -68,8 +69,8 @@ impl<'t> Value<'t> {
             Self::Uuid(uuid) => uuid.as_str().into(),
             Self::Date(date) => time::date_text(*date).into(),
             Self::Time(time) => time::time_text(*time).into(),
-            Self::Timestamp(timestamp) => time::timestamp_text(*timestamp).into(),
-            Self::TimestampTz(timestamp) => format!("{}Z", time::timestamp_text(*timestamp)).into(),
+            Self::Timestamp(timestamp) => time::timestamp_text(*timestamp, "").into(),
+            Self::TimestampTz(timestamp) => time::timestamp_text(*timestamp, "Z").into(),
             Self::Text(text) | Self::Verbatim(text) => (*text).into(),
         }
     }
@@ -129,12 +130,19 @@ impl ParameterType {
             Self::Time => "a time as 23:59:59".to_owned(),
             Self::Timestamp => "a time as 2003-01-31T23:59:59".to_owned(),
             Self::TimestampTz => {
-                "a time with its offset, as 2003-01-31T23:59:59Z or 2003-01-31T23:59:59+01:00"
-                    .to_owned()
+                "a time as 2003-01-31T23:59:59Z or 2003-01-31T23:59:59+01:00".to_owned()
             }
             Self::Json => "JSON".to_owned(),
             Self::Other(name) => format!("of type {name}"),
         }
+    }
+
+    /// Whether it is a date or a time.
+    pub(super) fn is_temporal(&self) -> bool {
+        matches!(
+            self,
+            Self::Date | Self::Time | Self::Timestamp | Self::TimestampTz
+        )
     }
 
     /// Whether a minimum or maximum means something.
