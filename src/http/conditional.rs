@@ -26,6 +26,8 @@ pub(super) fn not_modified(
         return [variant].into_iter().chain(others).find(has);
     }
     let since = head.field(Field::IfModifiedSince)?.to_str().ok()?;
+    // Old browsers add the length of what they have.
+    let since = since.split(';').next().unwrap_or_default().trim();
     let since = httpdate::parse_http_date(since).ok()?;
     // A date to come is no date that was given out, unless a clock was set.
     let is_current = last_modified <= since && since <= SystemTime::now();
@@ -50,7 +52,7 @@ pub(super) fn last_modified(changed: SystemTime, now: SystemTime) -> (SystemTime
 }
 
 /// Whether the client has the representation with this entity tag already. Comparison is weak; what
-/// is not a list of entity tags matches nothing, so the client gets the whole answer.
+/// is no entity tag matches nothing, so that in doubt the client gets the whole answer.
 pub(super) fn matches<'a>(mut fields: impl Iterator<Item = &'a HeaderValue>, etag: &str) -> bool {
     fields.any(|field| match field.as_bytes().trim_ascii() {
         b"*" => true,
@@ -58,29 +60,29 @@ pub(super) fn matches<'a>(mut fields: impl Iterator<Item = &'a HeaderValue>, eta
     })
 }
 
-/// Walks `W/"a", "b"`: a tag may hold commas, so it is read to its closing quote. Elements of a list
-/// may be empty (RFC 9110, 5.6.1).
+/// Walks `W/"a", "b"`: a tag may hold commas, so it is read to its closing quote. Some clients take off
+/// the quotes of a tag that they were given. Elements of a list may be empty (RFC 9110, 5.6.1).
 fn list_contains(mut list: &[u8], etag: &[u8]) -> bool {
-    loop {
+    let unquoted = &etag[1..etag.len() - 1];
+    while !list.is_empty() {
         list = list.trim_ascii_start();
-        while let Some(rest) = list.strip_prefix(b",") {
-            list = rest.trim_ascii_start();
+        if let [b'W' | b'w', b'/', rest @ ..] = list {
+            list = rest;
         }
-        let tag = list.strip_prefix(b"W/").unwrap_or(list);
-        let Some(opaque) = tag.strip_prefix(b"\"") else {
-            return false;
+        let quoted = match list {
+            [b'"', opaque @ ..] => opaque.iter().position(|byte| *byte == b'"'),
+            _ => None,
         };
-        let Some(end) = opaque.iter().position(|byte| *byte == b'"') else {
-            return false;
-        };
-        if &tag[..end + 2] == etag {
+        let after_tag = quoted.map_or(0, |end| end + 2);
+        let to_comma = list[after_tag..].iter().position(|byte| *byte == b',');
+        let end = to_comma.map_or(list.len(), |length| after_tag + length);
+        let tag = list[..end].trim_ascii_end();
+        if tag == etag || tag == unquoted {
             return true;
         }
-        list = opaque[end + 1..].trim_ascii_start();
-        if !list.starts_with(b",") {
-            return false;
-        }
+        list = list.get(end + 1..).unwrap_or_default();
     }
+    false
 }
 
 #[cfg(test)]
@@ -102,6 +104,7 @@ mod tests {
         check(r#""b", W/"a""#, true);
         check(r#""b,c" , "a""#, true);
         check(r#","b",, "a","#, true);
+        check(r#""a\", "a""#, true);
         check("*", true);
         check(r#""b""#, false);
         check(r#""aa""#, false);
@@ -118,17 +121,25 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_field_matches_nothing() {
+    fn what_is_malformed_is_read_as_it_is_meant_or_passed_over() {
+        check(r#"w/"a""#, true);
+        check("a", true);
+        check("W/a", true);
+        check("b, a", true);
+        check(r#"b", "a""#, true);
+        check(r#""b" "c", "a""#, true);
         for field in [
             "",
-            "a",
             "\"a",
-            "w/\"a\"",
+            "a\"",
             "\"b\" \"a\"",
             ",",
             "W/",
+            "w",
             "\"b\",",
             "W/*",
+            "'a'",
+            "\"b, a\"",
         ] {
             check(field, false);
         }

@@ -1,58 +1,80 @@
-//! `Date` (RFC 9110, 6.6.1) of answers that hyper does not write: made once a second on each thread. Of a
-//! clock that is set, and of a machine that wakes, it knows at the end of that second.
+//! `Date` (RFC 9110, 6.6.1): made once a second on each thread. It follows the wall clock in both directions;
+//! hyper's own stands still in the future after the clock was set back.
 
 use std::cell::RefCell;
-use std::io::Write as _;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use httpdate::HttpDate;
-use tokio::time::Instant;
+use warp::http::HeaderValue;
 
-/// A line, and from when on it is not true any more.
-struct Line {
-    text: Vec<u8>,
-    until: Instant,
+/// A value, and the second since the epoch that it names.
+struct Dated {
+    second: u64,
+    value: HeaderValue,
 }
 
 thread_local! {
-    static LINE: RefCell<Option<Line>> = const { RefCell::new(None) };
+    static DATED: RefCell<Option<Dated>> = const { RefCell::new(None) };
 }
 
-/// Writes the line of `now`, which is the current moment.
-pub(super) fn write(now: Instant, out: &mut Vec<u8>) {
-    LINE.with_borrow_mut(|line| {
-        let line = match line {
-            Some(line) if now < line.until => line,
-            _ => line.insert(Line::of(now, SystemTime::now())),
-        };
-        out.extend_from_slice(&line.text);
+/// The value of `now`.
+pub(super) fn value(now: SystemTime) -> HeaderValue {
+    with_value(now, HeaderValue::clone)
+}
+
+/// Writes the line of `now`.
+pub(super) fn write(now: SystemTime, out: &mut Vec<u8>) {
+    with_value(now, |value| {
+        for part in [b"date: ", value.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
     });
 }
 
-impl Line {
-    fn of(now: Instant, date: SystemTime) -> Self {
-        let since_epoch = date.duration_since(SystemTime::UNIX_EPOCH);
-        let of_second = since_epoch.map_or(0, |since| since.subsec_nanos());
-        let mut text = Vec::with_capacity(40);
-        write!(text, "date: {}\r\n", HttpDate::from(date)).expect("memory takes what is written");
-        Self {
-            text,
-            until: now + (Duration::from_secs(1) - Duration::from_nanos(of_second.into())),
-        }
-    }
+fn with_value<R>(now: SystemTime, look: impl FnOnce(&HeaderValue) -> R) -> R {
+    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH);
+    let second = since_epoch.unwrap_or_default().as_secs();
+    DATED.with_borrow_mut(|dated| {
+        let dated = match dated {
+            Some(dated) if dated.second == second => dated,
+            _ => {
+                let value = HeaderValue::try_from(HttpDate::from(now).to_string());
+                let value = value.expect("a date is visible ASCII");
+                dated.insert(Dated { second, value })
+            }
+        };
+        look(&dated.value)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn a_line_is_true_to_the_end_of_its_second() {
-        let now = Instant::now();
-        let date = SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_250);
-        let line = Line::of(now, date);
+    fn it_is_that_of_the_second_whichever_way_the_clock_goes() {
         // RFC 9110, 5.6.7
-        assert_eq!(line.text, b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
-        assert_eq!(line.until - now, Duration::from_millis(750));
+        let then = SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_250);
+        let before = then - Duration::from_millis(251);
+        for (now, expected) in [
+            (then, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (before, "Sun, 06 Nov 1994 08:49:36 GMT"),
+            (
+                then + Duration::from_millis(749),
+                "Sun, 06 Nov 1994 08:49:37 GMT",
+            ),
+            (
+                then + Duration::from_millis(750),
+                "Sun, 06 Nov 1994 08:49:38 GMT",
+            ),
+            (SystemTime::UNIX_EPOCH, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ] {
+            assert_eq!(value(now), expected);
+            let mut line = Vec::new();
+            write(now, &mut line);
+            assert_eq!(line, format!("date: {expected}\r\n").as_bytes());
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Wanted {
         let format = routed
             .format
             .or_else(|| negotiate::format(head.lines(Field::Accept)))?;
-        let codings = negotiate::codings(head.lines(Field::AcceptEncoding))?;
+        let codings = negotiate::codings(head.lines(Field::AcceptEncoding));
         Some(Self { format, codings })
     }
 

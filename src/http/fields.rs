@@ -4,14 +4,14 @@
 use std::time::SystemTime;
 
 use warp::http::header::{
-    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderName, LAST_MODIFIED,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{HeaderMap, HeaderValue};
 
-use super::kept::{self, Fields, Kind};
+use super::kept::{self, Asked, Fields, Kind};
 use super::lines::Lines;
-use super::{conditional, freshness};
+use super::{conditional, date, freshness};
 use crate::encode::Document;
 use crate::observe::CacheStatus;
 use crate::plan::Endpoint;
@@ -35,12 +35,22 @@ pub(super) fn of_document(
     served: &Served,
     kind: Kind,
 ) -> HeaderMap {
-    let make = || made(document, endpoint, served, kind);
-    match served.status {
-        CacheStatus::Hit | CacheStatus::Stale => {
-            kept::fields(&served.entry, kind, served.age, make)
-        }
+    let asked = asked(served, kind);
+    let make = || made(document, endpoint, served, &asked);
+    let mut headers = match served.status {
+        CacheStatus::Hit | CacheStatus::Stale => kept::fields(&asked, make),
         CacheStatus::Miss | CacheStatus::Coalesced | CacheStatus::None => make().headers,
+    };
+    headers.insert(DATE, date::value(asked.now));
+    headers
+}
+
+fn asked(served: &Served, kind: Kind) -> Asked<'_> {
+    Asked {
+        entry: &served.entry,
+        kind,
+        age: served.age,
+        now: SystemTime::now(),
     }
 }
 
@@ -53,17 +63,20 @@ pub(super) fn head_of_hit(
     content: &[u8],
     show: impl FnOnce(&[u8]),
 ) {
-    let make = || made(document, endpoint, served, kind);
-    kept::head(&served.entry, kind, served.age, content, make, show);
+    let asked = asked(served, kind);
+    let make = || made(document, endpoint, served, &asked);
+    kept::head(&asked, content, make, show);
 }
 
-fn made(document: &Document, endpoint: &Endpoint, served: &Served, kind: Kind) -> Fields {
+fn made(document: &Document, endpoint: &Endpoint, served: &Served, asked: &Asked<'_>) -> Fields {
     let Kind {
         variant,
         is_not_modified,
         ..
-    } = kind;
+    } = asked.kind;
     let mut headers = HeaderMap::with_capacity(ROOM.0);
+    // Its place: each answer has its own, for which a copy of these fields would have to grow.
+    headers.insert(DATE, date::value(asked.now));
     if !is_not_modified {
         let content_type = variant.format.content_type();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -75,13 +88,16 @@ fn made(document: &Document, endpoint: &Endpoint, served: &Served, kind: Kind) -
     let etag = document.etag(variant);
     headers.insert(ETAG, lines.text(etag.as_str()).end());
     let (last_modified, stays_for) =
-        conditional::last_modified(served.entry.last_modified(), SystemTime::now());
+        conditional::last_modified(served.entry.last_modified(), asked.now);
     headers.insert(LAST_MODIFIED, lines.date(last_modified).end());
     tell(&mut headers, &mut lines, endpoint, served, is_not_modified);
     let until = freshness::same_until(served.age, served.entry.lifetime());
     let until = until.min(served.age.saturating_add(stays_for));
-    let ages = served.age..until;
-    Fields { headers, ages }
+    Fields {
+        headers,
+        ages: served.age..until,
+        made: asked.now,
+    }
 }
 
 /// Beside those of a problem: that there is no row is an answer like any other.

@@ -109,10 +109,10 @@ fn a_tag_that_is_listed_is_found_whatever_stands_beside_it() {
             return;
         };
         let own = HeaderValue::from_static("\"0123\"");
-        let both = [field.clone(), own.clone()];
+        let both = [field.clone(), own];
         assert!(conditional::matches(both.iter(), "\"0123\""));
         // What does not name it does not match it.
-        if !bytes.windows(6).any(|part| part == own.as_bytes()) && bytes.trim_ascii() != b"*" {
+        if !bytes.windows(4).any(|part| part == b"0123") && bytes.trim_ascii() != b"*" {
             assert!(!conditional::matches([field].iter(), "\"0123\""));
         }
     });
@@ -126,9 +126,7 @@ fn what_is_negotiated_was_not_refused() {
         };
         let fields = [field];
         let _ = negotiate::format(fields.iter());
-        let Some(codings) = negotiate::codings(fields.iter()) else {
-            return;
-        };
+        let codings = negotiate::codings(fields.iter());
         let named = |name: &str| {
             let lower = bytes.to_ascii_lowercase();
             lower

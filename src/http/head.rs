@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use warp::http::header::{
-    ACCEPT, ACCEPT_ENCODING, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, ORIGIN,
+    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_HEADERS, HeaderName, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, ORIGIN,
 };
-use warp::http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use warp::http::request::Parts;
+use warp::http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::exchange::Learner;
 
@@ -54,8 +56,7 @@ tokio::task_local! {
 
 impl Head {
     /// Of a request that has just come in.
-    pub(super) fn of<B>(request: Request<B>, learner: Option<Learner>) -> Arc<Self> {
-        let (parts, _) = request.into_parts();
+    pub(super) fn of(parts: Parts, learner: Option<Learner>) -> Arc<Self> {
         let mut has = [false; FIELDS];
         for name in parts.headers.keys() {
             if let Some(field) = NAMES.iter().position(|field| field == name) {
@@ -87,6 +88,12 @@ impl Head {
     pub(super) fn field(&self, field: Field) -> Option<&HeaderValue> {
         let name = &NAMES[field as usize];
         self.has(field).then(|| self.headers.get(name)).flatten()
+    }
+
+    /// Which fields a page wants to set. Only those who ask for options say so: the field is not among those
+    /// that every request is looked through for.
+    pub(super) fn requested_fields(&self) -> impl Iterator<Item = &HeaderValue> {
+        self.headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter()
     }
 
     /// Whether the method asks for a representation.

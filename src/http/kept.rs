@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use warp::http::header::CONTENT_LENGTH;
+use warp::http::header::{CONTENT_LENGTH, DATE};
 use warp::http::{HeaderMap, StatusCode};
 
 use super::lines;
@@ -40,10 +40,21 @@ impl Kind {
     }
 }
 
-/// Fields, and the ages of the entry at which they say the same.
+/// Fields, and the ages of the entry at which they say the same, unless the clock is set back.
 pub(super) struct Fields {
     pub(super) headers: HeaderMap,
     pub(super) ages: Range<Duration>,
+    /// By the wall clock.
+    pub(super) made: SystemTime,
+}
+
+/// For what fields are wanted.
+pub(super) struct Asked<'a> {
+    pub(super) entry: &'a Arc<Entry>,
+    pub(super) kind: Kind,
+    pub(super) age: Duration,
+    /// By the wall clock.
+    pub(super) now: SystemTime,
 }
 
 struct Kept {
@@ -56,10 +67,11 @@ struct Kept {
 }
 
 impl Kept {
-    fn is_of(&self, entry: &Arc<Entry>, kind: Kind, age: Duration) -> bool {
-        std::ptr::eq(self.entry.as_ptr(), Arc::as_ptr(entry))
-            && self.kind == kind
-            && self.fields.ages.contains(&age)
+    fn is_of(&self, asked: &Asked<'_>) -> bool {
+        std::ptr::eq(self.entry.as_ptr(), Arc::as_ptr(asked.entry))
+            && self.kind == asked.kind
+            && self.fields.ages.contains(&asked.age)
+            && self.fields.made <= asked.now
     }
 }
 
@@ -68,29 +80,25 @@ thread_local! {
 }
 
 /// The fields of an answer with this entry at this age: those that are kept, or else new ones.
-pub(super) fn fields(
-    entry: &Arc<Entry>,
-    kind: Kind,
-    age: Duration,
-    make: impl FnOnce() -> Fields,
-) -> HeaderMap {
-    with_kept(entry, kind, age, make, |kept| kept.fields.headers.clone())
+pub(super) fn fields(asked: &Asked<'_>, make: impl FnOnce() -> Fields) -> HeaderMap {
+    with_kept(asked, make, |kept| kept.fields.headers.clone())
 }
 
 /// Shows the same fields as the head of an answer of HTTP/1.1, without `Date` and the empty line. The
 /// answers of one kind with one entry have the same content.
 pub(super) fn head<R>(
-    entry: &Arc<Entry>,
-    kind: Kind,
-    age: Duration,
+    asked: &Asked<'_>,
     content: &[u8],
     make: impl FnOnce() -> Fields,
     show: impl FnOnce(&[u8]) -> R,
 ) -> R {
-    with_kept(entry, kind, age, make, |Kept { fields, head, .. }| {
+    let kind = asked.kind;
+    with_kept(asked, make, |Kept { fields, head, .. }| {
         show(head.get_or_insert_with(|| {
             let mut head = lines::status(kind.status_code());
-            lines::fields(&fields.headers, &mut head);
+            let mut headers = fields.headers.clone();
+            headers.remove(DATE);
+            lines::fields(&headers, &mut head);
             if !kind.is_not_modified {
                 lines::field(&CONTENT_LENGTH, &content.len().into(), &mut head);
             }
@@ -101,9 +109,7 @@ pub(super) fn head<R>(
 
 /// Looks at what is kept, or else is kept from now on.
 fn with_kept<R>(
-    entry: &Arc<Entry>,
-    kind: Kind,
-    age: Duration,
+    asked: &Asked<'_>,
     make: impl FnOnce() -> Fields,
     look: impl FnOnce(&mut Kept) -> R,
 ) -> R {
@@ -111,12 +117,12 @@ fn with_kept<R>(
         if places.is_empty() {
             places.resize_with(PLACES, || None);
         }
-        let place = &mut places[place(entry, kind)];
+        let place = &mut places[place(asked.entry, asked.kind)];
         look(match place {
-            Some(kept) if kept.is_of(entry, kind, age) => kept,
+            Some(kept) if kept.is_of(asked) => kept,
             _ => place.insert(Kept {
-                entry: Arc::downgrade(entry),
-                kind,
+                entry: Arc::downgrade(asked.entry),
+                kind: asked.kind,
                 fields: make(),
                 head: None,
             }),
@@ -180,16 +186,27 @@ mod tests {
             is_not_modified: false,
         };
         let made = std::cell::Cell::new(0_u32);
-        let ask = |entry: &Arc<Entry>, kind, age| {
-            let fields = fields(entry, kind, age, || {
+        let then = SystemTime::now();
+        let ask_at = |now, entry: &Arc<Entry>, kind, age| {
+            let asked = Asked {
+                entry,
+                kind,
+                age,
+                now,
+            };
+            let fields = fields(&asked, || {
                 made.set(made.get() + 1);
                 let mut headers = HeaderMap::new();
                 headers.insert("age", made.get().into());
-                let ages = age..age + SECOND;
-                Fields { headers, ages }
+                Fields {
+                    headers,
+                    ages: age..age + SECOND,
+                    made: now,
+                }
             });
             fields["age"].to_str().unwrap().parse::<u32>().unwrap()
         };
+        let ask = |entry: &Arc<Entry>, kind, age| ask_at(then, entry, kind, age);
         let (one, other) = (entry(), entry());
         assert_eq!(ask(&one, kind, SECOND), 1);
         assert_eq!(ask(&one, kind, SECOND * 3 / 2), 1);
@@ -216,5 +233,10 @@ mod tests {
             let before = made.get();
             assert_eq!(ask(&entry(), kind, SECOND), before + 1);
         }
+        // What the wall clock said before it was set back holds no longer.
+        let last = entry();
+        let first = ask(&last, kind, SECOND);
+        assert_eq!(ask_at(then + SECOND, &last, kind, SECOND), first);
+        assert_eq!(ask_at(then - SECOND, &last, kind, SECOND), first + 1);
     }
 }

@@ -1,6 +1,7 @@
 //! A request whose answer is known to be as it was, as long as nothing has changed that it hangs on.
 
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -80,7 +81,7 @@ impl Known {
                 out.reserve(head.len() + self.cors.len() + DATE_BYTES + content.len());
                 out.extend_from_slice(head);
                 out.extend_from_slice(&self.cors);
-                date::write(received, out);
+                date::write(SystemTime::now(), out);
                 out.extend_from_slice(b"\r\n");
                 out.extend_from_slice(content);
             },

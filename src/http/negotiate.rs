@@ -1,7 +1,8 @@
 //! Which representation a request asks for: `Accept` and `Accept-Encoding`, RFC 9110, 12.4 and 12.5.
 //!
-//! Fields are read element by element, and what does not follow the grammar is passed over: a client
-//! is given what it can be understood to ask for.
+//! Fields are read element by element, and what does not follow the grammar is passed over or read as what
+//! clients mean by it: a client is given what it can be understood to ask for. Only a client that names
+//! nothing but other formats gets none.
 
 use warp::http::HeaderValue;
 
@@ -19,6 +20,11 @@ pub(super) fn format<'a>(accept: impl Iterator<Item = &'a HeaderValue>) -> Optio
     let mut best = [(0_u8, 0 as Quality); Format::ALL.len()];
     let mut is_empty = true;
     for (range, quality) in elements(accept) {
+        // What `HttpURLConnection` of Java sends for `*/*`.
+        let range = if range == b"*" { b"*/*" } else { range };
+        if !range.contains(&b'/') {
+            continue;
+        }
         is_empty = false;
         for (format, best) in Format::ALL.into_iter().zip(&mut best) {
             let closeness = closeness(range, format.media_type());
@@ -61,10 +67,9 @@ pub(super) struct Codings {
     pub(super) identity: bool,
 }
 
-/// The codings that suit the client; `None` when none does, not even none at all.
-pub(super) fn codings<'a>(
-    accept_encoding: impl Iterator<Item = &'a HeaderValue>,
-) -> Option<Codings> {
+/// The codings that suit the client. Where it refuses all of them, none is used all the same: RFC 9110,
+/// 12.5.3, has no refusal for that, and intermediaries decode what clients can not.
+pub(super) fn codings<'a>(accept_encoding: impl Iterator<Item = &'a HeaderValue>) -> Codings {
     let mut named: [Option<Quality>; Coding::ALL.len()] = Default::default();
     let mut others = None;
     for (name, quality) in elements(accept_encoding) {
@@ -92,12 +97,12 @@ pub(super) fn codings<'a>(
         (coding, named.unwrap_or(unnamed))
     };
     let qualities = Coding::ALL.into_iter().zip(named).map(quality);
-    let best = preferred(qualities.clone())?;
+    let best = preferred(qualities.clone());
     let mut identity = qualities.filter(|(coding, _)| *coding == Coding::Identity);
-    Some(Codings {
-        best,
-        identity: identity.any(|(_, quality)| quality > 0),
-    })
+    Codings {
+        best: best.unwrap_or(Coding::Identity),
+        identity: best.is_none() || identity.any(|(_, quality)| quality > 0),
+    }
 }
 
 fn spelt(coding: Coding) -> &'static [u8] {
@@ -116,31 +121,55 @@ fn preferred<T>(choices: impl Iterator<Item = (T, Quality)>) -> Option<T> {
 fn elements<'a>(
     fields: impl Iterator<Item = &'a HeaderValue>,
 ) -> impl Iterator<Item = (&'a [u8], Quality)> {
-    let elements = fields.flat_map(|field| field.as_bytes().split(|b| *b == b','));
+    let elements = fields.flat_map(|field| unquoted(field.as_bytes(), b','));
     elements.filter_map(|element| {
-        let mut parts = element.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+        let mut parts = unquoted(element, b';').map(<[u8]>::trim_ascii);
         let name = parts.next().filter(|name| !name.is_empty())?;
-        let weight = parts.find_map(|part| match part {
-            [b'q' | b'Q', b'=', weight @ ..] => Some(weight),
-            _ => None,
-        });
-        Some((name, weight.map_or(Some(MOST), quality)?))
+        Some((name, parts.find_map(weight).map_or(MOST, quality)))
     })
 }
 
-/// `0`, `0.5`, `1.000`: one digit, and three behind the point at most.
-fn quality(text: &[u8]) -> Option<Quality> {
-    let (whole, decimals) = match text {
-        [whole] => (whole, &b""[..]),
-        [whole, b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
-        _ => return None,
+/// What stands between the separators that are not in quotes (RFC 9110, 5.6.4). Quotes that do not end
+/// reach to the end.
+fn unquoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_quoted,
+            b'"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+        *byte == separator && !is_quoted
+    })
+}
+
+/// The value of `q`, if this parameter is it. No white space belongs around its `=`, and some is sent.
+fn weight(parameter: &[u8]) -> Option<&[u8]> {
+    let [b'q' | b'Q', rest @ ..] = parameter else {
+        return None;
     };
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| Quality::from(byte - b'0'));
-    let mut value = digit(whole).filter(|whole| *whole <= 1)?;
-    for place in 0..3 {
-        value = value * 10 + decimals.get(place).map_or(Some(0), digit)?;
+    let value = rest.trim_ascii_start().strip_prefix(b"=")?;
+    Some(value.trim_ascii())
+}
+
+/// `0`, `0.5`, `1.000`, read as Apache reads it: the digit before the point may be missing, what is beyond
+/// three decimals is passed over, and what is no weight is none.
+fn quality(text: &[u8]) -> Quality {
+    let decimals = match text {
+        [b'0'] => return 0,
+        [b'0', b'.', decimals @ ..] | [b'.', decimals @ ..] => decimals,
+        _ => return MOST,
+    };
+    if !decimals.iter().all(u8::is_ascii_digit) {
+        return MOST;
     }
-    (value <= MOST).then_some(value)
+    let digit = |place| {
+        decimals
+            .get(place)
+            .map_or(0, |byte| Quality::from(byte - b'0'))
+    };
+    (0..3).fold(0, |value, place| value * 10 + digit(place))
 }
 
 #[cfg(test)]
@@ -181,7 +210,24 @@ mod tests {
             (&["text/html"], None),
             (&["application/json;q=0"], None),
             (&["*/*;q=0"], None),
-            (&["text/csv;q=2, application/x-ndjson;q=0.5"], Some(Ndjson)),
+            (&["text/csv;q=2, application/x-ndjson;q=0.5"], Some(Csv)),
+            (&["*"], Some(Json)),
+            (&["*;q=.2, text/csv;q=.3"], Some(Csv)),
+            (
+                &["text/csv ; Q = 0.1 , application/x-ndjson ;q= .2"],
+                Some(Ndjson),
+            ),
+            (&["text/csv;q=1., application/json;q=0.999"], Some(Csv)),
+            (&[",, text/csv ,"], Some(Csv)),
+            (&[r#"text/html;title="a,b;q=0, */*", text/csv"#], Some(Csv)),
+            (&[r#"text/csv;title="\",\\", application/json"#], Some(Json)),
+            (&[r#"text/csv;title="a, application/json"#], Some(Csv)),
+            (&["json"], Some(Json)),
+            (&["*.*"], Some(Json)),
+            (
+                &["text/html;level=1, text/csv;header=present;q=0.1"],
+                Some(Csv),
+            ),
         ] {
             assert_eq!(format(fields(accept).iter()), expected, "{accept:?}");
         }
@@ -205,29 +251,43 @@ mod tests {
             (&["identity;q=0, GZIP"], Gzip, false),
             (&["gzip, *;q=0"], Gzip, false),
             (&["gzip;q=0.001"], Gzip, true),
+            (&["br;q=.5, gzip;q=.4"], Brotli, true),
+            (&["identity;q=1, *;q=0"], Identity, true),
+            (&["gzip ; q=1.0 , *;q=.1"], Gzip, true),
+            // Nothing would suit: it is sent as it is.
+            (&["identity;q=0"], Identity, true),
+            (&["*;q=0"], Identity, true),
+            (&["deflate, identity;q=0"], Identity, true),
         ] {
             let expected = Codings { best, identity };
-            assert_eq!(codings(fields(accept).iter()), Some(expected), "{accept:?}");
-        }
-        for accept in ["identity;q=0", "*;q=0", "deflate, identity;q=0"] {
-            assert_eq!(codings(fields(&[accept]).iter()), None, "{accept}");
+            assert_eq!(codings(fields(accept).iter()), expected, "{accept:?}");
         }
     }
 
     #[test]
-    fn a_quality_has_three_digits_behind_its_point_at_most() {
+    fn a_quality_is_read_as_it_is_meant() {
         for (text, expected) in [
             ("1", 1000),
             ("0", 0),
             ("0.", 0),
+            ("0.0", 0),
             ("0.5", 500),
+            (".5", 500),
+            (".", 0),
+            ("1.", 1000),
             ("1.000", 1000),
             ("0.123", 123),
+            ("0.1234", 123),
+            ("0.10000000149011612", 100),
+            ("", 1000),
+            ("2", 1000),
+            ("1.001", 1000),
+            ("0,5", 1000),
+            ("0.x", 1000),
+            ("-1", 1000),
+            ("1.0.0", 1000),
         ] {
-            assert_eq!(quality(text.as_bytes()), Some(expected), "{text}");
-        }
-        for text in ["", "2", "1.001", "0.1234", ".5", "0,5", "-1", "1.0.0"] {
-            assert_eq!(quality(text.as_bytes()), None, "{text}");
+            assert_eq!(quality(text.as_bytes()), expected, "{text}");
         }
     }
 

@@ -43,7 +43,7 @@ pub enum Problem {
     ArgumentRefused,
     /// The request has no path.
     NoPath,
-    /// None of the formats, or none of the codings, is one that the client takes.
+    /// None of the formats is one that the client takes.
     NotAcceptable,
     /// The request's target is longer than anything here.
     TargetTooLong,
@@ -184,8 +184,7 @@ impl Problem {
             }
             Self::NoPath => "The request's target has no path.",
             Self::NotAcceptable => {
-                "This is to be had as application/json, application/x-ndjson and text/csv, each as \
-                 it is or coded with zstd, br or gzip."
+                "This is available as application/json, application/x-ndjson and text/csv."
             }
             Self::TargetTooLong => "The request's target is longer than 8 KiB.",
             Self::HasBody => "A request to read something has no content.",

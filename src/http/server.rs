@@ -4,26 +4,29 @@
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper::Request;
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
 use hyper::service::service_fn;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use warp::Reply as _;
-use warp::http::header::{CONNECTION, HOST};
+use warp::http::header::{CONNECTION, DATE, EXPECT, HOST};
 use warp::http::{self, HeaderValue, Method, Version};
 
 use super::connection::{HEAD_FIELDS_MAX, Protocols, h1};
+use super::date;
 use super::endpoint;
 use super::exchange::{Content, Exchanges};
 use super::head::{HEAD, Head};
@@ -36,6 +39,9 @@ use crate::plan::ServerSettings;
 
 /// The bytes of a request's target, as nginx and Apache have it for the line it stands in.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// How long the end of content may take to come that nothing has come of: it is sent with the head.
+const CONTENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait when the process has no descriptor left for another connection.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(100);
@@ -86,7 +92,7 @@ pub async fn serve(
         tokio::spawn(async move { protocols.serve(stream, service, exchanges, watcher).await });
     }
     drop(listener);
-    tokio::time::timeout(settings.shutdown_timeout, draining.shutdown())
+    timeout(settings.shutdown_timeout, draining.shutdown())
         .await
         .is_ok()
 }
@@ -220,11 +226,14 @@ where
         let observer = self.open.observer.clone();
         // Where content ends is what proxies and servers disagree on: nothing behind it is taken for a
         // request. HTTP/2 has no such question, and no such field.
-        let is_last = has_content(&request) && request.version() < Version::HTTP_2;
+        let may_have_content = !request.body().is_end_stream();
+        let is_last = may_have_content && request.version() < Version::HTTP_2;
         let exchange = self.exchanges.begin(is_last);
         let learner = exchange.learner().filter(|_| is_same_again(&request));
         let refusal = refusal(&request);
-        let head = Head::of(request, learner);
+        let (parts, content) = request.into_parts();
+        let content = may_have_content.then_some(content);
+        let head = Head::of(parts, learner);
         let routed = match refusal {
             Some(refusal) => Err(refusal),
             None => {
@@ -237,6 +246,17 @@ where
             }
         };
         async move {
+            let routed = match content {
+                // What would be done with it is for other methods to say, and those are not answered at all.
+                Some(content) if is_without_content(&head.method) && routed.is_ok() => {
+                    if is_nothing(content).await {
+                        routed
+                    } else {
+                        Err(Problem::HasBody.into())
+                    }
+                }
+                _ => routed,
+            };
             let answered = match routed {
                 Ok(routed) => AssertUnwindSafe(routed).catch_unwind().await.map_err(|_| {
                     observer.emit(&Event::HandlerPanicked);
@@ -251,9 +271,13 @@ where
                     response.into_response().into()
                 }
             };
+            let headers = response.headers_mut();
+            headers
+                .entry(DATE)
+                .or_insert_with(|| date::value(SystemTime::now()));
             if is_last {
                 let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
+                headers.insert(CONNECTION, close);
             }
             Ok(response.map(|content| exchange.content(content)))
         }
@@ -294,13 +318,32 @@ fn refusal<B: Body>(request: &Request<B>) -> Option<Response> {
     if !names_its_host(request) {
         return Some(Problem::NoHost.into());
     }
-    // What would be done with it is for other methods to say, and those are not answered at all.
-    let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    (is_read && has_content(request)).then(|| Problem::HasBody.into())
+    // It says that there is some: no need to wait for it, let alone to ask for it.
+    let has_content = !request.body().is_end_stream()
+        && (request.body().size_hint().lower() > 0 || request.headers().contains_key(EXPECT));
+    (has_content && is_without_content(request.method())).then(|| Problem::HasBody.into())
 }
 
-fn has_content<B: Body>(request: &Request<B>) -> bool {
-    !request.body().is_end_stream()
+/// Whether content means nothing to a method that is answered.
+fn is_without_content(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
+}
+
+/// Whether content ends without there being any: where it comes in chunks, or over HTTP/2, only its end
+/// says so.
+async fn is_nothing<B: Body>(content: B) -> bool {
+    let mut content = pin!(content);
+    let to_its_end = async {
+        while let Some(frame) = content.frame().await {
+            let is_nothing =
+                |frame: &Frame<B::Data>| frame.data_ref().is_none_or(|data| !data.has_remaining());
+            if !frame.as_ref().is_ok_and(is_nothing) {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(CONTENT_TIMEOUT, to_its_end).await == Ok(true)
 }
 
 /// RFC 9112, 3.2, and RFC 9113, 8.3.1: a request says once whom it is for, in a way that can be read.

@@ -125,9 +125,7 @@ fn explained(error: &LoadError) -> Explained {
 }
 
 async fn answer(head: &Head, made: Option<&Document>) -> Response {
-    let Some(codings) = negotiate::codings(head.lines(Field::AcceptEncoding)) else {
-        return Problem::NotAcceptable.into();
-    };
+    let codings = negotiate::codings(head.lines(Field::AcceptEncoding));
     let coded = match made {
         Some(made) => made.coded(codings.best).await,
         None => None,

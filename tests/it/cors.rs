@@ -56,7 +56,11 @@ async fn pages_of_a_named_origin_may_read_answers_and_others_may_not() {
         .assert_header("access-control-allow-methods", "GET, HEAD, OPTIONS")
         .assert_header("allow", "GET, HEAD, OPTIONS");
     let fields = preflight.header("access-control-allow-headers").unwrap();
-    assert!(fields.contains("if-none-match"), "{fields}");
+    assert!(
+        fields.contains("if-none-match") && fields.contains("authorization"),
+        "{fields}"
+    );
+    preflight.assert_header("access-control-max-age", "7200");
     let refused = ask(&app, "OPTIONS", "/by-country", Some("https://b.example")).await;
     refused.assert_status(204);
     assert_eq!(refused.header(allowed), None);
@@ -73,6 +77,47 @@ async fn every_page_may_read_answers_where_that_is_said_and_none_where_nothing_i
     for method in ["GET", "OPTIONS"] {
         let answer = ask(&closed, method, "/by-country", Some("https://a.example")).await;
         assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_may_set_the_fields_that_it_names() {
+    let db = Postgres::with("").await;
+    for origins in ["*", "https://a.example"] {
+        let app = app(&db, &format!("[server.cors]\norigins = [{origins:?}]")).await;
+        let preflight = async |requested: &str| {
+            let fields = [
+                ("Origin", "https://a.example"),
+                ("Access-Control-Request-Method", "GET"),
+                ("Access-Control-Request-Headers", requested),
+            ];
+            http::request(app.address(), "OPTIONS", "/by-country", &fields).await
+        };
+        for requested in [
+            "authorization",
+            "authorization,x-grafana-org-id,x-grafana-device-id",
+            "content-type,traceparent,tracestate,baggage",
+        ] {
+            let answer = preflight(requested).await;
+            let allowed = answer
+                .assert_status(204)
+                .header("access-control-allow-headers");
+            let allowed: Vec<_> = allowed.unwrap().split(", ").collect();
+            assert_eq!(allowed, requested.split(',').collect::<Vec<_>>());
+            assert!(
+                answer.headers.iter().any(|(name, value)| {
+                    name == "vary" && value.contains("access-control-request-headers")
+                }),
+                "{answer:?}"
+            );
+            assert_eq!(answer.header("access-control-allow-credentials"), None);
+        }
+        // What is no name is not sent back, nor is more than anybody has a use for.
+        for requested in ["a b", "<script>", &"a,".repeat(1_000)] {
+            let answer = preflight(requested).await;
+            let allowed = answer.header("access-control-allow-headers").unwrap();
+            assert!(allowed.starts_with("authorization, "), "{allowed}");
+        }
     }
 }
 

@@ -191,6 +191,30 @@ async fn http_2_is_spoken_without_tls_where_that_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn content_over_http_2_is_refused_and_an_empty_end_of_it_is_none() {
+    let db = Postgres::with("").await;
+    let app = App::start_with(&db, "h2c = true", ENDPOINTS).await;
+    for (parts, status) in [
+        (&[""][..], 200),
+        (&["", "", ""], 200),
+        (&["a"], 413),
+        (&["", "a"], 413),
+    ] {
+        let stream = TcpStream::connect(app.address()).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        let request = Request::get("http://localhost/n").body(()).unwrap();
+        let (answer, mut content) = client.send_request(request, false).unwrap();
+        for (at, part) in parts.iter().enumerate() {
+            let is_end = at + 1 == parts.len();
+            content.send_data((*part).into(), is_end).unwrap();
+        }
+        assert_eq!(answer.await.unwrap().status(), status, "{parts:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_to_head_has_no_content_in_either_version() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, "h2c = true", ENDPOINTS).await;

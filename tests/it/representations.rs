@@ -113,13 +113,143 @@ async fn accept_and_the_end_of_the_path_choose_the_format() {
     let refused = ask(&app, "/small", &[("Accept", "text/html")]).await;
     refused.assert_status(406).assert_header("vary", VARY);
     assert_eq!(refused.json()["code"], "LRD-111");
-    ask(&app, "/small", &[("Accept-Encoding", "identity;q=0")])
-        .await
-        .assert_status(406);
+    // Nothing that there is would suit, and it is sent as it is: RFC 9110, 12.5.3.
+    let uncoded = ask(&app, "/small", &[("Accept-Encoding", "identity;q=0")]).await;
+    uncoded.assert_status(200);
+    assert_eq!(uncoded.header("content-encoding"), None);
     // A path that ends with a parameter has no such end.
     let key = ask(&app, "/keyed/1.csv", &[]).await;
     key.assert_status(400);
     ask(&app, "/small.json", &[]).await.assert_status(404);
+}
+
+/// What programs send where nobody has told them what to accept, and what they get.
+const SENT_BY_DEFAULT: [(&str, &str); 36] = [
+    // curl, wget, requests, aiohttp, httpx, fetch, Ruby, NSURLSession, XMLHttpRequest, Excel
+    ("*/*", "json"),
+    // HttpURLConnection up to Java 18, Jersey
+    (
+        "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",
+        "json",
+    ),
+    // HttpURLConnection since
+    ("text/html, image/gif, image/jpeg, */*; q=0.2", "json"),
+    ("*", "json"),
+    // Spring's RestTemplate for an object, for text, for bytes
+    ("application/json, application/*+json", "json"),
+    (
+        "text/plain, application/json, application/*+json, */*",
+        "json",
+    ),
+    ("application/octet-stream, */*", "json"),
+    // Chrome, Firefox of several ages, Safari
+    (
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,\
+         application/signed-exchange;v=b3;q=0.7",
+        "json",
+    ),
+    (
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/png,\
+         image/svg+xml,*/*;q=0.8",
+        "json",
+    ),
+    (
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        "json",
+    ),
+    // their images, styles and scripts
+    (
+        "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
+        "json",
+    ),
+    (
+        "image/png,image/svg+xml,image/*;q=0.8,video/*;q=0.8,*/*;q=0.5",
+        "json",
+    ),
+    ("text/css,*/*;q=0.1", "json"),
+    // Internet Explorer, and with Office on the machine; Edge Legacy
+    ("text/html, application/xhtml+xml, */*", "json"),
+    (
+        "image/gif, image/jpeg, image/pjpeg, application/x-ms-application, application/xaml+xml, \
+         application/x-ms-xbap, application/vnd.ms-excel, application/msword, */*",
+        "json",
+    ),
+    ("text/html, application/xhtml+xml, image/jxr, */*", "json"),
+    // axios, Angular, Grafana's front end
+    ("application/json, text/plain, */*", "json"),
+    // jQuery: JSON, any, text
+    ("application/json, text/javascript, */*; q=0.01", "json"),
+    ("text/plain, */*; q=0.01", "json"),
+    // Grafana's Infinity: JSON, CSV
+    ("application/json;q=0.9,text/plain", "json"),
+    ("text/csv", "csv"),
+    ("text/csv; charset=utf-8", "csv"),
+    // Prometheus, older and newer
+    (
+        "application/openmetrics-text; version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+        "json",
+    ),
+    (
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+         text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        "json",
+    ),
+    // httr of R, RestSharp, HTTPie, n8n, clients made by openapi-generator
+    ("application/json, text/xml, application/xml, */*", "json"),
+    (
+        "application/json, text/json, text/x-json, text/javascript, *+json, application/xml, text/xml, \
+         *+xml, *",
+        "json",
+    ),
+    ("application/json, */*;q=0.5", "json"),
+    (
+        "application/json,text/html,application/xhtml+xml,application/xml,text/*;q=0.9, */*;q=0.1",
+        "json",
+    ),
+    (
+        "application/json, application/x-ndjson, text/csv, application/problem+json",
+        "json",
+    ),
+    ("application/json; charset=utf-8", "json"),
+    (
+        "application/json;odata.metadata=minimal;q=1.0,application/json;q=.9",
+        "json",
+    ),
+    // Lynx
+    (
+        "text/html, text/plain, text/sgml, text/css, application/xhtml+xml, */*;q=0.01",
+        "json",
+    ),
+    // and from their hands
+    ("json", "json"),
+    (",, */* ,", "json"),
+    (
+        "text/csv ; Q = .9, application/json ;q= 0.10000000149011612",
+        "csv",
+    ),
+    (r#"application/x-ndjson;title="a, b;q=0""#, "ndjson"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_client_sends_by_default_it_is_answered() {
+    let db = Postgres::with("").await;
+    let app = app(&db).await;
+    for (accept, format) in SENT_BY_DEFAULT {
+        let answer = ask(&app, "/small", &[("Accept", accept)]).await;
+        let content_type = answer.assert_status(200).header("content-type").unwrap();
+        let kind = content_type.split(';').next().unwrap();
+        let expected = match format {
+            "csv" => "text/csv",
+            "ndjson" => "application/x-ndjson",
+            _ => "application/json",
+        };
+        assert_eq!(kind, expected, "{accept}");
+    }
+    for refused in ["text/html", "text/html;q=0.5, image/*", "*/*;q=0", "*;q=0"] {
+        ask(&app, "/small", &[("Accept", refused)])
+            .await
+            .assert_status(406);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,6 +369,19 @@ async fn if_modified_since_is_heard_where_there_is_no_tag() {
     let to_come = SystemTime::now() + Duration::from_secs(3600);
     assert_eq!(ask_since(httpdate::fmt_http_date(to_come)).await, 200);
     assert_eq!(ask_since("yesterday".to_owned()).await, 200);
+    // RFC 9110, 5.6.7: the obsolete forms are read as well; the last is what old browsers send.
+    let written = |format: &str| {
+        let last_modified = chrono::DateTime::parse_from_rfc2822(&last_modified).unwrap();
+        last_modified.format(format).to_string()
+    };
+    for format in [
+        "%a, %d %b %Y %H:%M:%S GMT",
+        "%A, %d-%b-%y %H:%M:%S GMT",
+        "%a %b %e %H:%M:%S %Y",
+        "%a, %d %b %Y %H:%M:%S GMT; length=53",
+    ] {
+        assert_eq!(ask_since(written(format)).await, 304, "{format}");
+    }
     let both = [
         ("If-Modified-Since", last_modified.as_str()),
         ("If-None-Match", "\"x\""),

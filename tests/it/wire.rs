@@ -29,6 +29,9 @@ pub(crate) const ENDPOINTS: &str = r#"
     max_age = "1h"
 "#;
 
+/// A request whose content comes in chunks, up to the first of them.
+const CHUNKED: &str = "GET /n HTTP/1.1\r\nHost: l\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 /// Sends all of it, if the server takes it, and reads until it hangs up.
 async fn converse(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -135,6 +138,12 @@ async fn a_refusal_says_why_and_is_counted() {
         ),
         (length.replace("POST", "GET"), 413, "LRD-113"),
         (length.replace("POST", "OPTIONS"), 413, "LRD-113"),
+        (format!("{CHUNKED}1\r\na\r\n0\r\n\r\n"), 413, "LRD-113"),
+        (
+            CHUNKED.replace("Transfer", "Expect: 100-continue\r\nTransfer"),
+            413,
+            "LRD-113",
+        ),
         (length.to_owned(), 405, "LRD-102"),
         (
             "CONNECT db:5432 HTTP/1.1\r\nHost: db\r\n\r\n".to_owned(),
@@ -182,6 +191,11 @@ async fn a_refusal_says_why_and_is_counted() {
         (
             "GET /n HTTP/1.1\r\nHost: l\r\nExpect: 100-continue\r\n\r\n",
             200,
+        ),
+        (&format!("{CHUNKED}0\r\n\r\n"), 200),
+        (
+            &format!("{CHUNKED}0\r\n\r\n").replace("GET", "OPTIONS"),
+            204,
         ),
         ("GET /n HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", 200),
         ("GET /n HTTP/1.1\r\nHost:\r\n\r\n", 200),
@@ -247,6 +261,8 @@ async fn nothing_behind_content_is_taken_for_a_request() {
             "POST /m HTTP/1.1\r\nHost: l\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
             404,
         ),
+        (&format!("{CHUNKED}0\r\n\r\n"), 200),
+        (&format!("{CHUNKED}0\r\nx: y\r\n\r\n"), 200),
     ] {
         let mut connection = Connection::open(app.address()).await;
         connection.send(format!("{request}{next}").as_bytes()).await;
@@ -257,6 +273,28 @@ async fn nothing_behind_content_is_taken_for_a_request() {
             .assert_header("connection", "close");
         assert!(connection.is_closed().await, "{request}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_in_chunks_is_none_once_its_end_has_come() {
+    let db = Postgres::with("").await;
+    let app = App::start(&db, ENDPOINTS).await;
+    for method in ["GET", "HEAD"] {
+        let mut connection = Connection::open(app.address()).await;
+        let head = CHUNKED.replace("GET", method);
+        for part in [&head, "0\r", "\n\r\n"] {
+            connection.send(part.as_bytes()).await;
+            tokio::task::yield_now().await;
+        }
+        let answer = connection.answer(method).await;
+        answer
+            .assert_status(200)
+            .assert_header("content-length", "1");
+    }
+    // It breaks off before the end.
+    let broken = converse(app.address(), CHUNKED.as_bytes()).await;
+    assert!(broken.starts_with(b"HTTP/1.1 413 "), "{broken:?}");
+    app.get("/n").await.assert_status(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
