@@ -83,7 +83,6 @@ fn like(entry: &Entry) -> Entry {
     let origin = Origin {
         began: Instant::now(),
         generation: entry.generation(),
-        slot: None,
     };
     Entry::new(answer, origin, Duration::ZERO, *entry.lifetime(), None)
 }

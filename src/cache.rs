@@ -7,7 +7,9 @@
 pub mod entry;
 pub mod freshness;
 pub mod key;
-pub mod slots;
+
+mod recent;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +22,17 @@ use moka::ops::compute::Op;
 pub use entry::{Answer, Entry, Origin};
 pub use freshness::{Freshness, Standing, Unchanged};
 pub use key::Key;
-pub use slots::{Slot, Slots};
 
 use crate::observe::{Event, Observer};
 use crate::plan::Plan;
+use recent::Recent;
+use slots::{Slot, Slots};
 
-/// What an entry takes beside its bytes and its key: moka's node, queues and sketch, the entry's own
-/// fields, reference counts, and what the allocator adds to a dozen allocations. As benches/scale
-/// measured it for a million keys (860 bytes, and 590 for ten thousand): it errs upward.
-const OVERHEAD: usize = 850;
+/// What an entry takes beside its bytes and its key, which is there twice: moka's node, queues and
+/// sketch, the slot, the entry's own fields, reference counts, and what the allocator adds to a dozen
+/// allocations. As benches/scale measured it for a million keys (860 bytes, and 590 for ten thousand),
+/// and 70 for a slot: it errs upward.
+const OVERHEAD: usize = 920;
 
 /// Seeded anew for each store, so that nobody can choose keys that collide.
 #[cfg(not(test))]
@@ -40,26 +44,74 @@ type KeyHasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 /// The store.
 ///
 /// Endpoints without parameters have one entry each, in a place of its own: read without a lock, and
-/// never put out to make room. All others share moka's bounded space.
+/// never put out to make room. All others share moka's bounded space, in which each endpoint has at most
+/// `max_keys`.
 #[derive(Debug)]
 pub struct Cache {
     resident: Box<[ArcSwapOption<Entry>]>,
     keyed: moka::sync::Cache<Key, Arc<Entry>, KeyHasher>,
+    keys: Arc<Keys>,
     observer: Observer,
+}
+
+/// What is known of the keys in moka's space.
+#[derive(Debug)]
+struct Keys {
+    /// One for each endpoint.
+    slots: Box<[Slots]>,
+    recent: Recent<KeyHasher>,
+}
+
+impl Keys {
+    fn new(slots: impl Iterator<Item = Slots>) -> Arc<Self> {
+        Arc::new(Self {
+            slots: slots.collect(),
+            recent: Recent::new(),
+        })
+    }
+
+    fn of(&self, key: &Key) -> &Slots {
+        &self.slots[key.endpoint().index()]
+    }
+
+    /// An entry has left, and not for another of its key.
+    fn left(&self, key: &Key, entry: &Arc<Entry>) {
+        if entry.slot().is_some_and(|slot| slot.is_in_use(entry)) {
+            self.recent.add(key);
+        }
+        self.of(key).left(entry);
+    }
 }
 
 impl Cache {
     /// An empty store for the plan's endpoints.
     pub fn new(plan: &Plan, observer: Observer) -> Self {
+        let endpoints = plan.endpoints().iter();
+        let keys = Keys::new(endpoints.map(|endpoint| Slots::new(endpoint.max_keys)));
+        Self::with(plan, keys, observer)
+    }
+
+    /// One that lets endpoints have any number of keys: for the test of the test that finds it.
+    #[cfg(test)]
+    pub(crate) fn without_limits(plan: &Plan, observer: Observer) -> Self {
+        let endpoints = plan.endpoints().iter();
+        let keys = Keys::new(endpoints.map(|_| Slots::new(u64::MAX)));
+        Self::with(plan, keys, observer)
+    }
+
+    fn with(plan: &Plan, keys: Arc<Keys>, observer: Observer) -> Self {
         let told = observer.clone();
+        let known = Arc::clone(&keys);
         let keyed = moka::sync::Cache::builder()
             .max_capacity(plan.cache().max_size)
             .weigher(|key: &Key, entry: &Arc<Entry>| {
                 u32::try_from(weight(key, entry)).unwrap_or(u32::MAX)
             })
             .expire_after(AtTheLimit)
-            .eviction_listener(move |_, entry: Arc<Entry>, cause| {
-                entry.leave_slot();
+            .eviction_listener(move |key: Arc<Key>, entry: Arc<Entry>, cause| {
+                if cause != RemovalCause::Replaced {
+                    known.left(&key, &entry);
+                }
                 if cause == RemovalCause::Size {
                     told.emit(&Event::EntryEvicted);
                 }
@@ -72,6 +124,7 @@ impl Cache {
                 .map(|_| ArcSwapOption::empty())
                 .collect(),
             keyed,
+            keys,
             observer,
         }
     }
@@ -96,11 +149,9 @@ impl Cache {
             }
             return;
         }
-        self.keyed.entry_by_ref(key).and_compute_with(|there| {
-            match there.map(|there| there.value().began()) {
-                Some(began) if began > entry.began() => Op::Nop,
-                Some(_) | None => Op::Put(entry),
-            }
+        self.put_keyed(key, |there| {
+            let is_newer = there.is_some_and(|there| there.began() > entry.began());
+            (!is_newer).then_some(entry)
         });
     }
 
@@ -109,17 +160,58 @@ impl Cache {
         if key.is_resident() {
             return;
         }
-        self.keyed
-            .entry_by_ref(key)
-            .and_compute_with(|there| match there {
-                Some(there) if there.value().began() == entry.began() => {
-                    Op::Put(Arc::new(there.value().again()))
-                }
-                Some(_) | None => Op::Nop,
-            });
+        self.put_keyed(key, |there| {
+            let same = there.filter(|there| there.began() == entry.began());
+            same.map(|there| Arc::new(there.again()))
+        });
     }
 
-    /// Lets an entry go as moka does when it makes room or time is up: at a moment of the test's.
+    /// Puts what is chosen, knowing what is there. If its endpoint has too many keys then, the least used
+    /// is dropped.
+    fn put_keyed(&self, key: &Key, choose: impl FnOnce(Option<&Entry>) -> Option<Arc<Entry>>) {
+        let mut leaves = None;
+        let mut own = None;
+        self.keyed.entry_by_ref(key).and_compute_with(|there| {
+            let there = there.as_ref().map(|there| &**there.value());
+            let Some(entry) = choose(there) else {
+                return Op::Nop;
+            };
+            let was_known = || self.keys.recent.contains(key);
+            leaves = self.keys.of(key).admit(key, there, &entry, was_known);
+            own = entry.slot().cloned();
+            Op::Put(entry)
+        });
+        if let Some(slot) = leaves {
+            self.evict(&slot);
+        }
+        // Where another key's entry came at the same moment, this one may have had to leave for it
+        // before it was there.
+        if let Some(slot) = own.filter(|slot| !slot.is_live()) {
+            self.evict(&slot);
+        }
+    }
+
+    /// Drops the entry of a key that had to leave its slot, unless it has come back meanwhile.
+    fn evict(&self, slot: &Arc<Slot>) {
+        let mut is_there = false;
+        self.keyed
+            .entry_by_ref(slot.key())
+            .and_compute_with(|there| {
+                let there = there.as_ref().and_then(|there| there.value().slot());
+                is_there = there.is_some_and(|there| Arc::ptr_eq(there, slot));
+                if is_there { Op::Remove } else { Op::Nop }
+            });
+        if is_there {
+            self.observer.emit(&Event::EntryEvicted);
+        }
+    }
+
+    /// Whether a key was in use until its entry left the cache, a minute or two ago at most.
+    pub fn was_in_use(&self, key: &Key) -> bool {
+        !key.is_resident() && self.keys.recent.contains(key)
+    }
+
+    /// Lets an entry go as moka does when its time is up: at a moment of the test's.
     #[cfg(test)]
     pub(crate) fn forget(&self, key: &Key) {
         self.keyed.invalidate(key);
@@ -152,11 +244,19 @@ impl Cache {
 
 /// The bytes an entry takes with its key: bodies, and everything around them.
 pub fn weight(key: &Key, entry: &Entry) -> usize {
-    key.size() + entry.size() + OVERHEAD
+    2 * key.size() + entry.size() + OVERHEAD
 }
 
-/// Lets moka drop an entry once nothing may serve it any more.
+/// Lets moka drop an entry some time after nothing may serve it any more.
 struct AtTheLimit;
+
+/// What has expired is there for a while longer: whoever asks again does not ask for something new, and a
+/// load that finds the same says since when it is so.
+const LINGERS: Duration = Duration::from_secs(10);
+
+fn stays(entry: &Entry) -> Option<Duration> {
+    Some(entry.lifetime().limit().saturating_add(LINGERS))
+}
 
 /// moka's own clock, of which nothing is asked here.
 #[expect(clippy::disallowed_types, reason = "the signature is moka's")]
@@ -164,7 +264,7 @@ type Moment = std::time::Instant;
 
 impl Expiry<Key, Arc<Entry>> for AtTheLimit {
     fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, _: Moment) -> Option<Duration> {
-        Some(entry.lifetime().limit())
+        stays(entry)
     }
 
     /// Must be said: moka keeps the replaced entry's deadline otherwise.
@@ -175,7 +275,7 @@ impl Expiry<Key, Arc<Entry>> for AtTheLimit {
         _: Moment,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(entry.lifetime().limit())
+        stays(entry)
     }
 
     /// What is found to be unchanged goes on being served: beyond the limit counted from its query.
@@ -188,7 +288,7 @@ impl Expiry<Key, Arc<Entry>> for AtTheLimit {
         _: Moment,
     ) -> Option<Duration> {
         if entry.is_confirmed() {
-            Some(entry.lifetime().limit())
+            stays(entry)
         } else {
             left
         }
@@ -196,44 +296,4 @@ impl Expiry<Key, Arc<Entry>> for AtTheLimit {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::plan::FreshnessPolicy;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_confirmed_stays_for_as_long_as_it_is_read() {
-        let lifetime = FreshnessPolicy {
-            max_age: Some(Duration::from_secs(10)),
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: Duration::from_secs(50),
-        }
-        .lifetime(None, Duration::ZERO);
-        let began = Instant::now();
-        let origin = Origin {
-            began,
-            generation: 0,
-            slot: None,
-        };
-        let entry = Entry::new(Answer::NoRow, origin, Duration::ZERO, lifetime, None);
-        let (entry, key) = (
-            Arc::new(entry),
-            Key::new(crate::plan::EndpointId::new(0), Default::default()),
-        );
-        let left = Some(Duration::from_secs(1));
-        let moment = Moment::now();
-        let after_read = || AtTheLimit.expire_after_read(&key, &entry, moment, left, moment);
-        assert_eq!(after_read(), left);
-        let unchanged = Some(Unchanged {
-            since: began,
-            until: began + Duration::from_secs(59),
-        });
-        let standing = Standing {
-            generation: 0,
-            unchanged,
-        };
-        entry.as_of(&standing);
-        assert_eq!(after_read(), Some(Duration::from_secs(60)));
-    }
-}
+mod tests;

@@ -50,7 +50,7 @@ pub use health::LastFailure;
 pub use load::LoadError;
 pub use source::{Described, Source};
 
-use crate::cache::{Cache, Entry, Freshness, Key, Slots, Standing, Unchanged};
+use crate::cache::{Cache, Entry, Freshness, Key, Standing, Unchanged};
 use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
 use crate::repository::RepositoryError;
@@ -90,28 +90,14 @@ struct Shared<S> {
     broken: simulation::Broken,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct EndpointState {
     standing: ArcSwap<Standing>,
-    slots: Slots,
     health: Mutex<Health>,
     evidence: Evidence,
     doubted: Doubted,
     /// When its schedule loads it next.
     due: Mutex<Option<Instant>>,
-}
-
-impl EndpointState {
-    fn new(endpoint: &Endpoint) -> Self {
-        Self {
-            standing: ArcSwap::default(),
-            slots: Slots::new(endpoint.max_keys),
-            health: Mutex::default(),
-            evidence: Evidence::default(),
-            doubted: Doubted::default(),
-            due: Mutex::default(),
-        }
-    }
 }
 
 /// An entry, and how it was found.
@@ -153,12 +139,6 @@ pub enum ReadError {
         /// When to try again.
         retry_after: Duration,
     },
-    /// The endpoint has as many keys as `max_keys` allows, and this is another.
-    #[error("too many keys")]
-    TooManyKeys {
-        /// When some of them may have lapsed.
-        retry_after: Duration,
-    },
     /// `on_miss = "refuse"`, and nothing is loaded.
     #[error("nothing is loaded")]
     NotLoaded {
@@ -197,7 +177,11 @@ impl<S: Source> ReadThrough<S> {
     /// Reads `source` through `cache`.
     pub fn new(plan: Arc<Plan>, source: S, cache: Cache, observer: Observer) -> Self {
         let shared = Shared {
-            endpoints: plan.endpoints().iter().map(EndpointState::new).collect(),
+            endpoints: plan
+                .endpoints()
+                .iter()
+                .map(|_| EndpointState::default())
+                .collect(),
             ahead: OnceLock::new(),
             flights: Flights::default(),
             budget: Budget::new(plan.repository().max_loads_per_second),

@@ -1,12 +1,13 @@
 //! A finished answer with its times.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Freshness, Slot, Standing};
+use super::slots::Slot;
+use super::{Freshness, Standing};
 use crate::encode::Document;
 use crate::plan::Lifetime;
 
@@ -26,15 +27,20 @@ pub struct Origin {
     pub began: Instant,
     /// The endpoint's generation then: see [`Standing`].
     pub generation: u64,
-    /// Its key's place among those its endpoint may have; none where there is only one key.
-    pub slot: Option<Arc<Slot>>,
 }
 
-/// Why the lock on a slot is never poisoned.
-const UNPOISONED: &str = "nothing panics while it holds the lock";
+/// What is noted when an entry is asked for, each in a bit.
+mod used {
+    /// Since it was loaded.
+    pub(super) const SINCE_LOAD: u8 = 1;
+    /// Since it was last looked at to make room.
+    pub(super) const LATELY: u8 = 2;
+    /// Since its key came into the cache, whatever was loaded meanwhile.
+    pub(super) const EVER: u8 = 4;
+    pub(super) const ALL: u8 = SINCE_LOAD | LATELY | EVER;
+}
 
-/// The finished bytes of a key. Immutable, but for what is noted of it and the place it leaves: a
-/// refresh makes a new one.
+/// The finished bytes of a key. Immutable, but for what is noted of it: a refresh makes a new one.
 #[derive(Debug)]
 pub struct Entry {
     answer: Answer,
@@ -42,12 +48,15 @@ pub struct Entry {
     last_modified: SystemTime,
     lifetime: Lifetime,
     query_time: Duration,
-    used: AtomicBool,
+    /// The bits of [`used`].
+    used: AtomicU8,
     /// How long after its query began it was last known to be true, in nanoseconds. Kept here, for an
     /// endpoint's standing tells of the current generation alone: what was confirmed for hours is not
     /// hours old the moment it changes.
     confirmed: AtomicU64,
-    slot: Mutex<Option<Arc<Slot>>>,
+    /// Its key's place among those of its endpoint, once it is put into the cache; none where an endpoint
+    /// has only one key.
+    slot: OnceLock<Arc<Slot>>,
 }
 
 impl Entry {
@@ -55,23 +64,22 @@ impl Entry {
     /// same, the content has not changed since, and its bytes are kept instead of the new ones.
     pub fn new(
         answer: Answer,
-        mut origin: Origin,
+        origin: Origin,
         query_time: Duration,
         lifetime: Lifetime,
         previous: Option<&Self>,
     ) -> Self {
         let same = previous.filter(|previous| previous.answer == answer);
         let last_modified = same.map_or_else(SystemTime::now, |same| same.last_modified);
-        let slot = Mutex::new(origin.slot.take());
         Self {
             answer: same.map_or(answer, |same| same.answer.clone()),
             origin,
             last_modified,
             lifetime,
             query_time,
-            used: AtomicBool::new(false),
+            used: AtomicU8::new(0),
             confirmed: AtomicU64::new(0),
-            slot,
+            slot: OnceLock::new(),
         }
     }
 
@@ -84,9 +92,9 @@ impl Entry {
             last_modified: self.last_modified,
             lifetime: self.lifetime,
             query_time: self.query_time,
-            used: AtomicBool::new(self.is_used()),
+            used: AtomicU8::new(self.used.load(Ordering::Relaxed)),
             confirmed: copy(&self.confirmed),
-            slot: Mutex::new(self.slot()),
+            slot: OnceLock::new(),
         }
     }
 
@@ -105,15 +113,15 @@ impl Entry {
         self.origin.generation
     }
 
-    /// Its key's place among those its endpoint may have, while it is in the cache.
-    pub fn slot(&self) -> Option<Arc<Slot>> {
-        self.slot.lock().expect(UNPOISONED).clone()
+    /// Its key's place among those of its endpoint.
+    pub(super) fn slot(&self) -> Option<&Arc<Slot>> {
+        self.slot.get()
     }
 
-    /// Leaves its key's place to others: it is out of the cache. moka drops what it has put out some
-    /// time later, and whoever is served by it may hold it for long.
-    pub(super) fn leave_slot(&self) {
-        self.slot.lock().expect(UNPOISONED).take();
+    /// Notes its key's place, before it is put into the cache.
+    pub(super) fn has_slot(&self, slot: Arc<Slot>) {
+        // It is put there once.
+        let _ = self.slot.set(slot);
     }
 
     /// The time since its query began, or since it was last found to be unchanged.
@@ -123,9 +131,7 @@ impl Entry {
 
     /// The last moment as of which it is known to be true.
     pub fn as_of(&self, standing: &Standing) -> Instant {
-        let Origin {
-            began, generation, ..
-        } = self.origin;
+        let Origin { began, generation } = self.origin;
         let told = standing.as_of(began, generation) - began;
         let told = u64::try_from(told.as_nanos()).unwrap_or(u64::MAX);
         // A plain look first, as in `mark_used`.
@@ -165,12 +171,31 @@ impl Entry {
     /// Notes that it was asked for; says whether that is for the first time.
     pub fn mark_used(&self) -> bool {
         // A plain look first: pollers of one entry would otherwise pass its cache line around.
-        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
+        if self.used.load(Ordering::Relaxed) == used::ALL {
+            return false;
+        }
+        self.used.fetch_or(used::ALL, Ordering::Relaxed) & used::SINCE_LOAD == 0
     }
 
     /// Whether it was asked for since it was loaded.
     pub fn is_used(&self) -> bool {
-        self.used.load(Ordering::Relaxed)
+        self.used.load(Ordering::Relaxed) & used::SINCE_LOAD != 0
+    }
+
+    /// Whether it was asked for since this was last asked.
+    pub(super) fn was_used_lately(&self) -> bool {
+        self.used.fetch_and(!used::LATELY, Ordering::Relaxed) & used::LATELY != 0
+    }
+
+    /// Whether its key was asked for since that came into the cache.
+    pub(super) fn was_used_ever(&self) -> bool {
+        self.used.load(Ordering::Relaxed) & used::EVER != 0
+    }
+
+    /// Takes over what is known of its key's use from the entry whose place it takes.
+    pub(super) fn is_used_like(&self, previous: &Self) {
+        let of_key = previous.used.load(Ordering::Relaxed) & (used::LATELY | used::EVER);
+        self.used.fetch_or(of_key, Ordering::Relaxed);
     }
 
     /// The bytes of its representations.

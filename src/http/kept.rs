@@ -160,7 +160,6 @@ mod tests {
         let origin = Origin {
             began: Instant::now(),
             generation: 0,
-            slot: None,
         };
         let policy = FreshnessPolicy {
             max_age: None,

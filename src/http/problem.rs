@@ -69,8 +69,6 @@ pub enum Problem {
     NotLoaded(Duration),
     /// The endpoint is not described yet.
     Warming(Duration),
-    /// The endpoint has as many answers in memory as it may, and this would be another.
-    TooManyKeys(Duration),
     /// A defect of Larder.
     Internal,
 }
@@ -102,7 +100,6 @@ impl Problem {
             Self::TooManyLoads(Duration::ZERO),
             Self::NotLoaded(Duration::ZERO),
             Self::Warming(Duration::ZERO),
-            Self::TooManyKeys(Duration::ZERO),
             Self::Internal,
         ]
     }
@@ -148,7 +145,6 @@ impl Problem {
             Self::TooManyLoads(_) => ("LRD-401", StatusCode::SERVICE_UNAVAILABLE),
             Self::NotLoaded(_) => ("LRD-402", StatusCode::SERVICE_UNAVAILABLE),
             Self::Warming(_) => ("LRD-403", StatusCode::SERVICE_UNAVAILABLE),
-            Self::TooManyKeys(_) => ("LRD-404", StatusCode::SERVICE_UNAVAILABLE),
             Self::Internal => ("LRD-501", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -198,7 +194,6 @@ impl Problem {
             Self::TooManyLoads(_) => "Too many answers have to be loaded at the moment.",
             Self::NotLoaded(_) => "This answer is not loaded yet.",
             Self::Warming(_) => "This endpoint is not ready yet.",
-            Self::TooManyKeys(_) => "This endpoint has as many different answers as it may.",
             Self::Internal => "Something went wrong inside the server.",
         }
     }
@@ -208,8 +203,7 @@ impl Problem {
             Self::Unavailable(wait)
             | Self::TooManyLoads(wait)
             | Self::NotLoaded(wait)
-            | Self::Warming(wait)
-            | Self::TooManyKeys(wait) => Some(*wait),
+            | Self::Warming(wait) => Some(*wait),
             Self::NotFound
             | Self::MethodNotAllowed
             | Self::InvalidArgument(_)
@@ -240,7 +234,6 @@ impl Problem {
             ReadError::Away { retry_in } => Self::Unavailable(*retry_in),
             ReadError::TooSlow(_) => Self::TooSlow,
             ReadError::TooManyLoads { retry_after } => Self::TooManyLoads(*retry_after),
-            ReadError::TooManyKeys { retry_after } => Self::TooManyKeys(*retry_after),
             ReadError::NotLoaded { retry_in } => Self::NotLoaded(*retry_in),
         }
     }

@@ -12,14 +12,11 @@ use super::blame::Suspects;
 use super::flight::{Admitted, Landing};
 use super::turns::{Class, Turn};
 use super::{Cause, ReadError, ReadThrough, Source, Start, UNPOISONED, outcome};
-use crate::cache::{Entry, Freshness, Key, Origin, Slot};
+use crate::cache::{Entry, Freshness, Key, Origin};
 use crate::encode::EncodeError;
 use crate::observe::{Event, Fault, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, EndpointId, Lifetime};
 use crate::repository::RepositoryError;
-
-/// What a client is told of an endpoint that has all its keys: they lapse later, but not all at once.
-const KEYS_LAPSE: Duration = Duration::from_secs(60);
 
 /// A load that has waited this long for its turn, and for which nobody waits any more, is dropped:
 /// there are more loads than Postgres can answer, and others are waited for.
@@ -84,16 +81,20 @@ impl LoadError {
 struct Ticket {
     cause: Cause,
     class: Class,
-    slot: Option<Arc<Slot>>,
+    /// How long it waits first, so that no more loads begin in a second than may.
+    wait: Duration,
 }
 
 /// Who bears the cost of a load.
-fn class(cause: Cause, is_cached: bool) -> Class {
+fn class(cause: Cause, is_known: impl FnOnce() -> bool) -> Class {
     match cause {
-        Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) if is_cached => {
-            Class::Known
+        Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) => {
+            if is_known() {
+                Class::Known
+            } else {
+                Class::New
+            }
         }
-        Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) => Class::New,
         Cause::Background(Trigger::Schedule | Trigger::Warm | Trigger::Probe | Trigger::Notify) => {
             Class::Schedules
         }
@@ -112,11 +113,12 @@ impl<S: Source> ReadThrough<S> {
                     return Ok(Admitted::Loaded(Arc::clone(entry)));
                 }
             }
-            let slot = self.slot(key, there.as_deref())?;
-            let class = class(cause, there.is_some());
-            let taken = self.shared.budget.take(class);
-            taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
-            Ok(Admitted::Load(Ticket { cause, class, slot }))
+            let class = class(cause, || self.is_known(key, there.as_deref()));
+            // Half of the time is left for the query.
+            let patience = self.endpoint(key.endpoint()).timeout / 2;
+            let taken = self.shared.budget.take(class, patience);
+            let wait = taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
+            Ok(Admitted::Load(Ticket { cause, class, wait }))
         };
         let begin = |landing, ticket| {
             drop(tokio::spawn(self.clone().run(key.clone(), ticket, landing)));
@@ -124,27 +126,13 @@ impl<S: Source> ReadThrough<S> {
         self.shared.flights.join_or_begin(key, admit, begin)
     }
 
-    /// The place of a key among its endpoint's: the one it has, or another.
-    fn slot(&self, key: &Key, there: Option<&Entry>) -> Result<Option<Arc<Slot>>, ReadError> {
-        if key.is_resident() {
-            return Ok(None);
+    /// Whether a key is one that clients use: it is in the cache, or was until a short while ago.
+    fn is_known(&self, key: &Key, there: Option<&Entry>) -> bool {
+        #[cfg(test)]
+        if self.shared.broken == super::simulation::Broken::Reserve {
+            return false;
         }
-        let endpoint = self.endpoint(key.endpoint());
-        let own = there.and_then(Entry::slot);
-        let slot = own.or_else(|| self.state(endpoint.id).slots.take());
-        let lapse = || {
-            endpoint
-                .freshness
-                .max_age
-                .unwrap_or(KEYS_LAPSE)
-                .min(KEYS_LAPSE)
-        };
-        match slot {
-            Some(slot) => Ok(Some(slot)),
-            None => Err(ReadError::TooManyKeys {
-                retry_after: lapse(),
-            }),
-        }
+        there.is_some() || self.shared.cache.was_in_use(key)
     }
 
     /// A load from its beginning to the moment everyone knows.
@@ -257,14 +245,13 @@ impl<S: Source> ReadThrough<S> {
         landing: &Landing,
     ) -> Result<Arc<Entry>, LoadError> {
         let endpoint = self.endpoint(key.endpoint());
-        let turn = self.turn(endpoint, ticket.class, landing).await?;
+        let turn = self.turn(endpoint, &ticket, landing).await?;
         // All of this from before the query: a schedule that comes while it runs is not served by
         // it, and neither is a change.
         let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
         let origin = Origin {
             began: self.now(),
             generation: self.standing(endpoint.id).generation,
-            slot: ticket.slot,
         };
         let began = origin.began;
         let sent = Instant::now();
@@ -288,15 +275,19 @@ impl<S: Source> ReadThrough<S> {
     async fn turn(
         &self,
         endpoint: &Endpoint,
-        class: Class,
+        ticket: &Ticket,
         landing: &Landing,
     ) -> Result<Turn<'_>, LoadError> {
-        let turns = &self.shared.turns;
+        let (turns, class) = (&self.shared.turns, ticket.class);
         if class == Class::Schedules {
             return Ok(turns.take(class).await);
         }
+        if !ticket.wait.is_zero() {
+            tokio::time::sleep(ticket.wait).await;
+        }
         let asked = Instant::now();
-        let turn = tokio::time::timeout(endpoint.timeout, turns.take(class)).await;
+        let patience = endpoint.timeout.saturating_sub(ticket.wait);
+        let turn = tokio::time::timeout(patience, turns.take(class)).await;
         let is_abandoned = asked.elapsed() > ABANDONED_AFTER && !landing.is_awaited();
         turn.ok()
             .filter(|_| !is_abandoned)

@@ -46,6 +46,10 @@ pub(super) enum Broken {
     Generations,
     /// Every load begins, whatever runs.
     Flights,
+    /// No key leaves for another of its endpoint.
+    Limits,
+    /// Keys in use are taken for new ones.
+    Reserve,
 }
 
 /// The endpoints: their paths without the parameter, whether they have one, and what else is written.
@@ -147,7 +151,11 @@ impl Simulation {
         let told = model.clone();
         let hear = move |event: &_| told.world().story.hear(event);
         let observer = Observer::new(vec![Box::new(hear)]);
-        let cache = Cache::new(&plan, observer.clone());
+        let cache = if broken == Broken::Limits {
+            Cache::without_limits(&plan, observer.clone())
+        } else {
+            Cache::new(&plan, observer.clone())
+        };
         let mut read = ReadThrough::new(Arc::clone(&plan), model.clone(), cache, observer);
         let shared = Arc::get_mut(&mut read.shared).unwrap();
         shared.broken = broken;
@@ -289,7 +297,6 @@ impl Simulation {
             ReadError::Away { .. } => "away",
             ReadError::TooSlow(_) => "too slow",
             ReadError::TooManyLoads { .. } => "too many loads",
-            ReadError::TooManyKeys { .. } => "too many keys",
             ReadError::NotLoaded { .. } => "not loaded",
         };
         let generation = self.read.standing(endpoint).generation;
@@ -528,7 +535,6 @@ impl Simulation {
                 self.accuse(format!("{name} lost an invalidation"));
             }
             Ok(_) => {}
-            Err(ReadError::TooManyKeys { .. }) if declared.max_keys < KEYS as u64 => {}
             Err(ReadError::NotLoaded { .. }) if may_lapse => {}
             Err(error) => self.accuse(format!("{name} can not be loaded: {error}")),
         }
@@ -613,20 +619,9 @@ fn an_engine_that_loads_a_key_twice_at_once_is_found_out() {
     assert!(found.contains("at once"), "{found}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_key_that_is_put_out_leaves_its_place_to_another_at_once() {
-    let simulation = Simulation::new(0, Broken::Nothing);
-    simulation.model.world().mood = Mood::Well;
-    let few = |endpoint: EndpointId| simulation.plan.endpoint(endpoint).max_keys == 2;
-    let keys = simulation.keys.iter().filter(|(id, _)| few(*id));
-    for (endpoint, arguments) in keys.cloned() {
-        let served = simulation
-            .read
-            .get(&Key::new(endpoint, arguments.clone()))
-            .await;
-        let key = Key::new(endpoint, arguments);
-        simulation.read.shared.cache.forget(&key);
-        simulation.read.maintain();
-        served.unwrap();
-    }
+#[test]
+fn an_engine_that_keeps_more_keys_than_allowed_is_found_out() {
+    let found = (0..20).find_map(|seed| run(seed, Broken::Limits).0);
+    let found = found.expect("a violation");
+    assert!(found.contains("more keys"), "{found}");
 }

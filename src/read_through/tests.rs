@@ -4,8 +4,10 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::join_all;
 use tokio::time::{sleep, sleep_until};
 
+use super::simulation::Broken;
 use super::simulation::model::document;
 use super::*;
 use crate::cache::Answer;
@@ -49,9 +51,13 @@ impl Kept {
     }
 
     fn new(policy: &str, query_time: Duration) -> Self {
+        Self::with(20, policy, query_time, Broken::Nothing)
+    }
+
+    fn with(loads_per_second: u32, policy: &str, query_time: Duration, broken: Broken) -> Self {
         let text = format!(
             "[repository]\nurl = \"postgres://localhost/d\"\nmax_connections = 4\n\
-             max_loads_per_second = 20\n[[endpoint]]\npath = \"/{{k}}\"\n\
+             max_loads_per_second = {loads_per_second}\n[[endpoint]]\npath = \"/{{k}}\"\n\
              sql = \"SELECT :k::int\"\n{policy}"
         );
         let config = Config::parse("config.toml", text, Path::new("."), &|_| None).unwrap();
@@ -71,7 +77,8 @@ impl Kept {
             answers: Arc::clone(&answers),
         };
         let cache = Cache::new(&plan, observer.clone());
-        let read = ReadThrough::new(plan, source, cache, observer);
+        let mut read = ReadThrough::new(plan, source, cache, observer);
+        Arc::get_mut(&mut read.shared).unwrap().broken = broken;
         let (keeper, mut looks) = mpsc::unbounded_channel::<Ahead>();
         read.keep_time_with(keeper);
         let reader = read.clone();
@@ -216,18 +223,99 @@ async fn keys_in_use_are_loaded_while_new_ones_are_asked_for_without_end() {
         Duration::from_millis(150),
     ));
     kept.get(0).await.unwrap();
-    let flooding = Arc::clone(&kept);
-    let flood = tokio::spawn(async move {
-        for k in 1.. {
-            let kept = Arc::clone(&flooding);
-            tokio::spawn(async move { kept.get(k).await });
-            sleep(Duration::from_millis(2)).await;
-        }
-    });
+    let flood = tokio::spawn(flood(Arc::clone(&kept), 1, Duration::from_millis(2)));
     for _ in 0..600 {
         sleep(Duration::from_millis(100)).await;
         let served = kept.get(0).await.unwrap();
         assert_eq!(served.status, CacheStatus::Hit, "{:?}", served.age);
     }
     flood.abort();
+}
+
+/// Asks for one key after the other, each so many times, without waiting for any; says how many were
+/// refused, and that none was for another reason than the rate.
+async fn flood(kept: Arc<Kept>, times: usize, distance: Duration) -> usize {
+    const KEYS: usize = 10_000;
+    let refused = Arc::new(AtomicUsize::new(0));
+    for k in 1_000..1_000 + KEYS {
+        for _ in 0..times {
+            let (kept, refused) = (Arc::clone(&kept), Arc::clone(&refused));
+            tokio::spawn(async move {
+                match kept.get(k).await {
+                    Ok(_) => {}
+                    Err(ReadError::TooManyLoads { .. }) => {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(ReadError::Load { error, .. })
+                        if matches!(*error, LoadError::Overloaded) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            });
+            sleep(distance).await;
+        }
+    }
+    refused.load(Ordering::Relaxed)
+}
+
+/// Keys asked for once a second each, before a flood of new ones and during it: how each was found.
+async fn in_use_under_flood(kept: Kept, keys: usize, times: usize) -> Vec<Option<CacheStatus>> {
+    let kept = Arc::new(kept);
+    for _ in 0..3 {
+        for k in 0..keys {
+            kept.get(k).await.unwrap();
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    let flood = tokio::spawn(flood(Arc::clone(&kept), times, Duration::from_millis(2)));
+    let mut found = Vec::new();
+    while !flood.is_finished() {
+        for k in 0..keys {
+            let kept = Arc::clone(&kept);
+            let asked = tokio::spawn(async move { kept.get(k).await });
+            found.push(asked);
+            // Not in step with the budget, which has another load every 50 ms.
+            sleep(Duration::from_millis(1_030) / u32::try_from(keys).unwrap()).await;
+        }
+    }
+    let found = join_all(found).await.into_iter();
+    found
+        .map(|served| served.unwrap().ok().map(|served| served.status))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_in_use_stay_while_new_ones_come_and_go() {
+    // As many loads as there are requests; each key asked for once, or a second time at once.
+    for times in [1, 2] {
+        let policy = "max_age = \"1h\"\nmax_keys = 100";
+        let kept = Kept::with(10_000, policy, Duration::from_millis(1), Broken::Nothing);
+        let found = in_use_under_flood(kept, 20, times).await;
+        assert!(found.len() >= 400);
+        let hits = found
+            .iter()
+            .filter(|found| **found == Some(CacheStatus::Hit));
+        assert_eq!(hits.count(), found.len(), "asked for {times} times");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_in_use_are_never_refused_for_the_sake_of_new_ones() {
+    let lapsing = "stale_while_revalidate = \"0s\"\nstale_if_error = \"0s\"\nmax_keys = 100";
+    let policies = [
+        // Loaded again each time; every second time; never, but for what is evicted.
+        format!("max_age = \"900ms\"\n{lapsing}"),
+        format!("max_age = \"1900ms\"\n{lapsing}"),
+        "max_age = \"1h\"\nmax_keys = 10".to_owned(),
+    ];
+    for policy in &policies {
+        let kept = Kept::new(policy, Duration::from_millis(20));
+        let found = in_use_under_flood(kept, 10, 1).await;
+        let refused = found.iter().filter(|found| found.is_none()).count();
+        assert_eq!(refused, 0, "of {}, with {policy}", found.len());
+    }
+    for policy in &policies {
+        let kept = Kept::with(20, policy, Duration::from_millis(20), Broken::Reserve);
+        let found = in_use_under_flood(kept, 10, 1).await;
+        assert!(found.contains(&None), "without a reserve, with {policy}");
+    }
 }

@@ -1,0 +1,244 @@
+//! What moka keeps, for how long, and which keys of an endpoint go for others.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use tokio::time::{Instant, advance};
+
+use super::*;
+use crate::config::Config;
+use crate::plan::{EndpointId, FreshnessPolicy, ParameterType, Signature};
+
+#[tokio::test(start_paused = true)]
+async fn what_was_confirmed_stays_for_as_long_as_it_is_read() {
+    let lifetime = FreshnessPolicy {
+        max_age: Some(Duration::from_secs(10)),
+        stale_while_revalidate: Duration::ZERO,
+        stale_if_error: Duration::from_secs(50),
+    }
+    .lifetime(None, Duration::ZERO);
+    let began = Instant::now();
+    let origin = Origin {
+        began,
+        generation: 0,
+    };
+    let entry = Entry::new(Answer::NoRow, origin, Duration::ZERO, lifetime, None);
+    let (entry, key) = (
+        Arc::new(entry),
+        Key::new(EndpointId::new(0), Default::default()),
+    );
+    let left = Some(Duration::from_secs(1));
+    let moment = Moment::now();
+    let after_read = || AtTheLimit.expire_after_read(&key, &entry, moment, left, moment);
+    assert_eq!(after_read(), left);
+    let unchanged = Some(Unchanged {
+        since: began,
+        until: began + Duration::from_secs(59),
+    });
+    let standing = Standing {
+        generation: 0,
+        unchanged,
+    };
+    entry.as_of(&standing);
+    assert_eq!(after_read(), Some(Duration::from_secs(60) + LINGERS));
+}
+
+/// A cache for one endpoint with so many keys, and how many of them had to leave.
+struct Limited {
+    cache: Cache,
+    plan: Plan,
+    evicted: Arc<Mutex<usize>>,
+}
+
+impl Limited {
+    fn new(max_keys: usize) -> Self {
+        let text = format!(
+            "[repository]\nurl = \"postgres://localhost/d\"\n[[endpoint]]\npath = \"/{{k}}\"\n\
+             sql = \"SELECT :k::int\"\nmax_keys = {max_keys}\n"
+        );
+        let config = Config::parse("config.toml", text, Path::new("."), &|_| None).unwrap();
+        let plan = Plan::compile(config).unwrap();
+        let evicted = Arc::<Mutex<usize>>::default();
+        let told = Arc::clone(&evicted);
+        let hear = move |event: &Event| {
+            *told.lock().unwrap() += usize::from(matches!(event, Event::EntryEvicted));
+        };
+        let cache = Cache::new(&plan, Observer::new(vec![Box::new(hear)]));
+        Self {
+            cache,
+            plan,
+            evicted,
+        }
+    }
+
+    fn key(&self, k: usize) -> Key {
+        let (text, endpoint) = (k.to_string(), self.plan.endpoint(EndpointId::new(0)));
+        let signature = Signature::new(endpoint, vec![ParameterType::Int4]).unwrap();
+        let path = [("k", text.as_str().into())];
+        let arguments = signature.arguments(endpoint, &path, &[]).unwrap();
+        Key::new(endpoint.id, arguments)
+    }
+
+    fn load(&self, k: usize) {
+        let origin = Origin {
+            began: Instant::now(),
+            generation: 0,
+        };
+        let lifetime = FreshnessPolicy {
+            max_age: Some(Duration::from_secs(3_600)),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+        }
+        .lifetime(None, Duration::ZERO);
+        let entry = Entry::new(Answer::NoRow, origin, Duration::ZERO, lifetime, None);
+        self.cache.put(&self.key(k), Arc::new(entry));
+    }
+
+    /// As a request asks.
+    fn ask(&self, k: usize) -> bool {
+        let there = self.cache.get(&self.key(k));
+        there.is_some_and(|entry| {
+            entry.mark_used();
+            true
+        })
+    }
+
+    fn evicted(&self) -> usize {
+        *self.evicted.lock().unwrap()
+    }
+
+    fn entries(&self) -> usize {
+        self.cache.maintain();
+        self.cache.keyed.iter().count()
+    }
+
+    /// What is listed is what is there.
+    fn is_consistent(&self) {
+        let slots = &self.cache.keys.slots[0];
+        assert_eq!(slots.live(), self.entries());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_least_used_keys_go_when_there_are_too_many() {
+    let limited = Limited::new(20);
+    for k in 0..20 {
+        limited.load(k);
+    }
+    assert_eq!((limited.entries(), limited.evicted()), (20, 0));
+    advance(Duration::from_secs(1)).await;
+    let in_use = [0, 7, 19];
+    for k in in_use {
+        assert!(limited.ask(k));
+    }
+    for k in 100..1_000 {
+        limited.load(k);
+        assert!(
+            limited.cache.get(&limited.key(k)).is_some(),
+            "the last to come is there"
+        );
+        assert!(limited.entries() <= 20);
+    }
+    assert_eq!((limited.entries(), limited.evicted()), (20, 900));
+    for k in 0..20 {
+        assert_eq!(limited.ask(k), in_use.contains(&k), "{k}");
+    }
+    limited.is_consistent();
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_not_asked_for_any_more_make_room_for_others_in_use() {
+    let limited = Limited::new(10);
+    for k in 0..10 {
+        limited.load(k);
+    }
+    for _ in 0..60 {
+        advance(Duration::from_secs(1)).await;
+        (0..9).for_each(|k| assert!(limited.ask(k)));
+        limited.load(100);
+    }
+    // Others take their place, but not at once.
+    let mut seconds = 0;
+    while (0..9).any(|k| limited.cache.get(&limited.key(k)).is_some()) {
+        advance(Duration::from_millis(100)).await;
+        seconds += 1;
+        for k in 20..30 {
+            if !limited.ask(k) {
+                limited.load(k);
+                limited.ask(k);
+            }
+        }
+        assert!(seconds < 400, "they stay for ever");
+    }
+    assert!(
+        seconds > 250,
+        "the longer a key was in use, the longer it may pause: {seconds}"
+    );
+    assert!((20..30).all(|k| limited.ask(k)));
+    limited.is_consistent();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_in_use_is_known_for_a_while_after_it_left() {
+    let limited = Limited::new(1);
+    limited.load(1);
+    advance(Duration::from_secs(2)).await;
+    limited.load(2);
+    assert!(
+        !limited.cache.was_in_use(&limited.key(1)),
+        "nobody asked for it again"
+    );
+    limited.ask(2);
+    limited.load(3);
+    assert!(
+        !limited.cache.was_in_use(&limited.key(2)),
+        "at once is not again"
+    );
+    limited.ask(3);
+    advance(Duration::from_secs(2)).await;
+    limited.load(4);
+    assert!(limited.cache.was_in_use(&limited.key(3)));
+    // Once known, it is not new for having to leave again.
+    limited.load(3);
+    limited.load(5);
+    advance(Duration::from_secs(59)).await;
+    assert!(limited.cache.was_in_use(&limited.key(3)));
+    advance(Duration::from_secs(61)).await;
+    assert!(!limited.cache.was_in_use(&limited.key(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_moka_drops_leaves_its_place_to_another_at_once() {
+    let limited = Limited::new(3);
+    for k in 0..1_000 {
+        limited.load(k);
+        if k >= 2 {
+            limited.cache.forget(&limited.key(k - 2));
+        }
+    }
+    assert_eq!((limited.entries(), limited.evicted()), (2, 0));
+    limited.is_consistent();
+}
+
+#[test]
+fn keys_that_come_and_go_at_the_same_time_are_counted_right() {
+    let limited = Limited::new(50);
+    std::thread::scope(|scope| {
+        for seed in 0..8 {
+            let limited = &limited;
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(seed);
+                for _ in 0..2_000 {
+                    let k = rng.usize(..120);
+                    match rng.u8(..10) {
+                        0..5 => limited.load(k),
+                        5..9 => drop(limited.ask(k)),
+                        _ => limited.cache.forget(&limited.key(k)),
+                    }
+                }
+            });
+        }
+    });
+    assert!(limited.entries() <= 50);
+    limited.is_consistent();
+}
