@@ -44,6 +44,7 @@ pub struct Plan {
     endpoints: Vec<Endpoint>,
     probes: Vec<Probe>,
     routes: RouteTable,
+    longest_path: usize,
     /// One for each endpoint.
     written: Vec<Written>,
     /// One for each probe.
@@ -121,6 +122,12 @@ impl Plan {
     /// without its query. A literal segment is preferred to a parameter.
     pub fn route<'p>(&'p self, path: &'p str) -> Option<Routed<'p>> {
         self.routes.route(path)
+    }
+
+    /// The bytes of the longest path that any endpoint could answer, as it stands in a request line: of what
+    /// is longer there is nothing to find out.
+    pub fn longest_path(&self) -> usize {
+        self.longest_path
     }
 
     /// What Postgres said about an endpoint's statement, as a mistake in the file the statement is

@@ -1,8 +1,7 @@
-//! Percent-encoded text, strictly: what does not decode is refused, not guessed.
+//! Percent-encoded text, strictly: what does not decode is refused, not guessed. Each byte is looked at
+//! once, and what has no escape is not copied.
 
 use std::borrow::Cow;
-
-use percent_encoding::percent_decode_str;
 
 /// Why a text does not decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,39 +14,36 @@ pub(super) enum DecodeError {
 
 /// A segment of a path.
 pub(super) fn segment(text: &str) -> Result<Cow<'_, str>, DecodeError> {
-    if has_broken_escape(text) {
-        return Err(DecodeError::BrokenEscape);
-    }
-    percent_decode_str(text)
-        .decode_utf8()
-        .map_err(|_| DecodeError::NotUtf8)
+    decoded(text, |byte| byte == b'%')
 }
 
 /// A path whose needless escapes are undone: an escaped letter, digit, `-`, `.`, `_` or `~` means the
 /// same as the character itself (RFC 3986, 2.3). Nothing else of a path is changed, neither slashes
 /// nor dots: what is declared is what is answered.
 pub(super) fn plain(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') || has_broken_escape(path) {
+    let Some(first) = path.find('%') else {
         return Cow::Borrowed(path);
-    }
-    let mut pieces = path.split('%');
-    let mut plain = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let byte = piece
-            .get(..2)
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-            .filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte));
-        match byte {
-            Some(byte) => {
-                plain.push(char::from(byte));
-                plain.push_str(&piece[2..]);
-            }
-            None => {
-                plain.push('%');
-                plain.push_str(piece);
-            }
+    };
+    #[cfg(test)]
+    tests::COPIED.with(|copied| copied.set(copied.get() + path.len()));
+    let mut plain = String::with_capacity(path.len());
+    let mut rest = path;
+    let mut next = Some(first);
+    while let Some(at) = next {
+        let Some(byte) = escaped(&rest.as_bytes()[at..]) else {
+            return Cow::Borrowed(path);
+        };
+        let after = at + ESCAPE_BYTES;
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            plain.push_str(&rest[..at]);
+            plain.push(char::from(byte));
+        } else {
+            plain.push_str(&rest[..after]);
         }
+        rest = &rest[after..];
+        next = rest.find('%');
     }
+    plain.push_str(rest);
     Cow::Owned(plain)
 }
 
@@ -55,39 +51,75 @@ pub(super) fn plain(path: &str) -> Cow<'_, str> {
 pub(super) type Pair<'q> = (Cow<'q, str>, Cow<'q, str>);
 
 /// The name and value of each pair in a query string, in the form browsers send: `+` is a space.
-pub(super) fn query(text: &str) -> Result<Vec<Pair<'_>>, DecodeError> {
-    text.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((form(name)?, form(value)?))
-        })
-        .collect()
-}
-
-fn form(text: &str) -> Result<Cow<'_, str>, DecodeError> {
-    if !text.contains('+') {
-        return segment(text);
-    }
-    let spaced = text.replace('+', " ");
-    segment(&spaced).map(|decoded| Cow::Owned(decoded.into_owned()))
-}
-
-fn has_broken_escape(text: &str) -> bool {
-    let mut pieces = text.split('%');
-    pieces.next();
-    pieces.any(|piece| {
-        let mut digits = piece.bytes().take(2).filter(u8::is_ascii_hexdigit);
-        digits.next().is_none() || digits.next().is_none()
+pub(super) fn query(text: &str) -> impl Iterator<Item = Result<Pair<'_>, DecodeError>> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((form(name)?, form(value)?))
     })
 }
 
+fn form(text: &str) -> Result<Cow<'_, str>, DecodeError> {
+    decoded(text, |byte| byte == b'%' || byte == b'+')
+}
+
+/// What a text means, in which these bytes do not mean themselves: `%`, and `+` perhaps.
+fn decoded(text: &str, is_special: impl Fn(u8) -> bool) -> Result<Cow<'_, str>, DecodeError> {
+    let Some(first) = text.bytes().position(&is_special) else {
+        return Ok(Cow::Borrowed(text));
+    };
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    decoded.extend_from_slice(&bytes[..first]);
+    let mut rest = &bytes[first..];
+    while let Some((&byte, others)) = rest.split_first() {
+        if !is_special(byte) {
+            decoded.push(byte);
+            rest = others;
+        } else if byte == b'+' {
+            decoded.push(b' ');
+            rest = others;
+        } else {
+            decoded.push(escaped(rest).ok_or(DecodeError::BrokenEscape)?);
+            rest = &rest[ESCAPE_BYTES..];
+        }
+    }
+    let decoded = String::from_utf8(decoded).map_err(|_| DecodeError::NotUtf8)?;
+    Ok(Cow::Owned(decoded))
+}
+
+/// `%41`
+pub(super) const ESCAPE_BYTES: usize = 3;
+
+/// The byte that the escape at the beginning of a text means.
+fn escaped(text: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    match text {
+        [b'%', high, low, ..] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
+    thread_local! {
+        /// Bytes of paths that were copied by [`plain`] on this thread.
+        pub(super) static COPIED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// How many bytes of paths are copied meanwhile.
+    pub(in crate::http) fn copied_by(work: impl FnOnce()) -> usize {
+        COPIED.set(0);
+        work();
+        COPIED.get()
+    }
+
     fn check(text: &str, expect: &[(&str, &str)]) {
-        let pairs = query(text).unwrap();
+        let pairs: Vec<Pair<'_>> = query(text).collect::<Result<_, _>>().unwrap();
         let pairs: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
         assert_eq!(pairs, expect, "{text}");
     }

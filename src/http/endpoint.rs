@@ -120,8 +120,9 @@ fn arguments(
     for (name, raw) in &routed.path_arguments {
         path.push((*name, decode::segment(raw)?));
     }
-    let query = decode::query(head.uri.query().unwrap_or_default())?;
-    Ok(description.signature.arguments(endpoint, &path, &query)?)
+    let query = decode::query(head.uri.query().unwrap_or_default());
+    let query = query.map(|pair| pair.map_err(Problem::from));
+    description.signature.read(endpoint, &path, query)
 }
 
 async fn response(

@@ -79,7 +79,7 @@ fn arguments_are_taken_or_refused() {
                 let name = names[usize::from(*name) % names.len()];
                 text.push_str(&format!("&{name}={}", visible(value)));
             }
-            let Ok(query) = decode::query(&text) else {
+            let Ok(query) = decode::query(&text).collect::<Result<Vec<_>, _>>() else {
                 return;
             };
             let path = [("b", "1".into())];
@@ -96,9 +96,8 @@ fn arguments_are_taken_or_refused() {
 fn any_query_is_read_or_refused() {
     check!().for_each(|bytes| {
         let text = visible(bytes);
-        if let Ok(pairs) = decode::query(&text) {
-            assert!(pairs.len() <= text.matches('&').count() + 1);
-        }
+        let read = decode::query(&text).take_while(Result::is_ok);
+        assert!(read.count() <= text.matches('&').count() + 1);
     });
 }
 

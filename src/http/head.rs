@@ -1,7 +1,8 @@
 //! What an answer may depend on of a request. Taken once, before the filters: they share it instead
 //! of cloning headers one by one.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 use warp::http::header::{
@@ -11,6 +12,7 @@ use warp::http::header::{
 use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderValue, Method, Uri};
 
+use super::decode;
 use super::exchange::Learner;
 
 /// A field that an answer may depend on.
@@ -39,6 +41,8 @@ static NAMES: [HeaderName; FIELDS] = [
 pub(super) struct Head {
     pub(super) method: Method,
     pub(super) uri: Uri,
+    /// The path without needless escapes, where it has any and is asked for.
+    plain: OnceLock<Option<Box<str>>>,
     headers: HeaderMap,
     /// Which fields there are. Most requests have few of them, and to look for one takes longer than
     /// to look at all names once.
@@ -66,6 +70,7 @@ impl Head {
         Arc::new(Self {
             method: parts.method,
             uri: parts.uri,
+            plain: OnceLock::new(),
             headers: parts.headers,
             has,
             received: Instant::now(),
@@ -96,8 +101,57 @@ impl Head {
         self.headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter()
     }
 
+    /// The path without needless escapes, unless it has more bytes than `longest` with them: then it is
+    /// not looked at.
+    pub(super) fn path(&self, longest: usize) -> Option<&str> {
+        let path = self.uri.path();
+        if path.len() > longest {
+            return None;
+        }
+        let plain = self.plain.get_or_init(|| match decode::plain(path) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(plain) => Some(plain.into()),
+        });
+        Some(plain.as_deref().unwrap_or(path))
+    }
+
     /// Whether the method asks for a representation.
     pub(super) fn is_read(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::decode::tests::copied_by;
+    use crate::plan::route::RESERVED_PATHS;
+
+    fn head(path: &str) -> Arc<Head> {
+        Head::of(Request::get(path).body(()).unwrap(), None)
+    }
+
+    /// As the routes do: an endpoint first, then each of Larder's own pages.
+    fn is_asked_for_everything(head: &Head, longest: usize) {
+        let _ = head.path(longest);
+        for page in RESERVED_PATHS {
+            let _ = head.path(page.len() * decode::ESCAPE_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_path_is_decoded_once_and_not_at_all_where_it_is_too_long() {
+        let path = format!("/{}", "%41".repeat(2_600));
+        let copied = |path: &str, longest| {
+            let head = head(path);
+            copied_by(|| is_asked_for_everything(&head, longest))
+        };
+        assert_eq!(copied(&path, path.len()), path.len());
+        assert_eq!(copied(&path, path.len() - 1), 0);
+        assert_eq!(copied("/%63ount", 100), 8);
+        assert_eq!(copied("/count", 100), 0, "there is nothing to decode");
+        assert_eq!(head("/%63ount").path(8), Some("/count"));
+        assert_eq!(head("/%63ount").path(7), None);
+        assert_eq!(head("/%zz").path(8), Some("/%zz"));
     }
 }

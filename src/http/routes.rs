@@ -8,9 +8,10 @@ use warp::http::header::CONTENT_LENGTH;
 use warp::http::{HeaderValue, Method};
 use warp::{Filter, Rejection};
 
+use super::decode::ESCAPE_BYTES;
 use super::head::{HEAD, Head};
 use super::problem::Problem;
-use super::{Reply, Response, Site, cors, decode, docs, endpoint, pages, status};
+use super::{Reply, Response, Site, cors, docs, endpoint, pages, status};
 use crate::observe::{Event, Observer};
 
 /// All routes. None is rejected in the end, though a box does not show it: see [`own`].
@@ -63,8 +64,8 @@ fn declared(
     head().and_then(move |head: Arc<Head>| {
         let site = site.clone();
         async move {
-            let path = decode::plain(head.uri.path());
-            let Some(routed) = site.plan.route(&path) else {
+            let path = head.path(site.plan.longest_path());
+            let Some(routed) = path.and_then(|path| site.plan.route(path)) else {
                 return Err(warp::reject::not_found());
             };
             let reply = endpoint::answer(&site, &head, routed).await;
@@ -85,7 +86,7 @@ where
     head().and_then(move |head: Arc<Head>| {
         let (site, make) = (site.clone(), make.clone());
         async move {
-            if decode::plain(head.uri.path()) != path {
+            if head.path(path.len() * ESCAPE_BYTES) != Some(path) {
                 return Err(warp::reject::not_found());
             }
             let response = if head.is_read() {

@@ -205,34 +205,53 @@ impl Signature {
         path: &[(&str, Cow<'_, str>)],
         query: &[(Cow<'_, str>, Cow<'_, str>)],
     ) -> Result<Arguments, ArgumentError> {
+        let query = query.iter().map(|(name, text)| {
+            let (name, text): (&str, &str) = (name, text);
+            Ok((Cow::Borrowed(name), Cow::Borrowed(text)))
+        });
+        self.read(endpoint, path, query)
+    }
+
+    /// The same, of a query string that is read while it is decoded: what follows the first mistake is
+    /// not looked at, however much it is.
+    ///
+    /// # Errors
+    /// [`ArgumentError`], and what is wrong with the query string.
+    pub fn read<'q, E: From<ArgumentError>>(
+        &self,
+        endpoint: &Endpoint,
+        path: &'q [(&str, Cow<'_, str>)],
+        query: impl Iterator<Item = Result<(Cow<'q, str>, Cow<'q, str>), E>>,
+    ) -> Result<Arguments, E> {
         let declared = |name: &str, place| {
             endpoint
                 .parameters
                 .iter()
                 .position(|p| p.place == place && p.name == name)
         };
-        let mut given: Vec<Option<&str>> = vec![None; self.rules.len()];
+        let mut given: Vec<Option<Cow<'q, str>>> = vec![None; self.rules.len()];
         for (name, text) in path {
             if let Some(slot) = declared(name, Place::Path).and_then(|i| given.get_mut(i)) {
-                *slot = Some(text);
+                *slot = Some(Cow::Borrowed(text));
             }
         }
-        for (name, text) in query {
-            match declared(name, Place::Query).and_then(|i| given.get_mut(i)) {
+        for pair in query {
+            let (name, text) = pair?;
+            match declared(&name, Place::Query).and_then(|i| given.get_mut(i)) {
                 Some(slot @ None) => *slot = Some(text),
                 Some(Some(_)) => {
-                    return Err(ArgumentError::Repeated {
-                        name: name.to_string(),
-                    });
+                    let name = name.into_owned();
+                    return Err(ArgumentError::Repeated { name }.into());
                 }
                 None => match endpoint.unknown_parameters {
                     UnknownParameters::Ignore => {}
-                    UnknownParameters::Reject => return Err(unknown(endpoint, name)),
+                    UnknownParameters::Reject => return Err(unknown(endpoint, &name).into()),
                 },
             }
         }
         let values = endpoint.parameters.iter().zip(&self.rules).zip(given);
-        let values = values.map(|((parameter, rule), given)| rule.argument(parameter, given));
+        let values =
+            values.map(|((parameter, rule), given)| rule.argument(parameter, given.as_deref()));
         Ok(Arguments::new(values.collect::<Result<_, _>>()?))
     }
 }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::route::RouteTable;
+use super::route::{RouteTable, longest_path};
 use super::{
     CacheSettings, Endpoint, EndpointId, Plan, RepositorySettings, ServerSettings, TlsSettings,
 };
@@ -79,6 +79,7 @@ pub(super) fn compile(config: Config) -> Result<Plan, Report> {
         server,
         repository,
         cache,
+        longest_path: compiled.iter().map(longest_path).max().unwrap_or(0),
         endpoints: compiled,
         probes: probes.probes,
         routes: routes.table,

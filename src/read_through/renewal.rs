@@ -37,7 +37,7 @@ impl<S: Source> ReadThrough<S> {
     pub(super) fn renew(&self, endpoint: EndpointId) {
         let (doubted, now) = (&self.state(endpoint).doubted, Instant::now());
         let may_ask = doubted.is_due(now) && self.shared.source.retry_in().is_zero();
-        if !may_ask || self.shared.budget.take(Class::New).is_err() {
+        if !may_ask || self.shared.budget.take(Class::New, Duration::ZERO).is_err() {
             return;
         }
         doubted.note(now);

@@ -199,3 +199,39 @@ async fn cache_busters_pass_where_they_are_let_and_are_not_part_of_the_key() {
         .assert_cache("hit");
     assert_eq!(app.queries(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_path_can_be_is_not_found_however_it_is_written() {
+    let db = Postgres::with("").await;
+    let endpoints = r#"
+        [[endpoint]]
+        path = "/crab/{name}"
+        sql = "SELECT :name::text"
+        shape = "value"
+        params.name = { max_length = 4 }
+    "#;
+    let app = App::start(&db, endpoints).await;
+    // The longest that is: as many characters as there may be, each as long as it may be.
+    let crabs = format!("/%63%72%61%62/{}", "%F0%9F%A6%80".repeat(4));
+    app.get(&crabs).await.assert_json(json!("🦀🦀🦀🦀"));
+    let five = app.get(&format!("/crab/{}", "a".repeat(5))).await;
+    five.assert_status(400);
+    assert_eq!(five.json()["code"], "LRD-103");
+    for path in [
+        format!("/{}", "%41".repeat(2_600)),
+        format!("/crab/{}", "%41".repeat(2_600)),
+        format!("/crab/{}", "a".repeat(7_800)),
+        "/%2F".repeat(1_900),
+    ] {
+        let answer = app.get(&path).await;
+        answer.assert_status(404);
+        assert_eq!(answer.json()["code"], "LRD-101");
+    }
+    // Larder's own pages may be written with escapes as well.
+    app.get("/%68ealthz").await.assert_status(200);
+    let lavish: String = "healthz"
+        .bytes()
+        .map(|byte| format!("%{byte:02x}"))
+        .collect();
+    app.get(&format!("/{lavish}")).await.assert_status(200);
+}

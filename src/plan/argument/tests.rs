@@ -402,3 +402,20 @@ fn a_request_that_names_nothing_has_no_arguments_to_blame() {
     let some = Arguments::new(vec![Some("0".into()), Some("5".into())]);
     assert!(!signature.others(endpoint, &some).is_empty());
 }
+
+#[test]
+fn nothing_is_read_behind_the_first_mistake() {
+    let plan = plan(&[("x", "optional = true"), ("y", "optional = true")], "");
+    let signature = signature(&plan, &[ParameterType::Int4, ParameterType::Int4]).unwrap();
+    for (names, read) in [(&["x", "a"][..], 2), (&["x", "y", "x"], 3), (&["a"], 1)] {
+        let mut pulled = 0;
+        let query = names.iter().chain(&["a"; 4_000]).map(|name| {
+            pulled += 1;
+            Ok::<_, ArgumentError>((Cow::Borrowed(*name), Cow::Borrowed("1")))
+        });
+        let path = [("p", Cow::Borrowed("v"))];
+        let refused = signature.read(&plan.endpoints()[0], &path, query);
+        assert!(refused.is_err(), "{names:?}");
+        assert_eq!(pulled, read, "{names:?}");
+    }
+}

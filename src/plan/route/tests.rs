@@ -1,0 +1,195 @@
+//! Paths that can be declared, and where those lead that are asked for.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn no_parameter_takes_a_path_that_is_larders_own() {
+    let table = table(&["/{page}", "/docs/{part}"]);
+    for path in RESERVED_PATHS {
+        assert!(table.route(path).is_none(), "{path}");
+    }
+    assert!(table.route("/count").is_some());
+    assert!(table.route("/docs/other").is_some());
+}
+
+fn table(paths: &[&str]) -> RouteTable {
+    let mut table = RouteTable::default();
+    for (index, path) in paths.iter().enumerate() {
+        let pattern = PathPattern::parse(path).expect(path);
+        table.insert(&pattern, EndpointId::new(index)).expect(path);
+    }
+    table
+}
+
+#[test]
+fn paths_that_can_be_asked_for_are_accepted() {
+    for path in [
+        "/count",
+        "/sales/{country}",
+        "/a-b.c_d~e/{x}/y/{z_1}",
+        "/v1.csv/x",
+        "/statuses",
+    ] {
+        assert!(PathPattern::parse(path).is_ok(), "{path}");
+    }
+    let path = PathPattern::parse("/a/{x}/b/{y}").expect("a path");
+    assert_eq!(path.parameters().collect::<Vec<_>>(), ["x", "y"]);
+    assert_eq!(path.parameter_at("y"), Some(9..12));
+}
+
+#[test]
+fn paths_that_can_not_be_asked_for_are_refused() {
+    let check = |path: &str, expected: PathError| {
+        assert_eq!(
+            PathPattern::parse(path).expect_err(path),
+            expected,
+            "{path}"
+        );
+    };
+    check("", PathError::NoSlash);
+    check("count", PathError::NoSlash);
+    check("/", PathError::Root);
+    let foreign = |path, at| {
+        let name = "id".to_owned();
+        check(path, PathError::Foreign { name, at });
+    };
+    foreign("/a/:id", 3..6);
+    foreign("/<id>/b", 1..5);
+    foreign("/<int:id>", 1..9);
+    check("/:1", PathError::Character { at: 1..2 });
+    check("/a//b", PathError::EmptySegment { at: 3..3 });
+    check("/a/", PathError::TrailingSlash { at: 2..3 });
+    check("/a?b=1", PathError::Query { at: 2..6 });
+    check("/a/..", PathError::Dots { at: 3..5 });
+    check("/a b", PathError::Character { at: 2..3 });
+    check("/ä", PathError::Character { at: 1..3 });
+    check("/a%20b", PathError::Character { at: 2..3 });
+    for path in [
+        "/{*rest}", "/a{b}", "/{a}.csv", "/{}", "/{1a}", "/{a-b}", "/{{a}}", "/*", "/{a",
+    ] {
+        check(path, PathError::Parameter { at: 1..path.len() });
+    }
+    check(
+        "/{a}/{a}",
+        PathError::Doubled {
+            name: "a".to_owned(),
+            at: 5..8,
+        },
+    );
+    check("/metrics", PathError::Reserved);
+    check("/status.json", PathError::Reserved);
+    check(
+        "/x/report.csv",
+        PathError::Format {
+            suffix: ".csv",
+            at: 9..13,
+        },
+    );
+}
+
+#[test]
+fn a_path_leads_to_its_endpoint_with_raw_arguments() {
+    let table = table(&[
+        "/sales/{country}",
+        "/sales/by-country",
+        "/sales/{c}/lines/{line}",
+    ]);
+    let check = |path: &str, expected: Option<(usize, &[(&str, &str)])>| {
+        let routed = table.route(path);
+        let routed = routed
+            .as_ref()
+            .map(|r| (r.endpoint.index(), r.path_arguments.as_slice()));
+        assert_eq!(routed, expected, "{path}");
+    };
+    check("/sales/USA", Some((0, &[("country", "USA")])));
+    check("/sales/by-country", Some((1, &[])));
+    check("/sales/by-countr", Some((0, &[("country", "by-countr")])));
+    check(
+        "/sales/by-country/lines/2",
+        Some((2, &[("c", "by-country"), ("line", "2")])),
+    );
+    check("/sales/a%2Fb%20c", Some((0, &[("country", "a%2Fb%20c")])));
+    for path in [
+        "/sales",
+        "/sales/",
+        "/sales/USA/",
+        "/",
+        "",
+        "sales/USA",
+        "/sales/a/b",
+        "/Sales/USA",
+    ] {
+        check(path, None);
+    }
+}
+
+#[test]
+fn the_end_of_a_literal_segment_asks_for_a_format() {
+    let table = table(&["/sales", "/sales/{country}", "/{a}/b.c"]);
+    let check = |path: &str, endpoint: usize, format: Option<Format>| {
+        let routed = table.route(path).expect(path);
+        assert_eq!((routed.endpoint.index(), routed.format), (endpoint, format));
+    };
+    check("/sales", 0, None);
+    check("/sales.csv", 0, Some(Format::Csv));
+    check("/sales.ndjson", 0, Some(Format::Ndjson));
+    check("/x/b.c.csv", 2, Some(Format::Csv));
+    check("/sales/a.csv", 1, None);
+    assert!(table.route("/sales.json").is_none());
+}
+
+#[test]
+fn paths_that_match_the_same_requests_conflict() {
+    let mut table = table(&["/a/{x}", "/b/{x}/c"]);
+    let mut insert =
+        |path: &str| table.insert(&PathPattern::parse(path).expect(path), EndpointId::new(9));
+    assert_eq!(insert("/a/{x}"), Err(Some(EndpointId::new(0))));
+    assert_eq!(insert("/a/{y}"), Err(Some(EndpointId::new(0))));
+    assert_eq!(insert("/b/{y}/c"), Err(Some(EndpointId::new(1))));
+    assert_eq!(insert("/b/{y}/d"), Ok(()));
+}
+
+#[test]
+fn no_endpoint_answers_a_path_that_is_longer_than_the_longest() {
+    use std::path::Path;
+
+    use crate::config::Config;
+    use crate::plan::Plan;
+
+    let longest = |endpoints: &str| {
+        let text = format!("repository.url = 'x'\n{endpoints}");
+        let config = Config::parse("config.toml", text, Path::new("."), &|_| None).unwrap();
+        Plan::compile(config).unwrap().longest_path()
+    };
+    let endpoint = |path: &str, rest: &str| format!("[[endpoint]]\npath = '{path}'\n{rest}\n");
+    let count = endpoint("/count", "sql = 'SELECT 1'");
+    assert_eq!(longest(&count), 3 * "/count.ndjson".len());
+    // Four bytes a character, each escaped.
+    let keyed = endpoint(
+        "/a/{b}",
+        "sql = 'SELECT :b'\nparams.b = { max_length = 10 }",
+    );
+    let lavish = format!("/%61/{}", "%F0%9F%A6%80".repeat(10));
+    assert!(longest(&(count + &keyed)) >= lavish.len());
+    assert!(longest(&keyed) < 2 * lavish.len());
+    let long = endpoint(
+        "/{b}",
+        "sql = 'SELECT :b'\nparams.b = { max_length = 65_536 }",
+    );
+    assert!(longest(&long) >= 3 * ARGUMENT_BYTES_MAX);
+}
+
+proptest! {
+    #[test]
+    fn no_path_panics(path in "[/a-c{}*.%ä]{0,16}") {
+        if let Ok(pattern) = PathPattern::parse(&path) {
+            let mut table = RouteTable::default();
+            table.insert(&pattern, EndpointId::new(0)).expect("the only one");
+            let asked = path.replace(['{', '}'], "x");
+            prop_assert!(table.route(&asked).is_some());
+        }
+        let _ = table(&["/a/{b}", "/{c}/b"]).route(&path);
+    }
+}
