@@ -8,6 +8,7 @@
 
 mod baseline; // what a hit cost before
 mod callgrind; // this program under callgrind, and what it counted
+mod hostile; // requests that are made to cost much
 mod wire; // a connection without a socket
 
 #[path = "../support/hits.rs"]
@@ -37,12 +38,20 @@ const OBSERVED_MAX: f64 = 0.03;
 /// Of each kind. What happens once in some dozens of hits, as tidying the cache, is shared among them.
 const HITS: usize = 4_096;
 
+/// The same of those which are long.
+const HOSTILE: usize = 64;
+
+fn times(name: &str) -> usize {
+    if hostile::is_one(name) { HOSTILE } else { HITS }
+}
+
 /// Counts what a hit costs in instructions and allocations, and compares it with what it cost before.
 ///
 /// Runs itself under valgrind's callgrind: a Larder without sockets on a Postgres of its own, whose
 /// answers come from the cache. `wire` lines have it read and written by hyper on a connection in memory,
 /// `again` lines have the same request come again on it, and `floor` lines have hyper do so for an answer
-/// that is there already. Exits with 1 when a hit costs more than the baseline allows.
+/// that is there already. `hostile` lines are of requests made to cost much, and are held to so many
+/// instructions a byte. Exits with 1 when a hit costs more than the baseline allows.
 #[derive(Debug, Parser)]
 #[command(
     name = "instructions",
@@ -97,7 +106,10 @@ fn explain(complaints: &[String]) -> ExitCode {
 fn compare(options: &Options) -> anyhow::Result<Vec<String>> {
     let costs: Vec<(String, Cost)> = callgrind::run(options.keep)?
         .into_iter()
-        .map(|(name, counted)| (name, Cost::per_hit(&counted, HITS)))
+        .map(|(name, counted)| {
+            let cost = Cost::per_hit(&counted, times(&name));
+            (name, cost)
+        })
         .collect();
     if options.write {
         Baseline::write(&costs)?;
@@ -133,6 +145,7 @@ fn compare(options: &Options) -> anyhow::Result<Vec<String>> {
         println!("\nInstructions are not judged: {why}.");
     }
     let mut complaints = baseline.complaints(&costs)?;
+    complaints.extend(hostile::complaints(&costs)?);
     if observed > OBSERVED_MAX {
         complaints.push("metrics, log and status take more of a hit than they may".to_owned());
     }
@@ -197,6 +210,9 @@ fn serve_hits() -> anyhow::Result<()> {
     let resident = kinds.iter().find(|hit| hit.name == RESIDENT);
     let resident = resident.context("it is one of the kinds")?;
     alone(UNOBSERVED, &server::service(unobserved), &resident.request);
+    for Hit { name, request } in hostile::requests()? {
+        alone(name, &service, &request);
+    }
     for Hit { name, request } in &kinds {
         let (wire, constant) = wire::both(&service, request)?;
         for (way, numbers) in [("wire", Numbers::Different), ("again", Numbers::Same)] {
@@ -222,8 +238,9 @@ where
 /// Has something done once to warm up and once to be counted. What it needs is made beforehand.
 #[expect(clippy::print_stdout, reason = "callgrind's caller reads it")]
 fn count<R: FnOnce()>(name: &str, make: impl Fn(usize) -> R) {
-    make(HITS / 16)();
-    let mut made = Some(make(HITS));
+    let times = times(name);
+    make(times / 16)();
+    let mut made = Some(make(times));
     callgrind::counted_from_here(&mut || {
         if let Some(run) = made.take() {
             run();

@@ -16,14 +16,15 @@ pub(super) fn not_modified(
     last_modified: SystemTime,
 ) -> Option<Variant> {
     if head.has(Field::IfNoneMatch) {
+        let own = document.etag(variant);
+        if matches(head.lines(Field::IfNoneMatch), own.as_str()) {
+            return Some(variant);
+        }
+        // All others at once: the list may be long.
         let others = Coding::ALL.map(|coding| Variant { coding, ..variant });
-        let has = |variant: &Variant| {
-            matches(
-                head.lines(Field::IfNoneMatch),
-                document.etag(*variant).as_str(),
-            )
-        };
-        return [variant].into_iter().chain(others).find(has);
+        let tags = others.map(|other| document.etag(other));
+        let tags = tags.each_ref().map(|tag| tag.as_str());
+        return first_named(head.lines(Field::IfNoneMatch), &tags).map(|nth| others[nth]);
     }
     let since = head.field(Field::IfModifiedSince)?.to_str().ok()?;
     // Old browsers add the length of what they have.
@@ -53,17 +54,24 @@ pub(super) fn last_modified(changed: SystemTime, now: SystemTime) -> (SystemTime
 
 /// Whether the client has the representation with this entity tag already. Comparison is weak; what
 /// is no entity tag matches nothing, so that in doubt the client gets the whole answer.
-pub(super) fn matches<'a>(mut fields: impl Iterator<Item = &'a HeaderValue>, etag: &str) -> bool {
-    fields.any(|field| match field.as_bytes().trim_ascii() {
-        b"*" => true,
-        list => list_contains(list, etag.as_bytes()),
+pub(super) fn matches<'a>(fields: impl Iterator<Item = &'a HeaderValue>, etag: &str) -> bool {
+    first_named(fields, &[etag]).is_some()
+}
+
+/// Which of these entity tags the fields name first.
+fn first_named<'a>(
+    mut fields: impl Iterator<Item = &'a HeaderValue>,
+    etags: &[&str],
+) -> Option<usize> {
+    fields.find_map(|field| match field.as_bytes().trim_ascii() {
+        b"*" => Some(0),
+        list => first_in(list, etags),
     })
 }
 
 /// Walks `W/"a", "b"`: a tag may hold commas, so it is read to its closing quote. Some clients take off
 /// the quotes of a tag that they were given. Elements of a list may be empty (RFC 9110, 5.6.1).
-fn list_contains(mut list: &[u8], etag: &[u8]) -> bool {
-    let unquoted = &etag[1..etag.len() - 1];
+fn first_in(mut list: &[u8], etags: &[&str]) -> Option<usize> {
     while !list.is_empty() {
         list = list.trim_ascii_start();
         if let [b'W' | b'w', b'/', rest @ ..] = list {
@@ -77,12 +85,17 @@ fn list_contains(mut list: &[u8], etag: &[u8]) -> bool {
         let to_comma = list[after_tag..].iter().position(|byte| *byte == b',');
         let end = to_comma.map_or(list.len(), |length| after_tag + length);
         let tag = list[..end].trim_ascii_end();
-        if tag == etag || tag == unquoted {
-            return true;
+        let is_it = |etag: &&str| {
+            let etag = etag.as_bytes();
+            tag == etag || tag == &etag[1..etag.len() - 1]
+        };
+        let named = etags.iter().position(is_it);
+        if named.is_some() {
+            return named;
         }
         list = list.get(end + 1..).unwrap_or_default();
     }
-    false
+    None
 }
 
 #[cfg(test)]

@@ -21,30 +21,34 @@ pub(super) fn segment(text: &str) -> Result<Cow<'_, str>, DecodeError> {
 /// same as the character itself (RFC 3986, 2.3). Nothing else of a path is changed, neither slashes
 /// nor dots: what is declared is what is answered.
 pub(super) fn plain(path: &str) -> Cow<'_, str> {
-    let Some(first) = path.find('%') else {
+    let bytes = path.as_bytes();
+    let Some(first) = bytes.iter().position(|byte| *byte == b'%') else {
         return Cow::Borrowed(path);
     };
     #[cfg(test)]
     tests::COPIED.with(|copied| copied.set(copied.get() + path.len()));
-    let mut plain = String::with_capacity(path.len());
-    let mut rest = path;
-    let mut next = Some(first);
-    while let Some(at) = next {
-        let Some(byte) = escaped(&rest.as_bytes()[at..]) else {
+    let mut plain = Vec::with_capacity(bytes.len());
+    plain.extend_from_slice(&bytes[..first]);
+    let mut rest = &bytes[first..];
+    while let Some((&byte, others)) = rest.split_first() {
+        if byte != b'%' {
+            plain.push(byte);
+            rest = others;
+            continue;
+        }
+        let Some(byte) = escaped(rest) else {
             return Cow::Borrowed(path);
         };
-        let after = at + ESCAPE_BYTES;
+        let (escape, others) = rest.split_at(ESCAPE_BYTES);
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            plain.push_str(&rest[..at]);
-            plain.push(char::from(byte));
+            plain.push(byte);
         } else {
-            plain.push_str(&rest[..after]);
+            plain.extend_from_slice(escape);
         }
-        rest = &rest[after..];
-        next = rest.find('%');
+        rest = others;
     }
-    plain.push_str(rest);
-    Cow::Owned(plain)
+    // The path was UTF-8, and what took the place of escapes is ASCII.
+    String::from_utf8(plain).map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
 /// A name and its value, decoded.
@@ -52,7 +56,11 @@ pub(super) type Pair<'q> = (Cow<'q, str>, Cow<'q, str>);
 
 /// The name and value of each pair in a query string, in the form browsers send: `+` is a space.
 pub(super) fn query(text: &str) -> impl Iterator<Item = Result<Pair<'_>, DecodeError>> {
-    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    // Not by the character itself: `memchr` costs more for each pair than a look at its few bytes.
+    #[expect(clippy::manual_pattern_char_comparison, reason = "see above")]
+    let pairs = text
+        .split(|c: char| c == '&')
+        .filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((form(name)?, form(value)?))

@@ -123,12 +123,15 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
+    use warp::http::Request;
+
     use super::*;
     use crate::http::decode::tests::copied_by;
     use crate::plan::route::RESERVED_PATHS;
 
     fn head(path: &str) -> Arc<Head> {
-        Head::of(Request::get(path).body(()).unwrap(), None)
+        let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
+        Head::of(parts, None)
     }
 
     /// As the routes do: an endpoint first, then each of Larder's own pages.

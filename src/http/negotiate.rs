@@ -45,17 +45,17 @@ pub(super) fn format<'a>(accept: impl Iterator<Item = &'a HeaderValue>) -> Optio
 
 /// How closely a media range names a type: 0 when it does not.
 fn closeness(range: &[u8], media_type: &str) -> u8 {
-    let kind = media_type.split('/').next().unwrap_or_default();
-    if range.eq_ignore_ascii_case(media_type.as_bytes()) {
-        3
-    } else if range
-        .strip_suffix(b"/*")
-        .is_some_and(|range| range.eq_ignore_ascii_case(kind.as_bytes()))
-    {
-        2
-    } else {
-        u8::from(range == b"*/*")
+    let media_type = media_type.as_bytes();
+    if range.eq_ignore_ascii_case(media_type) {
+        return 3;
     }
+    let Some(kind) = range.strip_suffix(b"/*") else {
+        return 0;
+    };
+    let is_kind = media_type
+        .split_at_checked(kind.len())
+        .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(kind) && rest.starts_with(b"/"));
+    if is_kind { 2 } else { u8::from(kind == b"*") }
 }
 
 /// The codings that suit a client.
