@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{self, Culprit, Misfit, TlsError};
 use crate::config::{Config, Mistake, Report};
 use crate::log::{self, LogFormat};
-use crate::plan::{Mismatch, Plan};
+use crate::plan::{Listen, Mismatch, Plan};
 use crate::repository::RepositoryError;
 
 /// Turns SQL you declare into REST endpoints over Postgres, answered from memory and kept fresh in
@@ -40,6 +40,11 @@ fn log_format(word: &str) -> Result<LogFormat, String> {
         .into_iter()
         .find(|format| format.as_str() == word);
     found.ok_or_else(|| "it is human or json".to_owned())
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    let help = "it is an address or a name, and a port, as in localhost:8080";
+    Listen::parse(text).ok_or_else(|| help.to_owned())
 }
 
 const AFTER_HELP: &str = "\
@@ -99,9 +104,9 @@ enum Command {
         /// Serve this configuration instead of the shipped one; ${DATABASE_URL} in it is the demo's.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Listen here instead of where the configuration says.
-        #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: Option<std::net::SocketAddr>,
+        /// Listen here instead of where the configuration says: an address or a name, and a port.
+        #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
+        listen: Option<Listen>,
     },
 }
 

@@ -9,7 +9,7 @@ use tokio::signal::unix::SignalKind;
 
 use super::{Failure, STOP, sample, say, serve, stopped_by};
 use crate::config::Config;
-use crate::plan::Plan;
+use crate::plan::{Listen, Plan};
 use crate::repository::throwaway::Throwaway;
 
 /// The shipped configuration, as it was when this program was built.
@@ -21,13 +21,14 @@ const NOT_YET: &str = "postgresql://localhost/larder";
 /// A sale is added this often, so that the numbers move.
 const SALE_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) async fn demo(config: Option<&Path>, listen: Option<SocketAddr>) -> Result<(), Failure> {
+pub(super) async fn demo(config: Option<&Path>, listen: Option<Listen>) -> Result<(), Failure> {
     // A terminal that closes must not leave a Postgres behind, nor must Ctrl-\\. A script's background
     // job inherits that SIGQUIT is ignored, and so would a young Postgres that is told to end by it,
     // were it not caught here.
     let stop = stopped_by(&[&STOP[..], &[SignalKind::hangup(), SignalKind::quit()]].concat())?;
     // What is wrong with the configuration or the address is said before a Postgres is made for it.
-    let listen = listen.unwrap_or(plan(config, NOT_YET)?.server().listen);
+    let configured = plan(config, NOT_YET)?;
+    let listen = listen.as_ref().unwrap_or(&configured.server().listen);
     let listener = serve::bind(listen, "--listen").await?;
     // The Postgres ends with its handle, also when that is still being made.
     let Some(postgres) = stop.gently.run_until_cancelled(postgres()).await else {

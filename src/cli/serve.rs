@@ -1,37 +1,74 @@
 //! `larder serve`.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, lookup_host};
 
 use super::{Failure, STOP, Stop, load, misfits, stopped_by, unusable};
 use crate::app::{App, BuildError, RunError};
 use crate::log;
-use crate::plan::Plan;
+use crate::plan::{Listen, Plan};
 
 pub(super) async fn serve(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let stop = stopped_by(&STOP)?;
-    let listen = plan.server().listen;
-    let listener = bind(listen, "`listen` under [server]").await?;
+    let listener = bind(&plan.server().listen, "`listen` under [server]").await?;
     run(plan, listener, stop).await
 }
 
-/// Listens; `instead` is how to choose another address.
-pub(super) async fn bind(address: SocketAddr, instead: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        // Every other reason is of the machine's own making, and it has words for it.
-        let way_out = if error.kind() == ErrorKind::AddrInUse {
-            format!("; stop what listens there, or choose another address with {instead}")
-        } else {
-            format!("; choose another address with {instead}")
-        };
-        anyhow::anyhow!("can not listen on {address}: {error}{way_out}")
+/// Listens on the first of the addresses that this machine has; `instead` is how to choose another.
+pub(super) async fn bind(listen: &Listen, instead: &str) -> anyhow::Result<TcpListener> {
+    let error = match addresses(listen).await {
+        Ok(addresses) => match bind_first(&addresses).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => error,
+        },
+        Err(error) => error,
+    };
+    // Every other reason is of the machine's own making, and it has words for it.
+    let way_out = if error.kind() == ErrorKind::AddrInUse {
+        format!("; stop what listens there, or choose another address with {instead}")
+    } else {
+        format!("; choose another address with {instead}")
+    };
+    Err(anyhow::anyhow!(
+        "can not listen on {listen}: {error}{way_out}"
+    ))
+}
+
+/// Those of IPv4 first, where a name has both: what `localhost` means to most clients.
+async fn addresses(listen: &Listen) -> io::Result<Vec<SocketAddr>> {
+    Ok(match listen {
+        Listen::Address(address) => vec![*address],
+        // The one takes IPv4 as well, and is not there where IPv6 is switched off.
+        Listen::Everywhere(port) => vec![
+            (Ipv6Addr::UNSPECIFIED, *port).into(),
+            (Ipv4Addr::UNSPECIFIED, *port).into(),
+        ],
+        Listen::Name(name, port) => {
+            let found = lookup_host((name.as_str(), *port)).await?;
+            let mut addresses: Vec<SocketAddr> = found.collect();
+            addresses.sort_by_key(SocketAddr::is_ipv6);
+            addresses
+        }
     })
+}
+
+async fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let mut failure = io::Error::other("the name has no address");
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            // Clients would reach the other server.
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// Serves until told to stop.

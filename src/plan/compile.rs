@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use super::route::{RouteTable, longest_path};
 use super::{
-    CacheSettings, Endpoint, EndpointId, Plan, RepositorySettings, ServerSettings, TlsSettings,
+    CacheSettings, Endpoint, EndpointId, Listen, Plan, RepositorySettings, ServerSettings,
+    TlsSettings,
 };
 use crate::config::schema::{RepositorySection, ServerSection, TlsSection};
 use crate::config::{At, Config, Field, Mistake, Report, Secret, Span};
@@ -158,25 +159,26 @@ fn tls(section: &Field<TlsSection>, report: &mut Report) -> Option<TlsSettings> 
     })
 }
 
-fn listen(field: &Field<String>, report: &mut Report) -> Option<SocketAddr> {
+fn listen(field: &Field<String>, report: &mut Report) -> Option<Listen> {
     /// Nobody else sees what has not been published on purpose.
     const LISTEN: SocketAddr =
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
     let Some(text) = field.given() else {
-        return Some(LISTEN);
+        return Some(Listen::Address(LISTEN));
     };
-    if let Ok(address) = text.value.parse() {
-        return Some(address);
+    let listen = Listen::parse(&text.value);
+    if listen.is_none() {
+        report.push(
+            Mistake::new("`listen` must be an address or a name, and a port")
+                .at(&text.span, "not an address to listen on")
+                .help(
+                    "for example \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\", or \":8080\" for \
+                     everyone",
+                ),
+        );
     }
-    report.push(
-        Mistake::new("`listen` must be an IP address and a port")
-            .at(&text.span, "not an address to listen on")
-            .help(
-                "for example \"127.0.0.1:8080\", \"[::1]:8080\", or \"0.0.0.0:8080\" for everyone",
-            ),
-    );
-    None
+    listen
 }
 
 fn repository_settings(

@@ -1,5 +1,6 @@
 //! What holds for the whole server rather than for one endpoint.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::config::{At, Secret};
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// The most client connections open at once.
     pub max_connections: usize,
     /// How long running requests may take once a shutdown began.
@@ -21,6 +22,57 @@ pub struct ServerSettings {
     pub tls: Option<TlsSettings>,
     /// Whether clients may begin with HTTP/2 where there is no TLS to agree on it: RFC 9113, 3.3.
     pub h2c: bool,
+}
+
+/// Where to listen. A name is looked up when it is listened on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// An address of this machine's.
+    Address(SocketAddr),
+    /// A port of all addresses of this machine's.
+    Everywhere(u16),
+    /// What a name stands for, and a port.
+    Name(String, u16),
+}
+
+impl Listen {
+    /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`; `:8080` and `*:8080` for all addresses.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse() {
+            return Some(Self::Address(address));
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|_| is_number)?;
+        match host {
+            "" | "*" => Some(Self::Everywhere(port)),
+            name => is_host_name(name).then(|| Self::Name(name.to_owned(), port)),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Everywhere(port) => write!(f, "*:{port}"),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+/// RFC 1123, 2.1, and the underscores of container networks. A last label of digits would be a mistaken
+/// address.
+fn is_host_name(name: &str) -> bool {
+    let is_of_label = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && !label.starts_with('-') && label.bytes().all(is_of_label)
+    };
+    let mut labels = name.strip_suffix('.').unwrap_or(name).rsplit('.');
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    name.len() <= 253
+        && labels.clone().all(is_label)
+        && labels.next().is_some_and(|last| !is_number(last))
 }
 
 /// PEM files, and where they are named.
@@ -84,4 +136,50 @@ pub struct RepositorySettings {
 pub struct CacheSettings {
     /// The most bytes held for entries of endpoints with parameters: bodies, keys and overhead.
     pub max_size: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_names_and_all_addresses_can_be_listened_on() {
+        let name = |name: &str, port| Some(Listen::Name(name.to_owned(), port));
+        for (text, expected) in [
+            ("localhost:8080", name("localhost", 8080)),
+            ("api.internal.example:80", name("api.internal.example", 80)),
+            ("my_container:0", name("my_container", 0)),
+            ("localhost.:1", name("localhost.", 1)),
+            (":8080", Some(Listen::Everywhere(8080))),
+            ("*:8080", Some(Listen::Everywhere(8080))),
+        ] {
+            assert_eq!(Listen::parse(text), expected, "{text}");
+        }
+        for text in ["127.0.0.1:8080", "0.0.0.0:0", "[::]:8080", "[::1]:65535"] {
+            let address = Listen::parse(text).unwrap();
+            assert!(matches!(address, Listen::Address(_)), "{text}");
+            assert_eq!(address.to_string(), text);
+        }
+        for text in [
+            "",
+            ":",
+            "8080",
+            "localhost",
+            "localhost:",
+            "localhost:http",
+            "localhost:+80",
+            "localhost:65536",
+            "127.0.0:8080",
+            "256.0.0.1:8080",
+            "::1:8080",
+            "http://localhost:8080",
+            "-a:80",
+            "a..b:80",
+            "a b:80",
+            " localhost:80",
+            "larder/x:80",
+        ] {
+            assert_eq!(Listen::parse(text), None, "{text}");
+        }
+    }
 }

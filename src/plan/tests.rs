@@ -184,7 +184,7 @@ fn every_mistake_is_found_in_one_run() {
              [[endpoint]]\nrefresh = { every = '1ms', timezone = 'Mars' }\n"
         ),
         [
-            "2: `listen` must be an IP address and a port",
+            "2: `listen` must be an address or a name, and a port",
             "3: `url` of [repository] is missing",
             "4: `max_connections` is out of range",
             "6: `max_size` is zero",

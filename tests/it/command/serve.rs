@@ -242,6 +242,38 @@ async fn an_address_that_is_taken_is_named_with_the_way_out() {
         .assert_stderr_has("--listen");
 }
 
+#[tokio::test]
+async fn it_listens_where_a_name_or_a_port_alone_says() {
+    let (_port, url) = nowhere();
+    let text = config("[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"");
+    for listen in ["localhost:0", ":0", "*:0", "[::]:0", "0.0.0.0:0"] {
+        let folder = folder(&[("config.toml", &text.replace("127.0.0.1:0", listen))]);
+        let mut serving = Program::larder(&["serve"])
+            .within(folder.path())
+            .on(&url)
+            .start();
+        let port = address(&mut serving).await.port();
+        http::get(([127, 0, 0, 1], port).into(), "/healthz")
+            .await
+            .assert_status(200);
+        serving.signal(Signal::SIGTERM);
+        serving.ended().await.assert_code(0);
+    }
+    // RFC 6761, 6.4: this name is never there.
+    let folder = folder(&[(
+        "config.toml",
+        &text.replace("127.0.0.1:0", "larder.invalid:80"),
+    )]);
+    Program::larder(&["serve"])
+        .within(folder.path())
+        .on(&url)
+        .run()
+        .await
+        .assert_code(1)
+        .assert_stderr_has("error: can not listen on larder.invalid:80: ")
+        .assert_stderr_has("choose another address with `listen` under [server]");
+}
+
 const N: &str =
     "[[endpoint]]\npath = \"/n/{n}\"\nsql = \"SELECT :n::int AS n\"\nmax_age = \"1h\"\n";
 

@@ -60,7 +60,7 @@ impl App {
             heard.more.notify_waiters();
         });
         let plan = Arc::new(plan);
-        let listener = TcpListener::bind(plan.server().listen)
+        let listener = TcpListener::bind(plan.server().listen.to_string())
             .await
             .expect("a port is free");
         let address = listener.local_addr().expect("it has been bound");
