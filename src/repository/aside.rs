@@ -4,7 +4,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::lease::Lease;
 use super::rows::Raw;
-use super::{RepositoryError, bind};
+use super::{RepositoryError, ValueType, bind};
 use crate::plan::{Arguments, Mismatch};
 
 /// Rows and bytes of a probe's answer that are compared. A probe that says more is no probe.
@@ -31,10 +31,19 @@ pub(super) async fn probe(
     sql: &str,
     prepared: Prepared,
 ) -> Result<ProbeAnswer, RepositoryError> {
-    if prepared == Prepared::Again {
-        lease.statement_cache.remove(sql, &[]);
+    let prepare = async |sql: &str| {
+        if prepared == Prepared::Again {
+            lease.statement_cache.remove(sql, &[]);
+        }
+        lease.prepare_cached(sql).await
+    };
+    let mut statement = prepare(sql).await?;
+    let mut columns = statement.columns().iter();
+    // What others have made may have no binary form, but everything has a text.
+    if !columns.all(|column| ValueType::from_oid(column.type_().oid()).is_some()) {
+        let as_text = format!("SELECT ROW(larder.*)::text FROM (\n{sql}\n) AS larder");
+        statement = prepare(&as_text).await?;
     }
-    let statement = lease.prepare_cached(sql).await?;
     let nothing = Arguments::none();
     let rows = lease.query_raw(&statement, bind::parameters(&nothing));
     let rows = collect(rows.await?).await?;

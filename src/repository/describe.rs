@@ -270,6 +270,9 @@ struct Catalog {
     parameters: Vec<String>,
     /// Types with a cast to `json` of their own, which `to_json` would use.
     with_json_cast: HashSet<u32>,
+    /// Types that have elements and are not sent as arrays are, or in binary not at all: the client's library
+    /// takes them for arrays.
+    not_arrays: HashSet<u32>,
 }
 
 impl Catalog {
@@ -294,10 +297,19 @@ impl Catalog {
             )
             .await?;
         let with_json_cast = rows.iter().map(|row| row.get(0)).collect();
+        let rows = lease
+            .query(
+                "SELECT oid FROM pg_type \
+                 WHERE typelem <> 0 AND typsend <> 'pg_catalog.array_send'::regproc",
+                &[],
+            )
+            .await?;
+        let not_arrays = rows.iter().map(|row| row.get(0)).collect();
         Ok(Self {
             columns,
             parameters,
             with_json_cast,
+            not_arrays,
         })
     }
 
@@ -313,7 +325,7 @@ impl Catalog {
         match type_.kind() {
             Kind::Enum(_) if !self.with_json_cast.contains(&type_.oid()) => Some(ValueType::Text),
             Kind::Domain(base) => self.value_type(base),
-            Kind::Array(element) => self
+            Kind::Array(element) if !self.not_arrays.contains(&type_.oid()) => self
                 .value_type(element)
                 .map(|element| ValueType::Array(Box::new(element))),
             _ => None,

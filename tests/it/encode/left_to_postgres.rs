@@ -6,6 +6,8 @@ use tokio_postgres::Client;
 
 use super::generate::{Generator, Random, hex, int4, oid};
 use super::{VALUES, compare, connect, native};
+use crate::support::app::App;
+use crate::support::postgres::Postgres;
 
 #[tokio::test]
 async fn types_left_to_postgres_pass_through_its_to_json() {
@@ -51,6 +53,61 @@ async fn check_wrapped(client: &Client, sql_type: &str, chosen: &[&str], generat
         let compared = compare(client, &statement, ValueType::Json, &values).await;
         assert_eq!(compared, values.len(), "{sql_type}");
     }
+}
+
+/// Types without binary output: a base type, one with elements that is no array, and a built-in one; and
+/// what is made of them.
+const WITHOUT_BINARY_OUTPUT: &str = "
+    CREATE TYPE word;
+    CREATE FUNCTION word_in(cstring) RETURNS word LANGUAGE internal IMMUTABLE STRICT AS 'textin';
+    CREATE FUNCTION word_out(word) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';
+    CREATE TYPE word (INPUT = word_in, OUTPUT = word_out, LIKE = text);
+    CREATE TYPE budget;
+    CREATE FUNCTION budget_in(cstring) RETURNS budget LANGUAGE internal IMMUTABLE STRICT AS 'uuid_in';
+    CREATE FUNCTION budget_out(budget) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'uuid_out';
+    CREATE TYPE budget (INPUT = budget_in, OUTPUT = budget_out, INTERNALLENGTH = 16, ELEMENT = int4);
+    CREATE DOMAIN name_of_city AS word;
+    CREATE TYPE pair AS (name word, budget budget);
+    CREATE TABLE city (
+        id int, name word, budget budget, acl aclitem, names word[], budgets budget[], domain name_of_city,
+        domains name_of_city[], pair pair, pairs pair[]
+    );
+    INSERT INTO city VALUES (
+        1, 'a b', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', makeaclitem(10, 10, 'SELECT', false),
+        '{\"a \\\"b\",NULL}', '{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}', 'd', '{d}',
+        '(a,a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11)', '{\"(a,)\"}'
+    );
+    INSERT INTO city (id) VALUES (2)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_without_binary_output_are_asked_for_as_json() {
+    let db = Postgres::with(WITHOUT_BINARY_OUTPUT).await;
+    let app = App::start(
+        &db,
+        r#"
+        [[endpoint]]
+        path = "/table"
+        sql = "TABLE city"
+        refresh.probe = { sql = "TABLE city", every = "100ms" }
+        max_age = "1h"
+        [[endpoint]]
+        path = "/named/{name}"
+        sql = "SELECT id FROM city WHERE name::text = :name::text"
+        warm_sql = "SELECT name FROM city WHERE id = 1"
+        "#,
+    )
+    .await;
+    let rows = "SELECT json_agg(city ORDER BY id)::text FROM city";
+    let rows = db.client().await.query_one(rows, &[]).await.unwrap();
+    let expected: serde_json::Value = serde_json::from_str(rows.get(0)).unwrap();
+    let table = app.get("/table").await;
+    table.assert_status(200).assert_json(expected);
+    app.get("/named/a%20b").await.assert_cache("hit");
+    // The probe sees what changes, whatever its type.
+    db.execute("UPDATE city SET acl = makeaclitem(10, 10, 'UPDATE', false) WHERE id = 2")
+        .await;
+    app.poll("/table", |answer| !answer.json()[1]["acl"].is_null())
+        .await;
 }
 
 /// Types that Larder leaves to Postgres, with values of each.
