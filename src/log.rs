@@ -209,7 +209,8 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
                 "{code} {cache} {endpoint} in {elapsed:?}"
             );
         }
-        Event::QueryFinished { .. }
+        Event::ProblemServed { .. }
+        | Event::QueryFinished { .. }
         | Event::RefreshFinished { .. }
         | Event::ConnectionOpened
         | Event::ConnectionClosed

@@ -12,7 +12,7 @@ mod readings;
 mod server;
 
 use prometheus::core::Collector;
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounterVec, Registry, TextEncoder};
 
 pub use readings::{EndpointReadings, ServerReadings};
 
@@ -30,6 +30,7 @@ pub struct Metrics {
     registry: Registry,
     endpoints: Box<[EndpointMetrics]>,
     elsewhere: RequestCounters,
+    problems: IntCounterVec,
     server: ServerMetrics,
 }
 
@@ -45,6 +46,7 @@ impl Metrics {
                 .map(|e| families.endpoint(e))
                 .collect(),
             elsewhere: families.elsewhere(),
+            problems: families.problems(),
             server: ServerMetrics::new(&registry, plan),
             registry,
         }
@@ -73,6 +75,10 @@ impl Metrics {
                 if *stale_if_error {
                     endpoint.stale_if_error.inc();
                 }
+            }
+            Event::ProblemServed { endpoint, problem } => {
+                let endpoint = endpoint.map_or("", |id| self.endpoint(id).name());
+                self.problems.with_label_values(&[endpoint, *problem]).inc();
             }
             Event::QueryFinished {
                 endpoint,

@@ -24,6 +24,13 @@ pub enum Event {
         /// Whether it was an answer that is served only because loading fails.
         stale_if_error: bool,
     },
+    /// A request was answered with a problem: said beside [`Event::RequestServed`].
+    ProblemServed {
+        /// The declared endpoint, if the path led to one.
+        endpoint: Option<EndpointId>,
+        /// The problem's stable code.
+        problem: &'static str,
+    },
     /// A query on behalf of an endpoint ended.
     QueryFinished {
         /// Whose query.

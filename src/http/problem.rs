@@ -19,6 +19,10 @@ use crate::repository::RepositoryError;
 /// What every endpoint and page allows.
 pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
+/// The code of the problem that a response tells of: an extension of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Code(pub(super) &'static str);
+
 /// Why there is no answer. Codes are stable: 1xx the request, 3xx the repository, 4xx capacity, 5xx
 /// Larder itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -302,6 +306,7 @@ impl From<Problem> for Response {
         });
         let mut response = Self::new(Bytes::from(document.to_string()));
         *response.status_mut() = status;
+        response.extensions_mut().insert(Code(code));
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,
@@ -317,5 +322,24 @@ impl From<Problem> for Response {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_says_its_code_in_its_body_and_beside_it() {
+        for problem in Problem::all() {
+            let (code, _) = problem.code();
+            // Metrics find a code behind a path by their concatenation: none is the end of another.
+            let digits = code.strip_prefix("LRD-").expect(code);
+            assert!(digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit()));
+            let response = Response::from(problem);
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(body["code"], code);
+            assert_eq!(response.extensions().get(), Some(&Code(code)));
+        }
     }
 }

@@ -10,7 +10,7 @@ use warp::{Filter, Rejection};
 
 use super::decode::ESCAPE_BYTES;
 use super::head::{HEAD, Head};
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::{Reply, Response, Site, cors, docs, endpoint, pages, status};
 use crate::observe::{Event, Observer};
 
@@ -131,6 +131,12 @@ pub(super) fn finished(observer: &Observer, head: &Head, reply: Reply) -> Respon
         age: reply.age,
         stale_if_error: reply.stale_if_error,
     });
+    if let Some(Code(problem)) = reply.response.extensions().get() {
+        observer.emit(&Event::ProblemServed {
+            endpoint: reply.endpoint,
+            problem,
+        });
+    }
     if head.method == Method::HEAD {
         without_content(reply.response)
     } else {

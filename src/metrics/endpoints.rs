@@ -46,6 +46,7 @@ pub(super) struct Families {
     saved: CounterVec,
     stale_if_error: IntCounterVec,
     limits: GaugeVec,
+    problems: IntCounterVec,
 }
 
 impl Families {
@@ -105,6 +106,11 @@ impl Families {
                  loading fails. On a schedule, that of the last load.",
                 &["endpoint", "limit"],
             ),
+            problems: counters(
+                "larder_problems_total",
+                "Answers that are problems, by declared endpoint and the code in their body.",
+                &["endpoint", "problem"],
+            ),
             saved: CounterVec::new(
                 Opts::new(
                     "larder_repository_seconds_saved_total",
@@ -131,6 +137,13 @@ impl Families {
         register(registry, &self.saved);
         register(registry, &self.stale_if_error);
         register(registry, &self.limits);
+        register(registry, &self.problems);
+    }
+
+    /// The problems of all endpoints, and of no endpoint. Looked up each time: there are as many children as
+    /// problems have occurred, and none is on the way of a hit.
+    pub(super) fn problems(&self) -> IntCounterVec {
+        self.problems.clone()
     }
 
     /// The requests that no endpoint answers.
@@ -191,6 +204,11 @@ struct Accounted {
 }
 
 impl EndpointMetrics {
+    /// Its declared path.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Accounts for the answers since the last time, at the time the query took until now; it has just
     /// taken `query`, if it ran.
     pub(super) fn saved_until_now(&self, query: Option<Duration>) {

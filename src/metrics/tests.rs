@@ -136,6 +136,33 @@ fn answers_that_are_given_because_loading_fails_are_counted() {
 }
 
 #[test]
+fn problems_are_counted_by_their_code_with_an_endpoint_and_without() {
+    let metrics = of_one_endpoint();
+    let text = String::from_utf8(metrics.render()).unwrap();
+    assert!(
+        !text.contains("larder_problems_total{"),
+        "none has occurred"
+    );
+    let path = Some(EndpointId::new(0));
+    for (endpoint, problem) in [
+        (path, "LRD-103"),
+        (path, "LRD-401"),
+        (path, "LRD-401"),
+        (None, "LRD-101"),
+    ] {
+        metrics.record(&Event::ProblemServed { endpoint, problem });
+    }
+    let count = |endpoint, problem| {
+        let labels = format!("endpoint=\"{endpoint}\",problem=\"{problem}\"");
+        value(&metrics, &format!("larder_problems_total{{{labels}}}"))
+    };
+    assert_eq!(count("/n", "LRD-103"), Some(1.0));
+    assert_eq!(count("/n", "LRD-401"), Some(2.0));
+    assert_eq!(count("", "LRD-101"), Some(1.0));
+    assert_eq!(count("/n", "LRD-101"), None);
+}
+
+#[test]
 fn time_is_saved_at_what_the_query_took_when_it_last_ran() {
     let metrics = of_one_endpoint();
     let endpoint = EndpointId::new(0);

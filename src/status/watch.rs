@@ -105,6 +105,7 @@ impl Watch {
             Event::ProbeFailing { probe, .. } => self.begin(Trouble::Probe(*probe)),
             Event::ProbeRecovered { probe } => self.end(&[Trouble::Probe(*probe)]),
             Event::RequestServed { .. }
+            | Event::ProblemServed { .. }
             | Event::QueryFinished { .. }
             | Event::RefreshFinished { .. }
             | Event::LoadsFailing { .. }

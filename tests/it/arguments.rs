@@ -235,3 +235,29 @@ async fn what_no_path_can_be_is_not_found_however_it_is_written() {
         .collect();
     app.get(&format!("/{lavish}")).await.assert_status(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_problem_is_counted_under_its_code() {
+    let (_db, app) = people().await;
+    app.get("/people/Ada?min=x").await.assert_status(400);
+    app.get("/people/Ada?min=x").await.assert_status(400);
+    app.get("/people/Ada").await.assert_status(200);
+    app.get("/nowhere").await.assert_status(404);
+    let post = "POST /metrics HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n";
+    http::raw(app.address(), post.as_bytes()).await;
+    let bare = "GET /people/Ada HTTP/1.1\r\nConnection: close\r\n\r\n";
+    http::raw(app.address(), bare.as_bytes()).await;
+    let exported = app.get("/metrics").await;
+    let mut found: Vec<&str> = exported.text().lines().collect();
+    found.retain(|line| line.starts_with("larder_problems_total"));
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            "larder_problems_total{endpoint=\"\",problem=\"LRD-101\"} 1",
+            "larder_problems_total{endpoint=\"\",problem=\"LRD-102\"} 1",
+            "larder_problems_total{endpoint=\"\",problem=\"LRD-114\"} 1",
+            "larder_problems_total{endpoint=\"/people/{name}\",problem=\"LRD-103\"} 2",
+        ]
+    );
+}

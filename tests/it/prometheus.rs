@@ -69,6 +69,7 @@ async fn what_is_exported_is_what_is_written_down() {
     let app = App::start(&db, endpoints).await;
     app.get("/n").await.assert_cache("hit");
     app.get("/n/1").await.assert_cache("miss");
+    app.get("/nowhere").await.assert_status(404);
     let text = app.get("/metrics").await.text().to_owned();
     promtool(&["check", "metrics"], &text);
 

@@ -253,6 +253,7 @@ impl World {
         let (address, phase) = (self.app(AWAY).address(), self.phase.subscribe());
         self.clients.spawn(flood(address, phase));
         self.ask(AWAY, 1_000, move |_, _| fixed("/n/x"));
+        self.ask(AWAY, 1_000, move |_, _| fixed("/steady?x=1"));
         self.ask(FAILING, 20, move |_, n| Some(format!("/t/{}", n % 40)));
         self.ask(THRASHING, 20, move |phase, n| {
             (phase == Faulty).then(|| format!("/big/{n}"))
