@@ -86,7 +86,8 @@ impl Repository {
         let (began, limit) = (Instant::now(), lease.statement_timeout());
         let describing = async {
             lease.begin().await?;
-            describe::describe(&lease, endpoint).await
+            let described = describe::describe(&lease, endpoint).await;
+            described.map_err(|error| error.while_running(began.elapsed()))
         };
         let Ok(described) = tokio::time::timeout(endpoint.timeout, describing).await else {
             return Err(RepositoryError::TimedOut {
@@ -151,7 +152,8 @@ impl Repository {
         let (began, limit) = (Instant::now(), lease.statement_timeout());
         let preparing = async {
             lease.begin().await?;
-            description.prepare_on(&lease).await
+            let prepared = description.prepare_on(&lease).await;
+            prepared.map_err(|error| error.while_running(began.elapsed()))
         };
         let Ok(prepared) = tokio::time::timeout(timeout, preparing).await else {
             return Err(RepositoryError::TimedOut { after: timeout });

@@ -128,4 +128,24 @@ mod tests {
         health.succeeded();
         assert!(health.last_failure().is_some_and(|last| !last.is_last_word));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_ends_once_is_nobodys_fault_and_twice_in_a_row_is_the_endpoints() {
+        let ended = || {
+            let cause = "terminated".to_owned();
+            let after = Duration::from_secs(1);
+            Arc::new(RepositoryError::SessionEnded { after, cause }.into())
+        };
+        let mut health = Health::default();
+        assert!(!health.failed(&ended(), Instant::now()));
+        assert!(!health.is_refused(), "Postgres may be about to end");
+        health.succeeded();
+        assert!(
+            !health.failed(&ended(), Instant::now()),
+            "that was another one"
+        );
+        assert!(health.failed(&ended(), Instant::now()));
+        assert!(health.is_refused());
+        assert!(!health.failed(&ended(), Instant::now()), "it is known");
+    }
 }

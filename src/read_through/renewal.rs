@@ -45,9 +45,12 @@ impl<S: Source> ReadThrough<S> {
         tokio::spawn(async move {
             let shared = &read_through.shared;
             let _turn = shared.turns.take(Class::New).await;
-            // What keeps it from being described keeps it from being loaded, and is reported then.
-            let endpoint = read_through.endpoint(endpoint);
-            shared.source.describe_again(endpoint).await;
+            let described = shared
+                .source
+                .describe_again(read_through.endpoint(endpoint));
+            if let Err(error) = described.await {
+                read_through.tell_failed(endpoint, error);
+            }
         });
     }
 }

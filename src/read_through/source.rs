@@ -38,8 +38,11 @@ pub trait Source: Send + Sync + 'static {
     }
 
     /// Learns again what the endpoint's arguments and answers are like.
-    fn describe_again(&self, _: &Endpoint) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
+    fn describe_again(
+        &self,
+        _: &Endpoint,
+    ) -> impl Future<Output = Result<(), RepositoryError>> + Send {
+        std::future::ready(Ok(()))
     }
 }
 
@@ -150,9 +153,8 @@ impl Source for Described {
         description.is_some_and(|it| it.lacks_labels_of(arguments))
     }
 
-    async fn describe_again(&self, endpoint: &Endpoint) {
-        // Its error is that of the next load, which reports it.
-        drop(self.describe(endpoint).await);
+    async fn describe_again(&self, endpoint: &Endpoint) -> Result<(), RepositoryError> {
+        self.describe(endpoint).await.map(drop)
     }
 }
 

@@ -57,7 +57,9 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Durability is worthless in a folder that is about to be removed; everything else keeps the server
 /// small, on the loopback interface, and the same on every machine.
-const SETTINGS: [(&str, &str); 12] = [
+const SETTINGS: [(&str, &str); 13] = [
+    // Its log is read here, whatever language the machine speaks.
+    ("lc_messages", "C"),
     ("listen_addresses", "127.0.0.1"),
     ("unix_socket_directories", ""),
     ("fsync", "off"),

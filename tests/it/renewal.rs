@@ -1,7 +1,7 @@
 //! What was learned of statements at start is learned again when tables change, on every way on which that
 //! can show: loads, probes, and requests that are refused before there is a load.
 
-use larder::observe::{Event, RefreshOutcome, Trigger};
+use larder::observe::{Event, Fault, RefreshOutcome, Trigger};
 use serde_json::{Value, json};
 
 use crate::support::app::App;
@@ -181,4 +181,22 @@ async fn clients_that_send_wrong_arguments_cause_few_descriptions() {
         .get(0);
     assert!(described <= allowed, "{described} of {allowed}");
     assert_eq!(app.queries(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declaration_that_no_longer_fits_is_reported_though_nothing_is_loaded() {
+    let db = Postgres::with("CREATE TABLE n (id int, v int)").await;
+    let app = App::start(
+        &db,
+        "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT v FROM n WHERE id = :id\"\nparams.id = { minimum = 1 }",
+    )
+    .await;
+    db.execute("ALTER TABLE n DROP COLUMN id; ALTER TABLE n ADD COLUMN id uuid")
+        .await;
+    let reported = |event: &Event| matches!(event, Event::LoadsFailing { fault: Fault::Configuration, cause, .. } if cause.contains("minimum"));
+    app.poll("/n?id=00000000-0000-4000-8000-000000000000", |answer| {
+        answer.assert_status(400);
+        app.count(reported) == 1
+    })
+    .await;
 }
