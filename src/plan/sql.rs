@@ -188,6 +188,10 @@ impl Statement {
         let mut locks = LockFinder::new();
         let mut first_word: Option<(&str, Range<usize>)> = None;
         let mut end = None;
+        // Neither in strings nor in comments can it be sent.
+        if let Some(at) = sql.find('\0') {
+            return Err(StatementError::Nul { at: at..at + 1 });
+        }
         // Everything up to here has been copied to the text.
         let mut copied = 0;
         let mut last_token_end = 0;

@@ -52,15 +52,17 @@ impl Pooler {
         if self.is_trusted() {
             return Ok(false);
         }
-        let compared = tokio::time::timeout(limit, async {
-            // There may be no room for it. Nothing has been found then.
-            let Ok(other) = another.await else {
-                return Ok(false);
-            };
-            compare(client, &other.client).await
+        // There may be no room for a second connection, or its pool may have it wait for this one to leave:
+        // sessions are not shared then, or nothing is known.
+        let other = tokio::time::timeout(limit, async {
+            let other = another.await?;
+            backend_pid(&other.client).await?;
+            Ok::<_, Error>(other)
         });
-        // Where the second connection waits for the first to leave, sessions are not shared.
-        let shares = compared.await.unwrap_or(Ok(false))?;
+        let shares = match other.await {
+            Ok(Ok(other)) => compare(client, &other.client).await?,
+            Ok(Err(_)) | Err(_) => false,
+        };
         if !shares {
             *self.lock() = Some(Instant::now());
         }
@@ -89,10 +91,11 @@ async fn compare(one: &Client, other: &Client) -> Result<bool, Error> {
             Err(error) if error.as_db_error().is_some() => return Ok(true),
             Err(error) => return Err(error),
         }
-        let held = backend_pid(other).await?;
-        let again = backend_pid(one).await?;
+        // Where there is but one session, the first connection must not be made to wait for it.
+        let shares = backend_pid(other).await? == first || backend_pid(one).await? != first;
+        // A connection that leaves within a transaction takes the session with it.
         other.batch_execute("ROLLBACK").await?;
-        if held == first || again != first {
+        if shares {
             return Ok(true);
         }
     }

@@ -30,10 +30,12 @@ mod faults; // the way to Postgres breaks in every manner there is, and what ans
 mod loading; // what reaches Postgres, and what does not
 mod openapi;
 mod outage; // Postgres goes away and comes back
+mod pooler; // PgBouncer between Larder and Postgres
 mod renewal; // what was learned at start is learned again
 mod repeats; // the same asked again on a connection
 mod representations; // every form an answer can be had in
 mod serving; // what a client gets
+mod sessions; // what a load finds in its session, and leaves in it
 mod standby; // a Postgres that may not be written to
 mod status; // what is said of a running Larder
 mod triggers; // what makes Larder load without a schedule

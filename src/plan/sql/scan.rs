@@ -39,11 +39,6 @@ impl<'s> Scanner<'s> {
         let rest = self.rest();
         let open = |what, len| self.unterminated(what, len);
         Ok(match first {
-            '\0' => {
-                return Err(StatementError::Nul {
-                    at: self.at..self.at + 1,
-                });
-            }
             c if is_space(c) => (Token::Blank, prefix_len(rest, is_space)),
             '-' if rest.starts_with("--") => (Token::Blank, prefix_len(rest, |c| !is_newline(c))),
             '/' if rest.starts_with("/*") => (

@@ -135,6 +135,11 @@ fn numbers_are_no_names() {
     refused("select $1", &StatementError::Positional { at: 7..9 });
     refused("select 1$12", &StatementError::Positional { at: 8..11 });
     refused("select 'a', \0", &StatementError::Nul { at: 12..13 });
+    for inside in ["'\0'", "\"\0\"", "e'\0'", "$$\0$$", "/*\0*/ 1", "1 --\0"] {
+        let at = 7 + inside.find('\0').unwrap();
+        let nul = StatementError::Nul { at: at..at + 1 };
+        refused(&format!("select {inside}"), &nul);
+    }
 }
 
 #[test]

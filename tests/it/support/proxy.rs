@@ -52,6 +52,8 @@ enum Manner {
     Slow,
     /// As many to the client of each connection; then it is as said.
     UpTo(usize, Then),
+    /// Those to the client with every length of a message as large as can be, so that none ever ends.
+    Garbled,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +138,24 @@ impl Proxy {
     pub(crate) fn stall_after(&self, bytes: usize) {
         let manner = Manner::UpTo(bytes, Then::Silent);
         self.way.manner.send_replace(manner);
+    }
+
+    /// Makes nonsense of what the server says from now on.
+    pub(crate) fn garble(&self) {
+        self.way.manner.send_replace(Manner::Garbled);
+    }
+
+    /// How many connections to it their makers hold open, by the system's own table: one that was closed
+    /// while the proxy is silent is not noticed by the proxy itself.
+    pub(crate) fn held_open(&self) -> usize {
+        const ESTABLISHED: &str = "01";
+        let port = format!(":{:04X}", self.address.port());
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+        let connections = table.lines().map(|line| line.split_whitespace());
+        connections
+            .filter_map(|mut fields| Some((fields.nth(2)?, fields.next()?)))
+            .filter(|(to, state)| to.ends_with(&port) && *state == ESTABLISHED)
+            .count()
     }
 
     /// How often connections have come to the limit of [`Proxy::truncate_after`] or
@@ -257,11 +277,15 @@ async fn downward(
                 (passed, under) = (0, now);
             }
             let part = match now {
-                Manner::AtOnce | Manner::Silent => rest.len(),
+                Manner::AtOnce | Manner::Silent | Manner::Garbled => rest.len(),
                 Manner::Slow => 1,
                 Manner::UpTo(limit, _) => rest.len().min(limit.saturating_sub(passed)),
             };
-            to.write_all(&rest[..part]).await?;
+            if now == Manner::Garbled {
+                to.write_all(&vec![0x7f; part]).await?;
+            } else {
+                to.write_all(&rest[..part]).await?;
+            }
             rest = &rest[part..];
             passed += part;
             match now {
@@ -277,7 +301,7 @@ async fn downward(
                     // No byte keeps the others waiting once the way is healed.
                     let _ = tokio::time::timeout(PACE, manner.changed()).await;
                 }
-                Manner::AtOnce | Manner::Silent | Manner::UpTo(..) => {}
+                Manner::AtOnce | Manner::Silent | Manner::Garbled | Manner::UpTo(..) => {}
             }
         }
     }
