@@ -80,11 +80,11 @@ pub fn check_files(plan: &Plan) -> Result<(), TlsError> {
         .map_or(Ok(()), |tls| Tls::load(tls).map(drop))
 }
 
-/// The endpoints as an OpenAPI document, without answers for examples.
-pub fn openapi(plan: &Plan, described: &Descriptions) -> String {
+/// The endpoints as an OpenAPI document, without answers for examples. `server` is where they are, if that
+/// is known.
+pub fn openapi(plan: &Plan, described: &Descriptions, server: Option<&str>) -> String {
     let of = |endpoint: &Endpoint| described.of(endpoint.id);
-    let document = openapi::document(plan, of, &Problem::kinds(), |_| None);
-    format!("{document:#}")
+    openapi::document(plan, of, &Problem::kinds(), |_| None, server).pretty()
 }
 
 impl App {

@@ -47,6 +47,19 @@ fn listen(text: &str) -> Result<Listen, String> {
     Listen::parse(text).ok_or_else(|| help.to_owned())
 }
 
+fn server_url(text: &str) -> Result<String, String> {
+    let is_url = ["https://", "http://"].iter().any(|scheme| {
+        text.strip_prefix(scheme)
+            .is_some_and(|rest| !rest.is_empty())
+    });
+    let is_written = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_url && is_written && !text.contains(['?', '#']) {
+        Ok(text.to_owned())
+    } else {
+        Err("it is a URL, as in https://api.example/sales".to_owned())
+    }
+}
+
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 the configuration or the repository is wrong, 2 wrong usage.
 Lines about what happens go to stderr; RUST_LOG chooses which, as in RUST_LOG=larder=debug. One for each
@@ -94,6 +107,9 @@ enum Command {
     Openapi {
         #[command(flatten)]
         config: ConfigFile,
+        /// The URL under which clients find the endpoints; default: that of the document's folder.
+        #[arg(long, value_name = "URL", value_parser = server_url)]
+        server: Option<String>,
     },
     /// Try it: a Postgres of its own with made-up sales, and the shipped configuration on it.
     ///
@@ -162,7 +178,9 @@ pub fn main() -> ExitCode {
                 (false, true) => check::described(&config.config).await,
                 (false, false) => check::measured(&config.config).await,
             },
-            Command::Openapi { config } => openapi::openapi(&config.config).await,
+            Command::Openapi { config, server } => {
+                openapi::openapi(&config.config, server.as_deref()).await
+            }
             Command::Demo { config, listen } => demo::demo(config.as_deref(), listen).await,
         }
     });

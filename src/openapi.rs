@@ -6,68 +6,72 @@
 //! | `parameter` | one parameter: where it stands, its type, its limits  |
 //! | `answer`    | answers by shape and format, and each column's type   |
 //! | `shared`    | what all endpoints share: headers, problems           |
+//! | `json`      | JSON as text, so that numbers keep their digits       |
 
 mod answer;
+mod json;
 mod parameter;
 mod shared;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
+pub use json::Json;
 pub use shared::ProblemKind;
 
 use crate::plan::{Endpoint, Format, Place, Plan};
 use crate::repository::Description;
+use json::Object;
 
 /// The document for these endpoints. `example` is an answer of one, as JSON in its shape, if there is
-/// one to show.
+/// one to show. `server` is the URL that paths continue; by default, that of the folder which the document
+/// is in, wherever a proxy has put it.
 pub fn document<'d>(
     plan: &Plan,
     description: impl Fn(&Endpoint) -> &'d Arc<Description>,
     problems: &[ProblemKind],
-    example: impl Fn(&Endpoint) -> Option<Value>,
-) -> Value {
+    example: impl Fn(&Endpoint) -> Option<Json>,
+    server: Option<&str>,
+) -> Json {
     let mut taken = HashSet::new();
-    let paths: Map<String, Value> = plan
-        .endpoints()
-        .iter()
-        .map(|endpoint| {
-            let id = operation_id(endpoint, &mut taken);
-            let description = description(endpoint);
-            let get = operation(
-                endpoint,
-                description,
-                problems,
-                example(endpoint).as_ref(),
-                id,
-            );
-            (endpoint.path.as_str().to_owned(), json!({ "get": get }))
-        })
-        .collect();
-    json!({
+    let mut paths = Object::default();
+    for endpoint in plan.endpoints() {
+        let id = operation_id(endpoint, &mut taken);
+        let description = description(endpoint);
+        let example = example(endpoint);
+        let mut path = Object::default();
+        path.put_json(
+            "get",
+            operation(endpoint, description, problems, example.as_ref(), id),
+        );
+        paths.add_json(endpoint.path.as_str(), path.end());
+    }
+    let mut document = Object::from(json!({
         "openapi": "3.1.1",
         "info": {
             "title": "Larder",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Answers of declared queries, served from memory and kept fresh in the background. \
-                Each is to be had as JSON, as NDJSON (a value a line) and as CSV (RFC 4180), by `Accept`. \
+                Each is available as JSON, as NDJSON (a value a line) and as CSV (RFC 4180), by `Accept`. \
                 `Age` is the age of the data in seconds; `Cache-Status` (RFC 9211) says how an answer was \
                 found.",
         },
-        "paths": paths,
-        "components": shared::components(problems),
-    })
+        "servers": [{ "url": server.unwrap_or("./") }],
+    }));
+    document.put_json("paths", paths.end());
+    document.put("components", shared::components(problems));
+    document.end()
 }
 
 fn operation(
     endpoint: &Endpoint,
     description: &Description,
     problems: &[ProblemKind],
-    example: Option<&Value>,
+    example: Option<&Json>,
     id: String,
-) -> Value {
+) -> Json {
     let kinds = description.signature.types();
     let told = kinds.zip(&description.parameters);
     let parameters = endpoint.parameters.iter().zip(told);
@@ -80,27 +84,28 @@ fn operation(
             .find(&format!("{{{}}}", parameter.name));
         (parameter.place == Place::Query, at)
     });
-    let parameters: Vec<Value> = parameters
-        .into_iter()
-        .map(|(parameter, (kind, told))| parameter::of(endpoint, parameter, kind, told))
-        .collect();
-    let mut operation = Map::new();
-    operation.insert("operationId".to_owned(), id.into());
+    let mut operation = Object::default();
+    operation.put("operationId", id);
     if let Some(summary) = &endpoint.summary {
-        operation.insert("summary".to_owned(), summary.as_str().into());
+        operation.put("summary", summary.as_str());
     }
-    operation.insert("description".to_owned(), prose(endpoint).into());
-    operation.insert("x-shape".to_owned(), endpoint.shape.as_str().into());
+    operation.put("description", prose(endpoint));
+    operation.put("x-shape", endpoint.shape.as_str());
     if !parameters.is_empty() {
-        operation.insert("parameters".to_owned(), parameters.into());
+        let parameters = parameters
+            .into_iter()
+            .map(|(parameter, (kind, told))| parameter::of(endpoint, parameter, kind, told));
+        operation.put_json("parameters", Json::array(parameters));
     }
-    let mut responses = Map::new();
+    let mut responses = Object::default();
     let columns = &description.columns;
-    responses.insert("200".to_owned(), answer::of(endpoint, columns, example));
-    responses.insert("304".to_owned(), answer::not_modified(endpoint));
-    responses.extend(shared::refusals(endpoint, problems));
-    operation.insert("responses".to_owned(), responses.into());
-    operation.into()
+    responses.put_json("200", answer::of(endpoint, columns, example));
+    responses.put("304", answer::not_modified(endpoint));
+    for (status, refusal) in shared::refusals(endpoint, problems) {
+        responses.put(&status, refusal);
+    }
+    operation.put_json("responses", responses.end());
+    operation.end()
 }
 
 /// What a client should know of the endpoint that no field of the document says.

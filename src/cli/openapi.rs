@@ -6,10 +6,11 @@ use super::{Failure, check, load, say};
 use crate::app;
 
 /// Prints the document.
-pub(super) async fn openapi(config: &Path) -> Result<(), Failure> {
+pub(super) async fn openapi(config: &Path, server: Option<&str>) -> Result<(), Failure> {
     let plan = load(config)?;
     let described =
         check::describe(&plan, "the types of the statements can not be found out").await?;
-    say(&format!("{}\n", app::openapi(&plan, &described)));
+    let document = app::openapi(&plan, &described, server);
+    say(&format!("{document}\n"));
     Ok(())
 }

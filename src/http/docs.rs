@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
 use warp::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
@@ -21,7 +20,7 @@ use super::{Response, Site};
 use crate::cache::Answer;
 use crate::encode::Body;
 use crate::observe::Readiness;
-use crate::openapi;
+use crate::openapi::{self, Json};
 use crate::plan::{CacheControl, Endpoint};
 use crate::repository::Description;
 
@@ -75,8 +74,8 @@ fn make(site: &Site) -> Option<Made> {
     let descriptions = descriptions(site)?;
     let of = |endpoint: &Endpoint| &descriptions[endpoint.id.index()];
     let example = |endpoint: &Endpoint| example(site, endpoint);
-    let document = openapi::document(&site.plan, of, &Problem::kinds(), example);
-    let body = Body::new(document.to_string().into_bytes());
+    let document = openapi::document(&site.plan, of, &Problem::kinds(), example, None);
+    let body = Body::new(document.as_str().into());
     Some(Made {
         descriptions,
         is_whole,
@@ -85,7 +84,7 @@ fn make(site: &Site) -> Option<Made> {
 }
 
 /// An answer that anybody may have, if one is in memory.
-fn example(site: &Site, endpoint: &Endpoint) -> Option<Value> {
+fn example(site: &Site, endpoint: &Endpoint) -> Option<Json> {
     if endpoint.cache_control != CacheControl::Public {
         return None;
     }
@@ -94,7 +93,7 @@ fn example(site: &Site, endpoint: &Endpoint) -> Option<Value> {
         return None;
     };
     let json = &document.json().bytes;
-    (json.len() <= EXAMPLE_MAX).then(|| serde_json::from_slice(json).ok())?
+    (json.len() <= EXAMPLE_MAX).then(|| Json::of(std::str::from_utf8(json).ok()?))?
 }
 
 /// `/docs`

@@ -1,57 +1,65 @@
 //! An answer, in its shape and each format: the types of its columns as JSON has them.
 
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::json::{Json, Object};
 use super::shared;
 use crate::plan::{Endpoint, Format, Shape};
 use crate::repository::{Column, ValueType};
 
 /// 200.
-pub(super) fn of(endpoint: &Endpoint, columns: &[Column], example: Option<&Value>) -> Value {
-    let content: Map<String, Value> = Format::ALL
-        .into_iter()
-        .map(|format| {
-            let mut media = match format {
-                Format::Json => json!({ "schema": document(endpoint, columns) }),
-                Format::Ndjson => json!({ "schema": {
-                    "type": "string", "description": "A line for each value, which is JSON.",
-                } }),
-                Format::Csv => json!({ "schema": {
-                    "type": "string", "description": "A record of the columns' names, then one for each row.",
-                } }),
-            };
-            if let (Format::Json, Some(example)) = (format, example) {
-                media["example"] = shortened(endpoint, example.clone());
-            }
-            (format.media_type().to_owned(), media)
-        })
-        .collect();
-    json!({
+pub(super) fn of(endpoint: &Endpoint, columns: &[Column], example: Option<&Json>) -> Json {
+    let mut content = Object::default();
+    for format in Format::ALL {
+        let mut media = Object::from(match format {
+            Format::Json => json!({ "schema": document(endpoint, columns) }),
+            Format::Ndjson => json!({ "schema": {
+                "type": "string", "description": "A line for each value, which is JSON.",
+            } }),
+            Format::Csv => json!({ "schema": {
+                "type": "string", "description": "A record of the columns' names, then one for each row.",
+            } }),
+        });
+        if let (Format::Json, Some(example)) = (format, example) {
+            media.put_json("example", shortened(endpoint, columns, example));
+        }
+        content.put_json(format.media_type(), media.end());
+    }
+    let mut answer = Object::from(json!({
         "description": "The answer.",
         "headers": shared::headers_of_answers(endpoint),
-        "content": content,
-    })
+    }));
+    answer.put_json("content", content.end());
+    answer.end()
 }
 
 /// The first rows are enough.
-fn shortened(endpoint: &Endpoint, mut example: Value) -> Value {
+fn shortened(endpoint: &Endpoint, columns: &[Column], example: &Json) -> Json {
+    let short = match endpoint.shape {
+        Shape::Rows => serde_json::from_str(example.as_str()).ok().map(first),
+        Shape::Columns => first_of_columns(columns, example),
+        Shape::Row | Shape::Tuple | Shape::Value => None,
+    };
+    short.unwrap_or_else(|| example.clone())
+}
+
+fn first(values: Vec<&RawValue>) -> Json {
     const ROWS: usize = 2;
-    match endpoint.shape {
-        Shape::Rows => example
-            .as_array_mut()
-            .into_iter()
-            .for_each(|rows| rows.truncate(ROWS)),
-        Shape::Columns => {
-            let columns = example
-                .as_object_mut()
-                .into_iter()
-                .flat_map(Map::values_mut);
-            let columns = columns.filter_map(Value::as_array_mut);
-            columns.for_each(|values| values.truncate(ROWS));
-        }
-        Shape::Row | Shape::Tuple | Shape::Value => {}
+    let values = values.into_iter().take(ROWS);
+    Json::array(values.filter_map(|value| Json::of(value.get())))
+}
+
+fn first_of_columns(columns: &[Column], example: &Json) -> Option<Json> {
+    let mut values: HashMap<String, Vec<&RawValue>> =
+        serde_json::from_str(example.as_str()).ok()?;
+    let mut short = Object::default();
+    for Column { name, .. } in columns {
+        short.put_json(name, first(values.remove(name)?));
     }
-    example
+    Some(short.end())
 }
 
 /// 304.

@@ -1,7 +1,8 @@
 //! One parameter: where a request carries it, its type, its limits.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::json::{Json, Object};
 use crate::plan::{Endpoint, Parameter, ParameterType, Place, Presence};
 use crate::repository::ParameterDescription;
 
@@ -11,40 +12,36 @@ pub(super) fn of(
     parameter: &Parameter,
     kind: &ParameterType,
     told: &ParameterDescription,
-) -> Value {
-    let mut of = Map::new();
-    let mut put = |key: &str, value: Value| of.insert(key.to_owned(), value);
-    put("name", parameter.name.as_str().into());
+) -> Json {
+    let mut of = Object::default();
+    of.put("name", parameter.name.as_str());
     let place = match parameter.place {
         Place::Path => "path",
         Place::Query => "query",
     };
-    put("in", place.into());
-    put(
-        "required",
-        (parameter.presence == Presence::Required).into(),
-    );
+    of.put("in", place);
+    of.put("required", parameter.presence == Presence::Required);
     if let Some(description) = prose(parameter, kind) {
-        put("description", description.into());
+        of.put("description", description);
     }
     let mut schema = schema(parameter, kind, told);
     if let Presence::Default(text) = &parameter.presence {
-        schema["default"] = typed(kind, text);
+        schema.put_json("default", typed(kind, text));
     }
-    schema["x-postgres-type"] = told.type_name.as_str().into();
+    schema.put("x-postgres-type", told.type_name.as_str());
     if *kind == ParameterType::Json {
         // The text is JSON itself, whatever OpenAPI's styles would make of an object.
-        put(
-            "content",
-            json!({ "application/json": { "schema": schema } }),
-        );
+        let (mut media, mut content) = (Object::default(), Object::default());
+        media.put_json("schema", schema.end());
+        content.put_json("application/json", media.end());
+        of.put_json("content", content.end());
     } else {
-        put("schema", schema);
+        of.put_json("schema", schema.end());
     }
     if let Some(example) = example(endpoint, parameter) {
-        put("example", typed(kind, example));
+        of.put_json("example", typed(kind, example));
     }
-    of.into()
+    of.end()
 }
 
 /// A value that the operator has written down.
@@ -103,11 +100,11 @@ fn prose(parameter: &Parameter, kind: &ParameterType) -> Option<String> {
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
-fn schema(parameter: &Parameter, kind: &ParameterType, told: &ParameterDescription) -> Value {
-    let mut schema = of_type(kind);
+fn schema(parameter: &Parameter, kind: &ParameterType, told: &ParameterDescription) -> Object {
+    let mut schema = Object::from(of_type(kind));
     if !parameter.values.is_empty() {
         let values = parameter.values.iter().map(|text| typed(kind, text));
-        schema["enum"] = values.collect();
+        schema.put_json("enum", Json::array(values));
         return schema;
     }
     if is_number(kind) {
@@ -116,25 +113,28 @@ fn schema(parameter: &Parameter, kind: &ParameterType, told: &ParameterDescripti
             ("maximum", &parameter.maximum),
         ] {
             if let Some(limit) = limit {
-                schema[key] = typed(kind, limit);
+                schema.put_json(key, typed(kind, limit));
             }
         }
     }
     if let ParameterType::Text | ParameterType::Other(_) = kind {
         if !told.labels.is_empty() {
-            schema["enum"] = told.labels.clone().into();
+            schema.put("enum", told.labels.clone());
             return schema;
         }
         if parameter.place == Place::Path || !matches!(kind, ParameterType::Text) {
-            schema["minLength"] = 1.into();
+            schema.put("minLength", 1);
         }
-        schema["maxLength"] = parameter.max_length.into();
+        schema.put("maxLength", parameter.max_length);
         let written = parameter.pattern.as_ref().map(Parameter::written_pattern);
-        schema["pattern"] = match written.filter(|written| is_portable(written)) {
-            Some(written) => format!("^(?:{written})$").into(),
-            // Postgres has no such character.
-            None => r"^[^\u0000]*$".into(),
-        };
+        schema.put(
+            "pattern",
+            match written.filter(|written| is_portable(written)) {
+                Some(written) => format!("^(?:{written})$"),
+                // Postgres has no such character.
+                None => r"^[^\u0000]*$".to_owned(),
+            },
+        );
     }
     schema
 }
@@ -166,18 +166,18 @@ fn is_number(kind: &ParameterType) -> bool {
     matches!(of_type(kind)["type"].as_str(), Some("integer" | "number"))
 }
 
-/// A text of the configuration as the value it stands for.
-fn typed(kind: &ParameterType, text: &str) -> Value {
+/// A text of the configuration as the value it stands for, to its last digit.
+fn typed(kind: &ParameterType, text: &str) -> Json {
     let canonical = kind.canonical(text);
     let value = if *kind == ParameterType::Bool {
-        canonical.map(|canonical| (*canonical == *"t").into())
+        canonical.map(|canonical| Value::from(*canonical == *"t").into())
     } else if *kind == ParameterType::Json || is_number(kind) {
         // What JSON has no number for, as NaN, stays a text.
-        canonical.and_then(|canonical| serde_json::from_str(&canonical).ok())
+        canonical.and_then(|canonical| Json::of(&canonical))
     } else {
         None
     };
-    value.unwrap_or_else(|| text.into())
+    value.unwrap_or_else(|| Value::from(text).into())
 }
 
 /// Whether a pattern of Rust's means the same in JSON Schema, as far as is seen at a glance.

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::app::App;
+use crate::support::front::Front;
 use crate::support::http::{self, Answer};
 use crate::support::postgres::Postgres;
 
@@ -193,4 +194,81 @@ async fn without_postgres_there_is_no_document_yet() {
     assert_eq!(answer.json()["code"], "LRD-403");
     assert!(answer.header("retry-after").is_some());
     app.get("/docs").await.assert_status(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_keep_their_digits() {
+    let db = Postgres::with("").await;
+    let row = r#"[{"f":1e+100,"n":12345678901234567890.1234567890,"z":-0,"j":{"b": 1.10, "a": 1e2, "b": -0}}]"#;
+    let app = App::start(
+        &db,
+        r#"
+        [[endpoint]]
+        path = "/rows"
+        sql = """SELECT 1e100::float8 AS f, 12345678901234567890.1234567890 AS n, '-0'::float8 AS z,
+                 '{"b": 1.10, "a": 1e2, "b": -0}'::json AS j"""
+        [[endpoint]]
+        path = "/columns"
+        sql = "SELECT n::numeric / 3 AS third, n::float8 * 1e300 AS f FROM generate_series(1, 3) AS n"
+        shape = "columns"
+        [[endpoint]]
+        path = "/of/{n}"
+        sql = "SELECT :n::numeric AS n"
+        shape = "value"
+        warm = [{ n = "12345678901234567890.10" }]
+        params.n = { minimum = "0.00000000000000000001", maximum = "99999999999999999999.5" }
+        "#,
+    )
+    .await;
+    app.get("/rows").await.assert_status(200);
+    let document = app.get("/openapi.json").await;
+    let document = document.text();
+    let expected = app.get("/rows").await;
+    assert_eq!(expected.text(), row);
+    let columns = app.get("/columns").await;
+    for example in [
+        format!("\"example\":{}", expected.text()),
+        // Two of three rows.
+        r#""example":{"third":[0.33333333333333333333,0.66666666666666666667],"f":[1e+300,2e+300]}"#.to_owned(),
+        r#""example":12345678901234567890.1"#.to_owned(),
+        r#""minimum":0.00000000000000000001"#.to_owned(),
+        r#""maximum":99999999999999999999.5"#.to_owned(),
+    ] {
+        assert!(document.contains(&example), "{example} is not in {document}\n{}", columns.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_is_true_wherever_it_is() {
+    let db = Postgres::with(PEOPLE).await;
+    let app = App::start(&db, ENDPOINTS).await;
+    let document = document(&app).await;
+    assert_eq!(document["servers"], json!([{ "url": "./" }]));
+    // Behind a prefix it is what it was, and so are the pages: nothing in them begins with a slash.
+    let front = Front::under_api(app.address()).await;
+    let proxied = http::get(front.address, "/api/openapi.json").await;
+    assert_eq!(proxied.json(), document);
+    // What `./` is beside /api/openapi.json.
+    let server = "/api";
+    for path in ["/people/Ada", "/people/name"] {
+        http::get(front.address, &format!("{server}{path}"))
+            .await
+            .assert_status(200);
+    }
+    for page in ["docs", "status"] {
+        let text = http::get(front.address, &format!("{server}/{page}")).await;
+        let links = text.text().split(['"', '\'']).filter(|text| {
+            text.starts_with(&format!("{page}/")) || text.ends_with(".json") || *text == "metrics"
+        });
+        let links: Vec<&str> = links.collect();
+        assert!(links.len() >= 3, "{page}: {links:?}");
+        for link in links {
+            http::get(front.address, &format!("{server}/{link}"))
+                .await
+                .assert_status(200);
+        }
+        for absolute in ["href=\"/", "src=\"/", "fetch(\"/"] {
+            assert!(!text.text().contains(absolute), "{page}: {absolute}");
+        }
+    }
 }

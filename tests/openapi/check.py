@@ -14,6 +14,7 @@ import tempfile
 import urllib.request
 
 import docs_page
+from prefix import under_prefix
 from server import free_port, serving
 
 HERE = pathlib.Path(__file__).parent.resolve()
@@ -54,6 +55,9 @@ def main():
     with serving(LARDER, "demo", "--listen", f"127.0.0.1:{port}"):
         hold_to_its_document(f"http://127.0.0.1:{port}")
         docs_page.hold(f"http://127.0.0.1:{port}")
+        with under_prefix(f"http://127.0.0.1:{port}") as url:
+            docs_page.hold(url)
+            hold_to_its_document(url)
 
     subprocess.run(
         ["psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", HERE / "everything.sql", os.environ["DATABASE_URL"]],
@@ -65,6 +69,10 @@ def main():
     printed = subprocess.run([LARDER, "openapi", "-c", config], stdout=subprocess.PIPE, check=True)
     if json.loads(printed.stdout) != without_examples(shown):
         sys.exit("`larder openapi` prints another document than the server shows")
+    command = [LARDER, "openapi", "-c", config, "--server", "https://api.example/v1"]
+    elsewhere = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    if elsewhere["servers"] != [{"url": "https://api.example/v1"}]:
+        sys.exit(f"`larder openapi --server` prints {elsewhere['servers']}")
 
 
 main()

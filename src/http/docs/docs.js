@@ -78,7 +78,8 @@ function problems(contract, operation) {
 function notes(parameter, schema) {
   const facts = [typeOf(schema)];
   if (schema.minimum !== undefined || schema.maximum !== undefined) {
-    facts.push(`from ${schema.minimum ?? "…"} to ${schema.maximum ?? "…"}`);
+    const limit = (value) => (value === undefined ? "…" : JSON.stringify(value));
+    facts.push(`from ${limit(schema.minimum)} to ${limit(schema.maximum)}`);
   }
   if (schema.maxLength !== undefined) facts.push(`at most ${schema.maxLength} characters`);
   // What every text is held to says nothing of this one.
@@ -146,6 +147,13 @@ function pretty(json) {
       default: return token.trim() === "" ? "" : token;
     }
   });
+}
+
+/** JSON whose numbers keep their digits, where the browser can tell how they were written. */
+function read(text) {
+  const exact = (_, value, context) =>
+    typeof value === "number" && context && String(value) !== context.source ? JSON.rawJSON(context.source) : value;
+  return JSON.parse(text, JSON.rawJSON && exact);
 }
 
 /** How fresh an answer is, from `Cache-Status` (RFC 9211) and `Age`. */
@@ -226,7 +234,7 @@ function endpoint(contract, path, operation) {
 async function load(state) {
   for (;;) {
     const answer = await fetch("openapi.json");
-    if (answer.ok) return answer.json();
+    if (answer.ok) return read(await answer.text());
     if (answer.status !== 503) throw new Error(`openapi.json answers ${answer.status} ${answer.statusText}`);
     state.textContent = "The server is starting, and asks the database about its queries…";
     const seconds = Number(answer.headers.get("Retry-After")) || 1;

@@ -30,6 +30,19 @@ pub(crate) struct Front {
 impl Front {
     /// Starts the cache in front of `origin`, and waits until it takes connections.
     pub(crate) async fn of(cache: Cache, origin: SocketAddr) -> Self {
+        Self::start(cache, origin, NGINX).await
+    }
+
+    /// An nginx that has `origin` under `/api/`.
+    pub(crate) async fn under_api(origin: SocketAddr) -> Self {
+        let nginx = NGINX.replace(
+            "location / {\nproxy_pass http://ORIGIN;",
+            "location /api/ {\nproxy_pass http://ORIGIN/;",
+        );
+        Self::start(Cache::Nginx, origin, &nginx).await
+    }
+
+    async fn start(cache: Cache, origin: SocketAddr, nginx: &str) -> Self {
         let folder = TempDir::new().unwrap();
         // Free until a moment before the cache takes it.
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -45,7 +58,7 @@ impl Front {
         let mut command = match cache {
             Cache::Nginx => {
                 let config = folder.path().join("nginx.conf");
-                std::fs::write(&config, fill(NGINX)).unwrap();
+                std::fs::write(&config, fill(nginx)).unwrap();
                 let mut command = Command::new("nginx");
                 command.arg("-p").arg(folder.path()).arg("-e").arg("stderr");
                 command.arg("-c").arg(config);
