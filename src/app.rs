@@ -80,6 +80,13 @@ pub fn check_files(plan: &Plan) -> Result<(), TlsError> {
         .map_or(Ok(()), |tls| Tls::load(tls).map(drop))
 }
 
+/// What the operator should know although it is no mistake, in sentences; connects to nothing.
+pub fn cautions(plan: &Plan) -> Vec<String> {
+    let repository = Repository::new(plan.repository(), Observer::new(Vec::new()));
+    // A url that cannot be used is a mistake, which is reported where it is used.
+    repository.map_or_else(|_| Vec::new(), |repository| repository.cautions())
+}
+
 /// The endpoints as an OpenAPI document, without answers for examples. `server` is where they are, if that
 /// is known.
 pub fn openapi(plan: &Plan, described: &Descriptions, server: Option<&str>) -> String {
@@ -127,6 +134,11 @@ impl App {
             observer,
             tls,
         })
+    }
+
+    /// What the operator should know although it is no mistake, in sentences.
+    pub fn cautions(&self) -> Vec<String> {
+        self.repository.cautions()
     }
 
     /// Serves on `listener` until `shutdown`, then drains. Says whether every running request could

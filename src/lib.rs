@@ -15,14 +15,15 @@
 //! | `observe`      | what can happen: one past-tense event enum, its observers | plan                                                                        |        |
 //! | `metrics`      | events as Prometheus sees them                            | plan, observe                                                               | prometheus |
 //! | `log`          | events as lines                                           | plan, observe                                                               | tracing, tracing_subscriber |
-//! | `repository`   | the only SQL traffic: describe, rows, probes, LISTEN      | plan, observe                                                               | tokio_postgres, deadpool, deadpool_postgres, tokio_postgres_rustls, rustls, rustls_native_certs, percent_encoding, fastrand, nix |
+//! | `pem`          | certificates and keys in files, and what is wrong there   |                                                                             | rustls, memchr |
+//! | `repository`   | the only SQL traffic: describe, rows, probes, LISTEN      | plan, observe, pem                                                          | tokio_postgres, deadpool, deadpool_postgres, tokio_postgres_rustls, rustls, rustls_native_certs, webpki, x509_cert, percent_encoding, fastrand, nix |
 //! | `encode`       | rows as a finished body: bytes and ETag                   | plan, repository                                                            | xxhash_rust, itoa, zmij, flate2, brotli, zstd, serde |
 //! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka, arc_swap |
 //! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap, fastrand |
 //! | `refresh`      | when to look again                                        | plan, observe, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |
 //! | `status`       | what is so right now, and was in the last minutes         | plan, observe, metrics, cache, read_through                                 | serde  |
 //! | `openapi`      | endpoints as an OpenAPI document                          | plan, repository                                                            |        |
-//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, repository, encode, cache, read_through, status, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
+//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, pem, repository, encode, cache, read_through, status, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
 //! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, status, openapi, http |        |
 //! | `cli`          | serve, check, demo, openapi                               | config, plan, log, repository, app                                          | clap, anyhow, nix |
 
@@ -36,6 +37,7 @@ pub mod log;
 pub mod metrics;
 pub mod observe;
 pub mod openapi;
+mod pem;
 pub mod plan;
 pub mod read_through;
 pub mod refresh;

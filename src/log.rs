@@ -84,6 +84,11 @@ pub fn listening(address: std::net::SocketAddr, plan: &Plan) {
     );
 }
 
+/// Says what the operator should know although it is no mistake.
+pub fn caution(sentence: &str) {
+    tracing::warn!("{sentence}");
+}
+
 /// Says that there may be too few file descriptors.
 pub fn descriptors_short(limit: u64, needed: u64) {
     tracing::warn!(

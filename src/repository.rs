@@ -3,7 +3,7 @@
 //!
 //! | part        | does                                                            |
 //! |-------------|-----------------------------------------------------------------|
-//! | `url`       | libpq-style settings, with the TLS ones tokio-postgres leaves out |
+//! | `url`       | libpq's options, in both of their spellings                     |
 //! | `connect`   | a connection to the first of the hosts that takes it            |
 //! | `way`       | whether Postgres can be reached, and when to try again          |
 //! | `tls`       | how much of the server's certificate is believed                |
@@ -74,6 +74,11 @@ impl Repository {
         Ok(Self {
             pool: Arc::new(Pool::new(settings, observer)?),
         })
+    }
+
+    /// What an operator has to know of how Postgres is connected to, in sentences.
+    pub fn cautions(&self) -> Vec<String> {
+        self.pool.connect().caution().into_iter().collect()
     }
 
     /// Has Postgres prepare the endpoint's statement and say its types.

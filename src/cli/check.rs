@@ -20,8 +20,9 @@ pub(super) fn offline(config: &Path) -> Result<(), Failure> {
         many => format!("{many} endpoints"),
     };
     say(&format!(
-        "{}: no mistake in {endpoints}; not checked against Postgres\n",
+        "{}: no mistake in {endpoints}; not checked against Postgres\n{}",
         config.display(),
+        report::cautions(&plan),
     ));
     Ok(())
 }

@@ -78,6 +78,9 @@ pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> R
         BuildError::Repository(error) => Failure::Other(error.into()),
     })?;
     make_room(&plan);
+    app.cautions()
+        .iter()
+        .for_each(|sentence| log::caution(sentence));
     log::listening(listener.local_addr().map_err(anyhow::Error::from)?, &plan);
     // All of the server is in it.
     let running = Box::pin(app.run(listener, stop.gently));

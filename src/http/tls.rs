@@ -9,8 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerConfig};
@@ -18,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::observe::{Event, Observer};
+use crate::pem::{self, PemError};
 use crate::plan::{TlsFile, TlsSettings};
 
 /// How often the files are looked at. Looking is two calls of `stat`; a watch on a folder would miss
@@ -197,63 +197,52 @@ fn out_of_date(key: &CertifiedKey, now: UnixTime) -> Option<String> {
 
 fn certified_key(settings: &TlsSettings) -> Result<CertifiedKey, TlsError> {
     use TlsFile::{Cert, Key};
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(settings.path(Cert)).and_then(Iterator::collect);
-    let chain = chain.map_err(|error| unread(Cert, &error))?;
-    if chain.is_empty() {
-        return Err(TlsError {
-            file: Cert,
-            reason: "there is no certificate in this file".to_owned(),
-            help: "it is to begin with -----BEGIN CERTIFICATE-----, the server's own first",
-        });
-    }
-    let private = PrivateKeyDer::from_pem_file(settings.path(Key)).map_err(|error| {
-        if matches!(error, pem::Error::NoItemsFound) {
-            TlsError {
-                file: Key,
-                reason: "there is no private key in this file".to_owned(),
-                help: "it is to begin with -----BEGIN PRIVATE KEY-----, and not to be encrypted",
-            }
-        } else {
-            unread(Key, &error)
-        }
-    })?;
-    CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|error| {
+    let chain = pem::certificates(settings.path(Cert)).map_err(|error| unread(Cert, &error))?;
+    let private = pem::private_key(settings.path(Key)).map_err(|error| unread(Key, &error))?;
+    let key = CertifiedKey::from_der(chain, private, &ring::default_provider());
+    key.map_err(|error| {
         if error == Error::InconsistentKeys(InconsistentKeys::KeyMismatch) {
-            TlsError {
+            return TlsError {
                 file: Key,
                 reason: "this is not the key of the certificate".to_owned(),
                 help: "name the key that the certificate was made for",
-            }
-        } else {
-            refused(Key, &error)
+            };
         }
+        // The certificate is read where the key is compared with it.
+        let is_certificate = matches!(error, Error::InvalidCertificate(_));
+        refused(if is_certificate { Cert } else { Key }, &error)
     })
 }
 
-fn unread(file: TlsFile, error: &pem::Error) -> TlsError {
-    let reason = if let pem::Error::Io(error) = error {
-        format!("this file can not be read: {error}")
-    } else {
-        format!("this file is not PEM: {error}")
-    };
+fn unread(file: TlsFile, error: &PemError) -> TlsError {
     TlsError {
         file,
-        reason,
-        help: "the name is relative to the folder config.toml is in",
+        reason: error.to_string(),
+        help: match (error, file) {
+            (PemError::Unread(_), _) => "the name is relative to the folder config.toml is in",
+            (PemError::Encrypted, _) => pem::DECRYPT,
+            (PemError::Missing { .. } | PemError::Malformed(_), TlsFile::Cert) => {
+                "it is to begin with -----BEGIN CERTIFICATE-----, the server's own first"
+            }
+            (PemError::Missing { .. } | PemError::Malformed(_), TlsFile::Key) => {
+                "it is to begin with -----BEGIN PRIVATE KEY-----"
+            }
+        },
     }
 }
 
 fn refused(file: TlsFile, error: &Error) -> TlsError {
     TlsError {
         file,
-        reason: format!("this file can not be used: {error}"),
-        help: "make the certificate and its key anew: RSA from 2048 bits, ECDSA or Ed25519",
+        reason: format!("this file cannot be used: {error}"),
+        help: "make a certificate of X.509 version 3 and its key: RSA from 2048 bits, ECDSA or Ed25519",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::PrivateKeyDer;
+
     use super::*;
 
     #[test]

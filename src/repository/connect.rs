@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_postgres::config::{Host, LoadBalanceHosts};
+use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, SimpleQueryMessage, Socket};
 use tokio_util::task::AbortOnDropHandle;
@@ -51,6 +51,8 @@ const SILENT_FOR: Duration = Duration::from_secs(30);
 pub(super) struct Connect {
     target: Target,
     tls: Connector,
+    /// Whether a server elsewhere may be anyone, without the url saying so.
+    is_unverified: bool,
     pooler: Pooler,
     /// When each of the target's places let the limit pass last.
     silent_at: Box<[Mutex<Option<Instant>>]>,
@@ -58,9 +60,15 @@ pub(super) struct Connect {
 
 impl Connect {
     pub(super) fn new(target: Target) -> Result<Self, RepositoryError> {
-        let tls = tls::connector(&target.trust)?;
+        let key = target.key;
+        let (tls, is_verified) = tls::connector(&target.tls)
+            .map_err(|reason| RepositoryError::Settings { key, reason })?;
+        // Bound to the channel, SCRAM proves that the server knows the password, and that nobody is
+        // between.
+        let is_bound = target.config.get_channel_binding() == ChannelBinding::Require;
         let silent_at = target.places.iter().map(|_| Mutex::default()).collect();
         Ok(Self {
+            is_unverified: target.tls_is_default && !is_verified && !is_bound,
             target,
             tls,
             pooler: Pooler::default(),
@@ -135,7 +143,7 @@ impl Connect {
             let sharing = pooler.shares_sessions(&connected.client, limit / 2, another);
             let of_connecting = |error| RepositoryError::of_connecting(&error);
             if sharing.await.map_err(of_connecting)? {
-                return Err(shared_sessions(place));
+                return Err(shared_sessions(self.target.key, place));
             }
             let answer = connected.client.simple_query(sql).await;
             let answer = answer.map_err(of_connecting)?;
@@ -169,21 +177,40 @@ impl Connect {
     /// What an error while connecting means. What Postgres refuses by name (a role, a password, a
     /// database) is a mistake in the url; everything else may pass.
     fn refused(&self, error: &tokio_postgres::Error, place: &Place) -> RepositoryError {
+        if let Some(cause) = tls::refusal(error) {
+            return RepositoryError::Unavailable { cause };
+        }
+        let key = self.target.key;
         let text = super::error::chain(error);
         // tokio-postgres's words: what they are about is private to it.
         if text.starts_with("invalid configuration") {
-            return RepositoryError::Settings { reason: text };
+            return RepositoryError::Settings { key, reason: text };
         }
         if self.target.tls_is_default && text.contains("server does not support TLS") {
             let reason = format!(
                 "the server at {place} does not speak TLS, which is asked of every server on another \
                  machine unless the url says otherwise; sslmode=disable talks in the clear"
             );
-            return RepositoryError::Settings { reason };
+            return RepositoryError::Settings { key, reason };
         }
         RepositoryError::of_connecting(error).or_refused(|refusal| RepositoryError::Settings {
+            key,
             reason: refusal.message,
         })
+    }
+
+    /// What an operator who did not ask for it has to know: a server that may be anyone, which gets the
+    /// password.
+    pub(super) fn caution(&self) -> Option<String> {
+        let mut remote = self.target.places.iter().filter(|place| !place.is_local());
+        let place = remote.next().filter(|_| self.is_unverified)?;
+        Some(format!(
+            "whoever answers at {place} gets the password and is believed: the {} of [repository] has no \
+             sslmode, and the server's certificate is not verified. Add \
+             sslmode=verify-full&sslrootcert=system, or for an authority of one's own its file instead of \
+             system; sslmode=require says that it is meant to be so.",
+            self.target.key
+        ))
     }
 
     fn is_at_random(&self) -> bool {
@@ -200,8 +227,9 @@ impl Connect {
     }
 }
 
-fn shared_sessions(place: &Place) -> RepositoryError {
+fn shared_sessions(key: &'static str, place: &Place) -> RepositoryError {
     RepositoryError::Settings {
+        key,
         reason: format!(
             "the pooler at {place} lends its sessions for one transaction or statement at a time, and \
              Larder needs sessions of its own for prepared statements, LISTEN and cancellation; name \

@@ -14,8 +14,10 @@ use crate::plan::Mismatch;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RepositoryError {
     /// The URL, or a file it names, can not be used.
-    #[error("the repository's url can not be used: {reason}")]
+    #[error("the repository's {key} cannot be used: {reason}")]
     Settings {
+        /// The key of `[repository]` that holds it.
+        key: &'static str,
         /// What is wrong with it.
         reason: String,
     },

@@ -38,7 +38,7 @@ impl Pool {
         settings: &RepositorySettings,
         observer: Observer,
     ) -> Result<Self, RepositoryError> {
-        let target = Target::parse(settings.url.expose())?;
+        let target = Target::parse("url", settings.url.expose())?;
         let connect = Arc::new(Connect::new(target)?);
         let way = Arc::new(Way::new(observer));
         let doubt = Arc::<Doubt>::default();

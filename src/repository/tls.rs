@@ -1,177 +1,241 @@
 //! How much of the server's certificate is believed, in libpq's terms, through rustls.
 
+mod authorities;
+mod leaf;
+mod names;
+mod verifier;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::client::{ClientConfig, Resumption};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{InconsistentKeys, SupportedProtocolVersion};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::RepositoryError;
+use crate::pem::{self, PemError};
+use authorities::Authorities;
+pub(super) use verifier::refusal;
+use verifier::{Trust, Verifier};
 
 /// Makes TLS connections to Postgres.
 pub(super) type Connector = MakeRustlsConnect;
 
-/// Whose certificate is accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Anyone's: the line is encrypted, its other end unknown. What libpq's `require` gives.
-    Anyone,
-    /// One signed by these, whatever name is in it: `verify-ca`.
-    SignedBy(Roots),
-    /// One signed by these for the host's name: `verify-full`.
-    NamedBy(Roots),
+/// What the url says of TLS.
+#[derive(Debug, Clone)]
+pub(super) struct TlsSettings {
+    pub demand: Demand,
+    pub roots: Option<Roots>,
+    /// A file of revocation lists.
+    pub revoked: Option<PathBuf>,
+    /// A folder of such files.
+    pub revoked_folder: Option<PathBuf>,
+    /// Larder's own certificate, and its key.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub shows_certificate: bool,
+    /// Whether the server is sent the name by which it is called.
+    pub names_server: bool,
+    /// Whether TLS begins without asking whether it is spoken.
+    pub direct: bool,
+    pub versions: Vec<&'static SupportedProtocolVersion>,
 }
 
-/// Certificates that are believed.
+/// What a server has to prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Nothing: TLS is not spoken.
+    Nothing,
+    /// That it holds the key of its own certificate, whoever it is.
+    Encryption,
+    /// That a known authority certified it, under any name. Unless it is `needed`, that is asked where
+    /// authorities are known.
+    Authority { needed: bool },
+    /// That a known authority certified it under the name by which it is called.
+    Name,
+}
+
+/// Where the authorities' certificates are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Roots {
-    /// The machine's own.
+    /// With the machine's own.
     System,
-    /// Those in a PEM file.
+    /// In a PEM file.
     File(PathBuf),
 }
 
-/// The connector for this much trust.
+/// The connector for these settings, and whether it demands a proof of who answers.
 ///
 /// # Errors
-/// [`RepositoryError::Settings`] when the certificates can not be read.
-pub(super) fn connector(trust: &Trust) -> Result<Connector, RepositoryError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+/// Why a file cannot be used, and which.
+pub(super) fn connector(settings: &TlsSettings) -> Result<(Connector, bool), String> {
+    let provider = Arc::new(ring::default_provider());
+    let trust = trust(settings)?;
+    let is_verified = !matches!(trust, Trust::Anyone);
+    let verifier = Verifier::new(trust, Arc::clone(&provider));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| settings(error.to_string()))?;
-    let config = match trust {
-        Trust::NamedBy(roots) => builder
-            .with_root_certificates(read(roots)?)
-            .with_no_client_auth(),
-        Trust::SignedBy(roots) => {
-            let chain = WebPkiServerVerifier::builder_with_provider(
-                Arc::new(read(roots)?),
-                Arc::clone(&provider),
-            )
-            .build()
-            .map_err(|error| settings(error.to_string()))?;
-            let verifier = Lenient {
-                chain: Some(chain),
-                provider,
-            };
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(verifier))
-                .with_no_client_auth()
-        }
-        Trust::Anyone => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Lenient {
-                chain: None,
-                provider,
-            }))
-            .with_no_client_auth(),
+        .with_protocol_versions(&settings.versions)
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match own_certificate(settings, &provider)? {
+        Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
+        None => builder.with_no_client_auth(),
     };
-    Ok(MakeRustlsConnect::new(config))
+    // Every connection verifies, as libpq's do.
+    config.resumption = Resumption::disabled();
+    config.enable_sni = settings.names_server;
+    if settings.direct {
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+    }
+    Ok((MakeRustlsConnect::new(config), is_verified))
 }
 
-fn settings(reason: String) -> RepositoryError {
-    RepositoryError::Settings { reason }
-}
-
-fn read(roots: &Roots) -> Result<RootCertStore, RepositoryError> {
-    let mut store = RootCertStore::empty();
-    match roots {
+fn trust(settings: &TlsSettings) -> Result<Trust, String> {
+    let (is_needed, by_name) = match settings.demand {
+        Demand::Nothing | Demand::Encryption => return Ok(Trust::Anyone),
+        Demand::Authority { needed } => (needed, false),
+        Demand::Name => (true, true),
+    };
+    let default = || of_home("root.crt").map(Roots::File);
+    let Some(roots) = settings.roots.clone().or_else(default) else {
+        if is_needed {
+            return Err(no_roots(by_name));
+        }
+        if settings.revoked.is_some() || settings.revoked_folder.is_some() {
+            return Err(
+                "sslcrl and sslcrldir need sslrootcert, whose certificates they are about"
+                    .to_owned(),
+            );
+        }
+        return Ok(Trust::Anyone);
+    };
+    let authorities = match &roots {
         Roots::System => {
             let found = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(found.certs);
-            if store.is_empty() {
-                return Err(settings(
-                    "this machine has no certificates to verify the server with; \
-                     install ca-certificates, or name a file with sslrootcert"
-                        .to_owned(),
-                ));
-            }
+            Authorities::of_system(found.certs)
         }
-        Roots::File(path) => {
-            for certificate in read_file(path)? {
-                store
-                    .add(certificate)
-                    .map_err(|error| unreadable(path, &error.to_string()))?;
-            }
-            if store.is_empty() {
-                return Err(unreadable(path, "it holds no certificate"));
-            }
+        Roots::File(path) => pem::certificates(path)
+            .map_err(|error| error.to_string())
+            .and_then(Authorities::of_file)
+            .map_err(|reason| about("sslrootcert", path, &reason))?,
+    };
+    if authorities.is_empty() {
+        return Err(match roots {
+            Roots::System => "this machine has no certificates to verify the server with: install \
+                 ca-certificates, or name a file with sslrootcert"
+                .to_owned(),
+            Roots::File(path) => about(
+                "sslrootcert",
+                &path,
+                "no certificate in it is an authority's own",
+            ),
+        });
+    }
+    let authorities = Box::new(authorities.revoking(&revocation_lists(settings)?)?);
+    Ok(if by_name {
+        Trust::NamedBy(authorities)
+    } else {
+        Trust::SignedBy(authorities)
+    })
+}
+
+fn no_roots(by_name: bool) -> String {
+    let (mode, way_out) = if by_name {
+        (
+            "verify-full",
+            "or sslrootcert=system for the machine's own authorities",
+        )
+    } else {
+        (
+            "verify-ca",
+            "or sslmode=verify-full&sslrootcert=system for the machine's own authorities",
+        )
+    };
+    let home = std::env::home_dir().unwrap_or_default();
+    let default = home.join(".postgresql/root.crt");
+    format!(
+        "sslmode={mode} needs the certificate of the server's authority, and there is none at {}: name \
+         its file with sslrootcert, {way_out}",
+        default.display()
+    )
+}
+
+/// libpq's own default for a file, if there is one.
+fn of_home(name: &str) -> Option<PathBuf> {
+    let path = std::env::home_dir()?.join(".postgresql").join(name);
+    path.exists().then_some(path)
+}
+
+fn about(option: &str, path: &Path, reason: &str) -> String {
+    format!("{option} {}: {reason}", path.display())
+}
+
+fn revocation_lists(
+    settings: &TlsSettings,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let mut files: Vec<(&str, PathBuf)> = Vec::new();
+    files.extend(settings.revoked.clone().map(|path| ("sslcrl", path)));
+    if let Some(folder) = &settings.revoked_folder {
+        let unread = |error: std::io::Error| about("sslcrldir", folder, &error.to_string());
+        for entry in fs::read_dir(folder).map_err(unread)? {
+            files.push(("sslcrldir", entry.map_err(unread)?.path()));
         }
     }
-    Ok(store)
+    if files.is_empty() {
+        files.extend(of_home("root.crl").map(|path| ("sslcrl", path)));
+    }
+    let mut lists = Vec::new();
+    for (option, path) in files {
+        let read = pem::revocation_lists(&path);
+        lists.extend(read.map_err(|error| about(option, &path, &error.to_string()))?);
+    }
+    Ok(lists)
 }
 
-fn read_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, RepositoryError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(path, &error.to_string()))
-}
-
-fn unreadable(path: &Path, reason: &str) -> RepositoryError {
-    settings(format!("sslrootcert {}: {reason}", path.display()))
-}
-
-/// Verifies less than the host's name: the chain alone, or nothing. Signatures are always checked, so
-/// that whoever answers holds the key of the certificate it shows.
-#[derive(Debug)]
-struct Lenient {
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Lenient {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let Some(chain) = &self.chain else {
-            return Ok(ServerCertVerified::assertion());
+/// What is shown to a server that asks for a certificate.
+fn own_certificate(
+    settings: &TlsSettings,
+    provider: &CryptoProvider,
+) -> Result<Option<CertifiedKey>, String> {
+    if !settings.shows_certificate || settings.demand == Demand::Nothing {
+        return Ok(None);
+    }
+    let certificate = settings
+        .certificate
+        .clone()
+        .or_else(|| of_home("postgresql.crt"));
+    let key = settings.key.clone().or_else(|| of_home("postgresql.key"));
+    let Some(certificate) = certificate else {
+        return Ok(None);
+    };
+    let chain = pem::certificates(&certificate)
+        .map_err(|error| about("sslcert", &certificate, &error.to_string()))?;
+    let Some(path) = key else {
+        return Err("sslcert needs sslkey, the file of its private key".to_owned());
+    };
+    let key = pem::private_key(&path).map_err(|error| {
+        let reason = match error {
+            PemError::Encrypted => format!("{error}; {}", pem::DECRYPT),
+            PemError::Unread(_) | PemError::Missing { .. } | PemError::Malformed(_) => {
+                error.to_string()
+            }
         };
-        match chain.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name is looked at last, so everything before it held.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            other => other,
-        }
+        about("sslkey", &path, &reason)
+    })?;
+    let key = provider.key_provider.load_private_key(key);
+    let key = key.map_err(|error| about("sslkey", &path, &error.to_string()))?;
+    let shown = CertifiedKey::new(chain, key);
+    // rustls reads X.509 v3 alone, so that the keys are compared in a form that it reads.
+    let readable = shown.cert.first().and_then(|own| leaf::key_alone(own).ok());
+    let compared = readable.map(|own| CertifiedKey::new(vec![own], Arc::clone(&shown.key)));
+    let is_another =
+        compared.is_some_and(|own| own.keys_match() == Err(InconsistentKeys::KeyMismatch.into()));
+    if is_another {
+        return Err(about("sslkey", &path, "this is not the key of sslcert"));
     }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
+    Ok(Some(shown))
 }

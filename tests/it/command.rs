@@ -5,6 +5,7 @@ mod check; // what it measures
 mod clock; // the wall clock is set while it serves, or the machine sleeps
 mod demo; // a Postgres of its own, gone at its end
 mod serve; // comes up, answers, drains
+mod url; // what it says of the url, and what it does not
 
 use std::fs;
 use std::path::Path;
@@ -239,7 +240,7 @@ async fn what_is_wrong_with_the_url_is_said_without_the_password() {
         (&*missing, "sslrootcert /nowhere/root.pem: "),
         (
             "postgresql://larder:hunter2-of-nowhere@db/x?sslmode=sometimes",
-            "sslmode=sometimes is none of",
+            "sslmode is none of disable, allow",
         ),
         (
             "mysql://larder:hunter2-of-mysql@db/x",
@@ -259,7 +260,7 @@ async fn what_is_wrong_with_the_url_is_said_without_the_password() {
                 .assert_code(1)
                 .assert_stdout("")
                 .assert_stderr_has("error: ")
-                .assert_stderr_has("the repository's url can not be used: ")
+                .assert_stderr_has("the repository's url cannot be used: ")
                 .assert_stderr_has(reason);
         }
     }

@@ -194,6 +194,6 @@ async fn a_server_that_refuses_is_the_last_that_is_tried() {
         panic!("they are misfits")
     };
     assert!(
-        matches!(&misfits[0].error, RepositoryError::Settings { reason } if reason.contains("password"))
+        matches!(&misfits[0].error, RepositoryError::Settings { reason, .. } if reason.contains("password"))
     );
 }

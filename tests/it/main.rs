@@ -41,6 +41,7 @@ mod status; // what is said of a running Larder
 mod triggers; // what makes Larder load without a schedule
 
 // The surroundings.
+mod certificates; // whose is believed, as psql believes it
 mod command; // the program as an operator runs it: arguments, streams, signals, exit codes
 mod prometheus; // what is exported, and what Prometheus makes of it
 mod protocols; // TLS and the versions of HTTP, as clients agree on them

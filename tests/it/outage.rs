@@ -174,7 +174,7 @@ async fn a_wrong_password_ends_the_start() {
         panic!("it is a misfit")
     };
     assert!(
-        matches!(&misfits[0].error, RepositoryError::Settings { reason } if reason.contains("password"))
+        matches!(&misfits[0].error, RepositoryError::Settings { reason, .. } if reason.contains("password"))
     );
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::demand::{Bound, Busy, Demand, Late, Verdict};
-use crate::app::{Culprit, Descriptions, Measurements, Run};
+use crate::app::{self, Culprit, Descriptions, Measurements, Run};
 use crate::cli::table::Table;
 use crate::plan::{Endpoint, EndpointId, Plan, Presence};
 use crate::repository::Description;
@@ -23,7 +23,18 @@ pub(super) fn of(plan: &Plan, described: &Descriptions, measured: Option<&Measur
         text.push_str(&shares(plan, &demand));
         text.push_str(&warnings(plan, &demand));
     }
+    text.push_str(&cautions(plan));
     text
+}
+
+/// What does not depend on any endpoint.
+pub(super) fn cautions(plan: &Plan) -> String {
+    let cautions = app::cautions(plan);
+    cautions.iter().map(|sentence| warning(sentence)).collect()
+}
+
+fn warning(sentence: &str) -> String {
+    format!("\nwarning: {sentence}\n")
 }
 
 fn table(plan: &Plan, described: &Descriptions, measured: Option<&Measurements>) -> String {
@@ -216,10 +227,7 @@ fn warnings(plan: &Plan, demand: &Demand) -> String {
             busiest(plan, &demand.scheduled),
         ));
     }
-    warnings
-        .iter()
-        .map(|warning| format!("\nwarning: {warning}\n"))
-        .collect()
+    warnings.iter().map(|sentence| warning(sentence)).collect()
 }
 
 fn busiest(plan: &Plan, scheduled: &[Busy]) -> String {

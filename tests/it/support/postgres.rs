@@ -120,6 +120,16 @@ impl Postgres {
         done.unwrap_or_else(|error| panic!("Postgres refused {sql:?}: {error:?}"));
     }
 
+    /// Has the server of the test's own write a file into its data folder: so it is the server's, whoever
+    /// runs it, and a key is nobody else's to read.
+    pub(crate) async fn write(&self, name: &str, text: &str) {
+        let text = text.trim_end();
+        self.execute(&format!(
+            "COPY (SELECT regexp_split_to_table('{text}', '\\r?\\n')) TO PROGRAM 'umask 077; cat > {name}'"
+        ))
+        .await;
+    }
+
     /// Stops the server of the test's own, as an administrator would.
     pub(crate) async fn stop(&self) {
         let own = self.server();
