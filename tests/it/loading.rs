@@ -24,8 +24,11 @@ async fn ten_thousand_hits_add_no_statement() {
         "#,
     )
     .await;
-    let before = calls(&db).await;
-    assert!(before >= 1, "the warm load is seen: {before}");
+    // Postgres counts a statement when its transaction ends, which no load waits for.
+    let mut before = 0;
+    while before == 0 {
+        before = calls(&db).await;
+    }
     let clients = (0..20).map(|_| async {
         let mut connection = Connection::open(app.address()).await;
         for _ in 0..500 {

@@ -385,7 +385,7 @@ async fn what_can_not_be_probed_or_warmed_ends_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_has_no_more_keys_than_allowed() {
+async fn an_endpoint_keeps_no_more_keys_than_allowed_and_refuses_none() {
     let db = Postgres::with("").await;
     let app = App::start(
         &db,
@@ -407,11 +407,10 @@ async fn an_endpoint_has_no_more_keys_than_allowed() {
     for n in 1..=3 {
         app.get(&format!("/n/{n}")).await.assert_status(200);
     }
-    let refused = app.get("/n/4").await;
-    refused.assert_status(503);
-    assert_eq!(refused.json()["code"], "LRD-404");
-    assert!(refused.header("retry-after").is_some());
-    app.get("/n/2").await.assert_cache("hit");
+    app.get("/n/4").await.assert_status(200);
+    let evicted = |event: &Event| matches!(event, Event::EntryEvicted);
+    app.wait_for(1, evicted).await;
+    app.get("/n/4").await.assert_cache("hit");
     app.get("/m/4").await.assert_status(200);
-    assert_eq!(app.queries(), 4);
+    assert_eq!((app.queries(), app.count(evicted)), (5, 1));
 }
