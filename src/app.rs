@@ -168,7 +168,8 @@ impl App {
         // Ends the background when this function ends, however it does.
         let background = shutdown.child_token();
         let _end = background.clone().drop_guard();
-        tokio::spawn(maintain(self.read_through.clone(), background.clone()));
+        let (read_through, observer) = (self.read_through.clone(), self.observer.clone());
+        tokio::spawn(maintain(read_through, observer, background.clone()));
         let history = Arc::clone(&self.status).keep_history();
         tokio::spawn(background.clone().run_until_cancelled_owned(history));
 
@@ -182,11 +183,13 @@ impl App {
         let supervising = self.supervise(&readiness, background, &shutdown);
         tokio::pin!(serving, supervising);
         tokio::select! {
-            clean = &mut serving => Ok(clean),
+            // First, so that the draining is announced though nothing is left to drain.
+            biased;
             ended = &mut supervising => {
                 ended?;
                 Ok(serving.await)
             }
+            clean = &mut serving => Ok(clean),
         }
     }
 
@@ -221,13 +224,19 @@ impl App {
     }
 }
 
-async fn maintain(read_through: ReadThrough, shutdown: CancellationToken) {
+async fn maintain(read_through: ReadThrough, observer: Observer, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(MAINTAIN_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut dropped = 0;
     let tidy = async {
         loop {
             ticks.tick().await;
             read_through.maintain();
+            let lines = log::lines_dropped().saturating_sub(dropped);
+            if lines > 0 {
+                dropped += lines;
+                observer.emit(&Event::LogLinesDropped { lines });
+            }
         }
     };
     shutdown.run_until_cancelled(tidy).await;

@@ -8,18 +8,19 @@ mod openapi;
 mod serve;
 mod table;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, Culprit, Misfit, TlsError};
 use crate::config::{Config, Mistake, Report};
-use crate::log::{self, LogFormat};
+use crate::log::{self, Lines, LogFormat, escaped};
 use crate::plan::{Listen, Mismatch, Plan};
 use crate::repository::RepositoryError;
 
@@ -63,15 +64,17 @@ fn server_url(text: &str) -> Result<String, String> {
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 the configuration or the repository is wrong, 2 wrong usage.
 Lines about what happens go to stderr; RUST_LOG chooses which, as in RUST_LOG=larder=debug. One for each
-answer is among RUST_LOG=info,larder::access=debug.";
+answer is among RUST_LOG=info,larder::access=debug. Larder's own lines hold nothing that a client sent; those
+that libraries write at debug or trace may. Lines that stderr cannot take in time are dropped and counted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the declared endpoints.
     ///
     /// Listens at once and is ready (see /readyz) when every statement is described by Postgres and
-    /// every endpoint without parameters is loaded. While Postgres is away it keeps trying. SIGTERM
-    /// or Ctrl-C ends it: it stops accepting, finishes what runs, then leaves.
+    /// every endpoint without parameters is loaded. While Postgres is away it keeps trying. SIGTERM,
+    /// SIGINT (Ctrl-C), SIGQUIT or SIGHUP (the terminal closes; ignored under nohup) ends it: it stops
+    /// accepting, finishes what runs, then leaves. A second SIGTERM, SIGINT or SIGQUIT ends it at once.
     #[command(after_help = AFTER_HELP)]
     Serve {
         #[command(flatten)]
@@ -158,16 +161,20 @@ impl From<Report> for Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = cli.log_format.unwrap_or_else(LogFormat::of_stderr);
-    log::init(std::env::var("RUST_LOG").ok().as_deref(), format);
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    let lines = log::init(std::env::var("RUST_LOG").ok().as_deref(), format);
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => explain(&failure, &lines),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return explain(&Failure::Other(error.into())),
-    };
-    let done = runtime.block_on(async {
-        match cli.command {
+        .map_err(anyhow::Error::from)?;
+    runtime.block_on(async {
+        match command {
             Command::Serve { config } => serve::serve(&config.config).await,
             Command::Check {
                 config,
@@ -183,27 +190,39 @@ pub fn main() -> ExitCode {
             }
             Command::Demo { config, listen } => demo::demo(config.as_deref(), listen).await,
         }
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => explain(&failure),
-    }
+    })
 }
 
 /// Says on stderr what went wrong.
-fn explain(failure: &Failure) -> ExitCode {
-    let text = match failure {
-        Failure::Mistakes(report) => report.render(std::io::stderr().is_terminal()),
-        Failure::Other(error) => format!("error: {error:#}\n"),
-    };
-    // Nobody is left to hear that stderr is closed.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+fn explain(failure: &Failure, lines: &Lines) -> ExitCode {
+    match failure {
+        // However long it is, and however long it takes to read: it is what the command is for.
+        Failure::Mistakes(report) => {
+            lines.flush();
+            let text = report.render(std::io::stderr().is_terminal());
+            // Nobody is left to hear that stderr is closed.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
+        // A server that ends does not stay because nobody reads why.
+        Failure::Other(error) => {
+            lines.write(&format!("error: {}\n", escaped(&format!("{error:#}"))));
+        }
+    }
     ExitCode::FAILURE
 }
 
-/// Writes to stdout; a reader that has gone away is not an error.
-fn say(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+/// Writes to stdout; a reader that has gone away is not an error. What it says of others is shown as
+/// it is written, and breaks no line.
+fn say(text: &str) -> anyhow::Result<()> {
+    let lines: Vec<_> = text.split('\n').map(escaped).collect();
+    let mut out = std::io::stdout().lock();
+    let said = out.write_all(lines.join("\n").as_bytes());
+    match said.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(anyhow::anyhow!("cannot write to stdout: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
@@ -279,9 +298,6 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
     }
 }
 
-/// What asks a server to end: SIGTERM, or Ctrl-C.
-const STOP: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
-
 /// A mistake, at the place of its culprit.
 fn mistake(
     plan: &Plan,
@@ -307,23 +323,68 @@ struct Stop {
     at_once: CancellationToken,
 }
 
-/// Hears any of these signals.
-fn stopped_by(signals: &[SignalKind]) -> anyhow::Result<Stop> {
+/// Hears the signals that ask a server to end.
+fn stop() -> anyhow::Result<Stop> {
     let stop = Stop {
         gently: CancellationToken::new(),
         at_once: CancellationToken::new(),
     };
-    for kind in signals {
-        let mut signals = signal(*kind)?;
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                if stop.gently.is_cancelled() {
-                    stop.at_once.cancel();
-                }
-                stop.gently.cancel();
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+    ] {
+        hear(kind, &stop, |stop| {
+            if stop.gently.is_cancelled() {
+                stop.at_once.cancel();
             }
-        });
+            stop.gently.cancel();
+        })?;
+    }
+    // A terminal that closes may say so twice, through its shell as well.
+    if !is_hangup_ignored() {
+        hear(SignalKind::hangup(), &stop, |stop| stop.gently.cancel())?;
     }
     Ok(stop)
+}
+
+fn hear(kind: SignalKind, stop: &Stop, then: fn(&Stop)) -> anyhow::Result<()> {
+    let mut signals = signal(kind)?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        while signals.recv().await.is_some() {
+            then(&stop);
+        }
+    });
+    Ok(())
+}
+
+/// Whether whoever started this process had it ignore SIGHUP, as nohup does: then it outlives its terminal.
+/// Told by Linux; elsewhere it is not known.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    is_ignored(&status, Signal::SIGHUP)
+}
+
+/// Whether a signal is among those in the mask `SigIgn` of proc_pid_status(5), of which the lowest bit is
+/// signal 1.
+fn is_ignored(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signals_that_are_ignored_are_read_from_linux() {
+        let status = "Name:\tlarder\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
+        assert!(is_ignored(status, Signal::SIGHUP));
+        assert!(is_ignored(status, Signal::SIGPIPE));
+        assert!(!is_ignored(status, Signal::SIGINT));
+        assert!(!is_ignored("", Signal::SIGHUP));
+        assert!(!is_ignored("SigIgn:\tx\n", Signal::SIGHUP));
+    }
 }

@@ -1,18 +1,40 @@
 //! Events as lines on stderr: one per change of state, none per request unless it is asked for. People
 //! read the message; programs read JSON, with what the message names as fields of its own.
+//!
+//! | part     | does                                                            |
+//! |----------|-----------------------------------------------------------------|
+//! | `escape` | text from outside, on one line                                  |
+//! | `queue`  | lines on their way to stderr, which nobody waits for            |
+//! | `panics` | panics as lines, without the values they were made of           |
 
-use std::io::IsTerminal;
-use std::sync::Arc;
+mod escape;
+mod panics;
+mod queue;
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal};
+use std::sync::{Arc, Once};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 use tracing_subscriber::fmt::format::debug_fn;
+
+pub use escape::escaped;
 
 use crate::observe::{Event, Fault};
 use crate::plan::{EndpointId, Plan};
+use escape::Escaped;
+use queue::Queue;
 
-/// What is said without `RUST_LOG`. The libraries' own lines are for their developers, and
-/// tokio-postgres prints bound values at `debug`.
+/// What is said without `RUST_LOG`. The libraries' own lines are for their developers.
 const DEFAULT_FILTER: &str = "warn,larder=info,tokio_cron_scheduler=off";
+
+/// Whatever `RUST_LOG` says: tokio-postgres prints notices, which functions may make of arguments, at
+/// `info` and bound values at `debug`.
+const TALKATIVE: &str = "tokio_postgres";
+
+/// Lines on their way to stderr.
+static LINES: Queue = Queue::new();
 
 /// Who reads the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +59,7 @@ impl LogFormat {
 
     /// People sit at terminals; elsewhere something collects the lines.
     pub fn of_stderr() -> Self {
-        if std::io::stderr().is_terminal() {
+        if io::stderr().is_terminal() {
             Self::Human
         } else {
             Self::Json
@@ -45,25 +67,100 @@ impl LogFormat {
     }
 }
 
-/// Sends lines to stderr; `filter` has the form of `RUST_LOG`.
-pub fn init(filter: Option<&str>, format: LogFormat) {
-    let filter = filter.map_or_else(|| EnvFilter::new(DEFAULT_FILTER), EnvFilter::new);
+/// Holds that lines are written. Dropped, it waits for them, though not for ever.
+#[derive(Debug)]
+#[must_use = "lines are written for as long as this is held"]
+pub struct Lines(());
+
+impl Lines {
+    /// Waits until the lines so far have been written, for a second at most.
+    pub fn flush(&self) {
+        LINES.flush();
+    }
+
+    /// Writes a line as it is, after those so far.
+    pub fn write(&self, line: &str) {
+        LINES.push(line.as_bytes());
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        LINES.flush();
+    }
+}
+
+/// How many lines stderr could not take since the start: it was full, or nobody read it.
+pub fn lines_dropped() -> u64 {
+    LINES.lost()
+}
+
+/// A line's way to the queue.
+struct Line;
+
+impl io::Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LINES.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Sends lines to stderr, those of panics among them; `filter` has the form of `RUST_LOG`. A second
+/// call leaves what the first one chose.
+pub fn init(filter: Option<&str>, format: LogFormat) -> Lines {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(start);
+    let (filter, ignored) = filter_of(filter);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Line)
+        .log_internal_errors(false)
         .with_target(false);
-    // A second call, as from a test that runs two servers, leaves the first in place.
+    // It fails only where there is one already, as in a bench that builds many servers.
     let _ = match format {
         LogFormat::Human => lines
-            .with_ansi(std::io::stderr().is_terminal())
+            .with_ansi(io::stderr().is_terminal())
             .fmt_fields(debug_fn(|to, field, value| match field.name() {
-                "message" => write!(to, "{value:?}"),
+                "message" => write!(Escaped(to), "{value:?}"),
                 // The message says it too.
                 _ => Ok(()),
             }))
             .try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
+    for directive in ignored {
+        tracing::warn!("RUST_LOG: `{directive}` is ignored");
+    }
+    Lines(())
+}
+
+/// Starts the writing, and has panics written as well.
+fn start() {
+    let tell = |lines| tracing::warn!(lines, "stderr could not take {lines} lines of the log");
+    let writing = std::thread::Builder::new().name("log".to_owned());
+    let writing = writing.spawn(move || LINES.write_to(io::stderr(), tell));
+    // Without the thread nothing is logged, which is counted, and the server serves all the same.
+    if writing.is_err() {
+        LINES.close();
+    }
+    panics::hook();
+}
+
+/// What is said, and what of `text` has no effect on it.
+fn filter_of(text: Option<&str>) -> (EnvFilter, Vec<&str>) {
+    let directives = text.unwrap_or(DEFAULT_FILTER).split(',');
+    let (taken, ignored): (Vec<&str>, Vec<&str>) = directives
+        .filter(|directive| !directive.is_empty())
+        .partition(|it| !it.starts_with(TALKATIVE) && it.parse::<Directive>().is_ok());
+    let quiet = format!("{TALKATIVE}=warn");
+    let quiet = quiet.parse().expect("it is one");
+    // Each was found to be one, so that nothing is printed about them.
+    let filter = EnvFilter::builder().parse_lossy(taken.join(","));
+    (filter.add_directive(quiet), ignored)
 }
 
 /// Says that the server listens.
@@ -214,7 +311,9 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
                 "{code} {cache} {endpoint} in {elapsed:?}"
             );
         }
-        Event::ProblemServed { .. }
+        // The queue says so itself, once lines can be written again.
+        Event::LogLinesDropped { .. }
+        | Event::ProblemServed { .. }
         | Event::QueryFinished { .. }
         | Event::RefreshFinished { .. }
         | Event::ConnectionOpened

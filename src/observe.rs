@@ -163,6 +163,11 @@ pub enum Event {
     ConnectionRefused,
     /// A handler panicked, and its client got a 500.
     HandlerPanicked,
+    /// Lines of the log could not be written, and are lost.
+    LogLinesDropped {
+        /// How many.
+        lines: u64,
+    },
     /// The cache was measured.
     CacheMeasured {
         /// Entries held.

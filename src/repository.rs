@@ -17,6 +17,7 @@
 //! | `aside`     | probes, and the keys to be warmed                               |
 //! | `listen`    | notifications                                                   |
 //! | `bind`      | arguments as Postgres's parameters                              |
+//! | `words`     | how much of what Postgres says about a query may be shown       |
 //! | `throwaway` | a Postgres of one's own, for the demo and the tests             |
 
 pub mod describe;
@@ -37,6 +38,7 @@ mod session;
 mod tls;
 mod url;
 mod way;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +57,7 @@ use crate::observe::{Event, Observer};
 use crate::plan::{Arguments, Endpoint, Probe, RepositorySettings};
 use lease::Lease;
 use pool::Pool;
+use words::Words;
 
 /// A probe is given this long, however often it is due.
 const PROBE_AT_LEAST: Duration = Duration::from_secs(5);
@@ -138,11 +141,14 @@ impl Repository {
         arguments: &Arguments,
     ) -> Result<Rows, RepositoryError> {
         let lease = self.lease(endpoint.timeout).await?;
-        self.fetch_on(lease, endpoint, description, arguments).await
+        let words = Words::beside(arguments);
+        self.fetch_on(lease, endpoint, description, arguments, words)
+            .await
     }
 
     /// As [`Repository::fetch`], in a session that has prepared the statement before, as have those of
-    /// most loads: it takes as long as theirs.
+    /// most loads: it takes as long as theirs. Its arguments are the operator's own, and so are
+    /// Postgres's words about them.
     ///
     /// # Errors
     /// As [`Repository::fetch`].
@@ -165,7 +171,8 @@ impl Repository {
         };
         lease.end();
         prepared.map_err(|error| error.after(began.elapsed(), limit))?;
-        self.fetch_on(lease, endpoint, description, arguments).await
+        self.fetch_on(lease, endpoint, description, arguments, Words::Kept)
+            .await
     }
 
     async fn fetch_on(
@@ -174,12 +181,13 @@ impl Repository {
         endpoint: &Endpoint,
         description: &Arc<Description>,
         arguments: &Arguments,
+        words: Words,
     ) -> Result<Rows, RepositoryError> {
         let began = Instant::now();
         let deadline = began + endpoint.timeout;
         let timeout = endpoint.timeout.min(lease.statement_timeout());
         let mut tally = rows::Tally::new(endpoint.id, self.pool.observer().clone(), began);
-        let starting = start(&mut lease, description, arguments);
+        let starting = start(&mut lease, description, arguments, words);
         let started = match tokio::time::timeout_at(deadline, starting).await {
             Ok(started) => {
                 if started.is_err() {
@@ -204,6 +212,7 @@ impl Repository {
             stream,
             Arc::clone(description),
             limits,
+            words,
             tally,
         ))
     }
@@ -338,10 +347,11 @@ async fn start(
     lease: &mut Lease,
     description: &Description,
     arguments: &Arguments,
+    words: Words,
 ) -> Result<tokio_postgres::RowStream, RepositoryError> {
     let (began, mut is_new) = (Instant::now(), false);
     loop {
-        let sending = send(lease, description, arguments);
+        let sending = send(lease, description, arguments, words);
         let (begun, sent) = tokio::join!(biased; lease.begin(), sending);
         begun?;
         let sent = sent.map_err(|error| error.while_running(began.elapsed()));
@@ -369,6 +379,7 @@ async fn send(
     lease: &Lease,
     description: &Description,
     arguments: &Arguments,
+    words: Words,
 ) -> Result<Sent, RepositoryError> {
     let statement = description.prepare_on(lease).await?;
     if !description.still_holds(&statement) {
@@ -377,11 +388,11 @@ async fn send(
     let stream = lease.query_raw(&statement, bind::parameters(arguments));
     stream.await.map_or_else(
         |error| {
-            let error = bind::refusal(error, description);
+            let error = bind::refusal(&error, description, words);
             if error.is_outdated() {
                 Ok(Sent::Outdated(Some(error)))
             } else {
-                Err(error.without_values())
+                Err(error)
             }
         },
         |stream| Ok(Sent::Query(stream)),

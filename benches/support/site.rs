@@ -68,7 +68,7 @@ pub(crate) enum Sinks {
 
 /// Everything that answers requests: every statement described, every resident entry loaded.
 pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Result<Arc<Site>> {
-    log::init(None, LogFormat::of_stderr());
+    drop(log::init(None, LogFormat::of_stderr()));
     let plan = Arc::new(plan(config, url)?);
     let metrics = Arc::new(Metrics::new(&plan));
     let (counted, logged) = (Arc::clone(&metrics), Arc::clone(&plan));

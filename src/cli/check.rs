@@ -23,7 +23,7 @@ pub(super) fn offline(config: &Path) -> Result<(), Failure> {
         "{}: no mistake in {endpoints}; not checked against Postgres\n{}",
         config.display(),
         report::cautions(&plan),
-    ));
+    ))?;
     Ok(())
 }
 
@@ -31,8 +31,7 @@ pub(super) fn offline(config: &Path) -> Result<(), Failure> {
 pub(super) async fn described(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let described = describe(&plan, UNCHECKED).await?;
-    say(&report::of(&plan, &described, None));
-    Ok(())
+    Ok(say(&report::of(&plan, &described, None))?)
 }
 
 /// Has Postgres prepare every statement and run it once. What fails then is a mistake; that the rest
@@ -41,7 +40,7 @@ pub(super) async fn measured(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let described = describe(&plan, UNCHECKED).await?;
     let measured = app::measure_all(&plan, &described).await;
-    say(&report::of(&plan, &described, Some(&measured)));
+    say(&report::of(&plan, &described, Some(&measured)))?;
     if measured.misfits.is_empty() {
         return Ok(());
     }

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::SignalKind;
-
-use super::{Failure, STOP, sample, say, serve, stopped_by};
+use super::{Failure, sample, say, serve, stop};
 use crate::config::Config;
 use crate::plan::{Listen, Plan};
 use crate::repository::throwaway::Throwaway;
@@ -22,10 +20,9 @@ const NOT_YET: &str = "postgresql://localhost/larder";
 const SALE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn demo(config: Option<&Path>, listen: Option<Listen>) -> Result<(), Failure> {
-    // A terminal that closes must not leave a Postgres behind, nor must Ctrl-\\. A script's background
-    // job inherits that SIGQUIT is ignored, and so would a young Postgres that is told to end by it,
-    // were it not caught here.
-    let stop = stopped_by(&[&STOP[..], &[SignalKind::hangup(), SignalKind::quit()]].concat())?;
+    // A script's background job inherits that SIGQUIT is ignored, and so would a young Postgres that is
+    // told to end by it, were it not caught here.
+    let stop = stop()?;
     // What is wrong with the configuration or the address is said before a Postgres is made for it.
     let configured = plan(config, NOT_YET)?;
     let listen = listen.as_ref().unwrap_or(&configured.server().listen);
@@ -40,7 +37,7 @@ pub(super) async fn demo(config: Option<&Path>, listen: Option<Listen>) -> Resul
     say(&welcome(
         &plan,
         listener.local_addr().map_err(anyhow::Error::from)?,
-    ));
+    ))?;
     let seller = tokio::spawn(sell(Arc::clone(&postgres)));
     let served = serve::run(plan, listener, stop).await;
     seller.abort();
@@ -48,9 +45,9 @@ pub(super) async fn demo(config: Option<&Path>, listen: Option<Listen>) -> Resul
 }
 
 async fn postgres() -> anyhow::Result<Throwaway> {
-    say("Starting a Postgres of its own ...\n");
+    say("Starting a Postgres of its own ...\n")?;
     let postgres = Throwaway::start().await?;
-    say("Making up sales ...\n");
+    say("Making up sales ...\n")?;
     sample::load(&postgres).await?;
     Ok(postgres)
 }

@@ -11,6 +11,5 @@ pub(super) async fn openapi(config: &Path, server: Option<&str>) -> Result<(), F
     let described =
         check::describe(&plan, "the types of the statements can not be found out").await?;
     let document = app::openapi(&plan, &described, server);
-    say(&format!("{document}\n"));
-    Ok(())
+    Ok(say(&format!("{document}\n"))?)
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, lookup_host};
 
-use super::{Failure, STOP, Stop, load, misfits, stopped_by, unusable};
+use super::{Failure, Stop, load, misfits, stop, unusable};
 use crate::app::{App, BuildError, RunError};
 use crate::log;
 use crate::plan::{Listen, Plan};
 
 pub(super) async fn serve(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
-    let stop = stopped_by(&STOP)?;
+    let stop = stop()?;
     let listener = bind(&plan.server().listen, "`listen` under [server]").await?;
     run(plan, listener, stop).await
 }

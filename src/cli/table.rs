@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::log::escaped;
+
 /// Rows of cells; a cell may have several lines.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -17,9 +19,11 @@ impl Table {
         }
     }
 
-    /// Adds a row with a cell for each column.
+    /// Adds a row with a cell for each column. A line of a cell stays one, whatever it holds.
     pub(super) fn row(&mut self, cells: Vec<Vec<String>>) {
-        self.rows.push(cells);
+        let lines =
+            |cell: Vec<String>| cell.iter().map(|line| escaped(line).into_owned()).collect();
+        self.rows.push(cells.into_iter().map(lines).collect());
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -72,11 +76,11 @@ mod tests {
         let mut table = Table::new(&["a", "long name"]);
         table.row(vec![
             vec!["1".to_owned(), "two".to_owned()],
-            vec!["x".to_owned()],
+            vec!["x\r\nerror".to_owned()],
         ]);
         assert_eq!(
             table.to_string(),
-            "a    long name\n---  ---------\n1    x\ntwo\n"
+            "a    long name\n---  ----------\n1    x\\r\\nerror\ntwo\n"
         );
     }
 }

@@ -17,6 +17,7 @@ pub(super) struct ServerMetrics {
     pub(super) repository_up: IntGauge,
     pub(super) http_connections: IntGauge,
     pub(super) http_connections_refused: IntCounter,
+    pub(super) log_lines_dropped: IntCounter,
     pub(super) ready: IntGauge,
 }
 
@@ -98,6 +99,11 @@ impl ServerMetrics {
                 registry,
                 "larder_http_connections_refused_total",
                 "Client connections refused because as many as allowed were open.",
+            ),
+            log_lines_dropped: counter(
+                registry,
+                "larder_log_lines_dropped_total",
+                "Lines of the log that stderr could not take: it was full, or nobody read it.",
             ),
             ready: integer(
                 registry,

@@ -143,6 +143,7 @@ mod tests {
             code: "22P02".to_owned(),
             message: "invalid input syntax".to_owned(),
             detail: None,
+            routine: None,
             position: None,
         };
         let refused = Arc::new(RepositoryError::ArgumentRefused { refusal }.into());

@@ -4,6 +4,7 @@
 use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
+use super::words::Words;
 use super::{Description, RepositoryError};
 use crate::plan::Arguments;
 
@@ -52,8 +53,12 @@ const INPUT_REFUSED: [&str; 13] = [
 
 /// The error of a query that failed when its arguments were bound. It may be that of an input function where
 /// Larder has not read them itself.
-pub(super) fn refusal(error: tokio_postgres::Error, description: &Description) -> RepositoryError {
-    RepositoryError::from(error).or_refused(|refusal| {
+pub(super) fn refusal(
+    error: &tokio_postgres::Error,
+    description: &Description,
+    words: Words,
+) -> RepositoryError {
+    RepositoryError::of_session(error, words).or_refused(|refusal| {
         let is_input = INPUT_REFUSED.contains(&refusal.code.as_str());
         if is_input && description.leaves_reading_to_postgres() {
             RepositoryError::ArgumentRefused { refusal }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
+use super::words::{INTERRUPTS, Words, is_defined};
 use crate::observe::{Fault, QueryOutcome};
 use crate::plan::Mismatch;
 
@@ -29,7 +30,7 @@ pub enum RepositoryError {
     },
     /// Postgres is there, and says to come later: it is short of something, or two sessions are in
     /// each other's way.
-    #[error("postgres can not answer at the moment: {} ({})", refusal.message, refusal.code)]
+    #[error("postgres can not answer at the moment: {}", refusal.with_code())]
     Busy {
         /// Its words.
         refusal: Refusal,
@@ -69,7 +70,7 @@ pub enum RepositoryError {
         refusal: Refusal,
     },
     /// Something that the query needs failed while Postgres itself is there: a foreign server, a file.
-    #[error("the query failed: {} ({})", refusal.message, refusal.code)]
+    #[error("the query failed: {}", refusal.with_code())]
     Failed {
         /// Its words.
         refusal: Refusal,
@@ -109,6 +110,8 @@ pub struct Refusal {
     pub message: String,
     /// The detail and the hint, where there are any.
     pub detail: Option<String>,
+    /// The function of Postgres's source that raised it: the same in every language.
+    pub routine: Option<String>,
     /// Where in the statement as it was sent: characters, from 1.
     pub position: Option<u32>,
 }
@@ -180,20 +183,6 @@ impl RepositoryError {
         } else {
             self
         }
-    }
-
-    /// Without the values that Postgres quotes when it can not convert one (class 22): they may be a
-    /// client's, or a customer's.
-    pub(super) fn without_values(self) -> Self {
-        self.or_refused(|mut refusal| {
-            if refusal.class() == "22"
-                && let Some((before, _)) = refusal.message.split_once('"')
-            {
-                refusal.message = format!("{before}\"...\"");
-                refusal.detail = None;
-            }
-            Self::Refused { refusal }
-        })
     }
 
     /// Another error in the place of Postgres's own.
@@ -269,6 +258,27 @@ impl RepositoryError {
         }
     }
 
+    /// Of a session that was open. It is lost where Postgres says that it ends it, or says nothing more; an
+    /// error inside a query, whatever its SQLSTATE, is the query's.
+    pub(super) fn of_session(error: &tokio_postgres::Error, words: Words) -> Self {
+        let Some(db) = error.as_db_error() else {
+            let cause = chain(error);
+            return Self::Unavailable { cause };
+        };
+        let refusal = words.of(refusal(db));
+        if is_fatal(db) {
+            let cause = refusal.with_code();
+            return Self::Unavailable { cause };
+        }
+        // A foreign server's cancelling is passed on by another routine.
+        let is_ours = db.routine().is_none_or(|routine| routine == INTERRUPTS);
+        if *db.code() == SqlState::QUERY_CANCELED && is_ours {
+            let (after, cause) = (Duration::ZERO, refusal.with_code());
+            return Self::Cancelled { after, cause };
+        }
+        Self::of(refusal)
+    }
+
     /// An error from connecting, where everything is fatal and says nothing of a session.
     pub(super) fn of_connecting(error: &tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
@@ -276,8 +286,9 @@ impl RepositoryError {
             return Self::Unavailable { cause };
         };
         let sorted = Self::of(refusal(db));
-        if let Self::Failed { .. } = sorted {
-            Self::Unavailable { cause: cause(db) }
+        if let Self::Failed { refusal } = &sorted {
+            let cause = refusal.with_code();
+            Self::Unavailable { cause }
         } else {
             sorted
         }
@@ -288,6 +299,16 @@ impl Refusal {
     /// The first two characters of the SQLSTATE: see Postgres's documentation, appendix A.
     fn class(&self) -> &str {
         self.code.get(..2).unwrap_or_default()
+    }
+
+    /// The message with the SQLSTATE, unless that is one of somebody's own making.
+    fn with_code(&self) -> String {
+        let Self { message, code, .. } = self;
+        if is_defined(code) {
+            format!("{message} ({code})")
+        } else {
+            message.clone()
+        }
     }
 
     /// Whether it is about numbers. What fails with any number does not with NULL, of which nothing is made.
@@ -306,31 +327,10 @@ impl Refusal {
 }
 
 impl From<tokio_postgres::Error> for RepositoryError {
-    /// Of a session that was open. It is lost where Postgres says that it ends it, or says nothing more; an
-    /// error inside a query, whatever its SQLSTATE, is the query's.
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(db) = error.as_db_error() else {
-            return Self::Unavailable {
-                cause: chain(&error),
-            };
-        };
-        if is_fatal(db) {
-            return Self::Unavailable { cause: cause(db) };
-        }
-        // A foreign server's cancelling is passed on by another routine.
-        let is_ours = db.routine().is_none_or(|routine| routine == INTERRUPTS);
-        if *db.code() == SqlState::QUERY_CANCELED && is_ours {
-            return Self::Cancelled {
-                after: Duration::ZERO,
-                cause: cause(db),
-            };
-        }
-        Self::of(refusal(db))
+        Self::of_session(&error, Words::Kept)
     }
 }
-
-/// Where Postgres ends a query that was cancelled or has passed its limit.
-const INTERRUPTS: &str = "ProcessInterrupts";
 
 /// Whether Postgres ends the session with it. Since 9.6 it says so untranslated as well.
 fn is_fatal(error: &DbError) -> bool {
@@ -340,23 +340,30 @@ fn is_fatal(error: &DbError) -> bool {
     }
 }
 
-fn cause(error: &DbError) -> String {
-    format!("{} ({})", error.message(), error.code().code())
-}
-
 fn refusal(error: &DbError) -> Refusal {
     Refusal {
         code: error.code().code().to_owned(),
-        message: error.message().to_owned(),
+        message: cut(error.message()),
         detail: match (error.detail(), error.hint()) {
-            (Some(detail), Some(hint)) => Some(format!("{detail}; {hint}")),
-            (one, other) => one.or(other).map(str::to_owned),
+            (Some(detail), Some(hint)) => Some(cut(&format!("{detail}; {hint}"))),
+            (one, other) => one.or(other).map(cut),
         },
+        routine: error.routine().map(str::to_owned),
         position: match error.position() {
             Some(ErrorPosition::Original(position)) => Some(*position),
             Some(ErrorPosition::Internal { .. }) | None => None,
         },
     }
+}
+
+/// Bytes of a text of Postgres's that are kept: a function may raise an error of megabytes, and the last
+/// one of each key is remembered.
+const TEXT_MAX: usize = 2048;
+
+fn cut(text: &str) -> String {
+    let end = text.floor_char_boundary(TEXT_MAX);
+    let rest = if end < text.len() { "..." } else { "" };
+    format!("{}{rest}", &text[..end])
 }
 
 /// An error with its causes, in one line. tokio-postgres keeps the interesting part in the source.
@@ -382,6 +389,7 @@ mod tests {
             code: code.to_owned(),
             message: String::new(),
             detail: None,
+            routine: None,
             position: None,
         }
     }

@@ -10,6 +10,7 @@ use tokio_postgres::RowStream;
 use tokio_postgres::types::{FromSql, Type};
 
 use super::lease::Lease;
+use super::words::Words;
 use super::{Column, Description, RepositoryError};
 use crate::observe::{Event, Observer, QueryOutcome};
 use crate::plan::EndpointId;
@@ -65,6 +66,7 @@ pub struct Rows {
     lease: Lease,
     description: Arc<Description>,
     limits: Limits,
+    words: Words,
     tally: Tally,
     read: u64,
 }
@@ -75,6 +77,7 @@ impl Rows {
         stream: RowStream,
         description: Arc<Description>,
         limits: Limits,
+        words: Words,
         tally: Tally,
     ) -> Self {
         Self {
@@ -82,6 +85,7 @@ impl Rows {
             lease,
             description,
             limits,
+            words,
             tally,
             read: 0,
         }
@@ -105,7 +109,7 @@ impl Rows {
     pub async fn next(&mut self) -> Result<Option<Row>, RepositoryError> {
         let next = match tokio::time::timeout_at(self.limits.deadline, self.stream.next()).await {
             Err(_) => Some(Err(self.timed_out())),
-            Ok(Some(Err(error))) => Some(Err(self.refusal(error))),
+            Ok(Some(Err(error))) => Some(Err(self.refusal(&error))),
             Ok(Some(Ok(_))) if self.read == self.limits.max_rows => {
                 Some(Err(RepositoryError::TooManyRows {
                     max_rows: self.limits.max_rows,
@@ -138,11 +142,11 @@ impl Rows {
     }
 
     /// Postgres has ended the query, so the session is free again.
-    fn refusal(&mut self, error: tokio_postgres::Error) -> RepositoryError {
+    fn refusal(&mut self, error: &tokio_postgres::Error) -> RepositoryError {
         self.lease.finish();
         let took = self.tally.began.elapsed();
-        let error = RepositoryError::from(error).while_running(took);
-        error.after(took, self.limits.timeout).without_values()
+        let error = RepositoryError::of_session(error, self.words).while_running(took);
+        error.after(took, self.limits.timeout)
     }
 
     /// Stops reading because what was made of the rows has passed its limit.

@@ -220,6 +220,7 @@ mod tests {
             code: "53300".to_owned(),
             message: "too many connections".to_owned(),
             detail: None,
+            routine: None,
             position: None,
         };
         RepositoryError::Busy { refusal }

@@ -118,6 +118,7 @@ impl Watch {
             | Event::ConnectionClosed
             | Event::ConnectionRefused
             | Event::HandlerPanicked
+            | Event::LogLinesDropped { .. }
             | Event::CacheMeasured { .. }
             | Event::WaitingMeasured { .. }
             | Event::EntryEvicted

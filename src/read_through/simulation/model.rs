@@ -230,6 +230,7 @@ impl Source for Model {
                     code: "22012".to_owned(),
                     message: "division by zero".to_owned(),
                     detail: None,
+                    routine: None,
                     position: None,
                 },
             },
