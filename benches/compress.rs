@@ -9,7 +9,7 @@ mod statements; // statements on a real Postgres
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use larder::cli::sample;
-use larder::encode::{Coding, Document, Variant};
+use larder::encode::{Body, Coding, Document, Variant};
 use larder::plan::{Format, Shape};
 use larder::repository::throwaway::Throwaway;
 use statements::{Statements, sales};
@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     })?;
     let mut group = criterion.benchmark_group("compress");
     for (columns, document) in &documents {
-        let size = document.json().bytes.len();
+        let size = document.json().bytes().len();
         group.throughput(Throughput::Bytes(size as u64));
         for coding in Coding::ALL {
             let Some(name) = coding.name() else { continue };
@@ -44,7 +44,13 @@ fn main() -> anyhow::Result<()> {
                 format: Format::Json,
                 coding,
             };
-            let again = || Document::new(Shape::Rows, columns.clone(), document.json().clone());
+            let again = || {
+                Document::new(
+                    Shape::Rows,
+                    columns.clone(),
+                    Body::new(document.json().bytes().to_vec()),
+                )
+            };
             let coded = again().make(variant)?.len();
             println!("{name}: {size} bytes become {coded}");
             group.bench_function(BenchmarkId::new(name, size), |bencher| {

@@ -20,7 +20,7 @@ pub use crate::http::tls::TlsError;
 
 use crate::http::problem::Problem;
 use crate::http::tls::Tls;
-use crate::http::{self, Board, Contract, Site, Turns};
+use crate::http::{self, Board, Contract, Scrapes, Site};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::observe::{Event, Observer, Readiness, Sink};
@@ -155,14 +155,17 @@ impl App {
         shutdown: CancellationToken,
     ) -> Result<bool, RunError> {
         let (readiness, ready) = watch::channel(Readiness::Warming);
+        let address = listener.local_addr();
+        let is_on_loopback = address.is_ok_and(|address| address.ip().is_loopback());
         let site = Site {
             plan: Arc::clone(&self.plan),
             read_through: self.read_through.clone(),
             metrics: Arc::clone(&self.metrics),
             observer: self.observer.clone(),
-            scrapes: Turns::default(),
+            scrapes: Scrapes::default(),
             contract: Contract::default(),
             board: Board::new(Arc::clone(&self.status)),
+            is_on_loopback,
             readiness: ready,
         };
         // Ends the background when this function ends, however it does.

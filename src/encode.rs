@@ -13,6 +13,7 @@
 //! | `datetime` | dates, times, timestamps, intervals                            |
 //! | `array`    | arrays of any of these                                         |
 //! | `body`     | the finished bytes with their ETag                             |
+//! | `held`     | which bytes are in memory only for readers                     |
 //! | `document` | an answer in all its representations                           |
 //! | `table`    | its rows as CSV and NDJSON                                     |
 //! | `coding`   | bytes made smaller: gzip, brotli, zstd                         |
@@ -23,6 +24,7 @@ mod coding;
 mod datetime;
 mod document;
 mod float;
+pub mod held;
 mod numeric;
 mod table;
 mod text;

@@ -6,11 +6,16 @@
 //! | `server`      | connections: accept, limits, drain                       |
 //! | `connection`  | HTTP/1.1, HTTP/2, TLS: limits of each                    |
 //! | `tls`         | the certificate, also when it is renewed                 |
+//! | `heads`       | how long the head of a request may take                  |
+//! | `streams`     | the answers of HTTP/2, each to be cut by itself          |
+//! | `content`     | answers on their way, large ones part by part            |
+//! | `pending`     | what clients have not taken, and who is cut for it       |
 //! | `patient`     | slow clients: a refusal reaches them, a stall ends them   |
 //! | `repeat`      | requests that come again, answered without being read    |
 //! | `exchange`    | what a connection's stream and service tell one another  |
 //! | `known`       | how a request was answered that may come again           |
 //! | `gather`      | answers that leave together                              |
+//! | `host`        | whether a request is for this server                     |
 //! | `head`        | what an answer may depend on of a request                |
 //! | `routes`      | every route, as Warp filters                             |
 //! | `endpoint`    | a declared endpoint's answer                             |
@@ -23,6 +28,7 @@
 //! | `docs`        | what may be asked, for programs and for people           |
 //! | `status`      | what is so right now, for programs and for people        |
 //! | `shared`      | what is made once for all who ask                        |
+//! | `made`        | a page that was made so, in each coding                  |
 //! | `fields`      | an answer's header fields                                |
 //! | `kept`        | those of the last answers, for the next                  |
 //! | `lines`       | header fields, as they are written                       |
@@ -35,6 +41,7 @@ pub mod tls;
 
 mod conditional;
 mod connection;
+mod content;
 mod cors;
 mod date;
 mod decode;
@@ -47,27 +54,32 @@ mod freshness;
 mod fuzz;
 mod gather;
 mod head;
+mod heads;
+mod host;
 mod kept;
 mod known;
 mod lines;
+mod made;
 mod negotiate;
 mod pages;
 mod patient;
+mod pending;
 mod repeat;
 mod routes;
 mod shared;
 mod status;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use docs::Contract;
-pub use shared::Turns;
+pub use pages::Scrapes;
 pub use status::Board;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use warp::http;
+use warp::http::{self, HeaderValue};
 
 use crate::metrics::Metrics;
 use crate::observe::{CacheStatus, Observer, Readiness};
@@ -85,15 +97,20 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// Who hears of served requests.
     pub observer: Observer,
-    /// Lets one scrape at a time be rendered.
-    pub scrapes: Turns,
+    /// What `/metrics` says, for all who ask within a second.
+    pub scrapes: Scrapes,
     /// What `/openapi.json` says, once it has been asked for.
     pub contract: Contract,
     /// What `/status.json` says.
     pub board: Board,
+    /// Whether only this machine's own programs can connect.
+    pub is_on_loopback: bool,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
 }
+
+/// What every answer says: that it is of the type that it names.
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// A response of finished bytes.
 type Response = http::Response<Bytes>;

@@ -294,6 +294,9 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         Event::ConnectionRefused => {
             tracing::debug!("a client connection was refused: too many are open");
         }
+        Event::SlowClientCut => {
+            tracing::debug!("a client was cut off: it takes too little, or holds too much");
+        }
         Event::RequestServed {
             endpoint,
             cache,
@@ -320,6 +323,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         | Event::ConnectionClosed
         | Event::CacheMeasured { .. }
         | Event::EntryEvicted
+        | Event::PendingMeasured { .. }
         | Event::WaitingMeasured { .. }
         | Event::ConnectionsMeasured { .. } => {}
     }

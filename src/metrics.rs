@@ -104,6 +104,8 @@ impl Metrics {
             Event::ConnectionOpened => self.server.http_connections.inc(),
             Event::ConnectionClosed => self.server.http_connections.dec(),
             Event::ConnectionRefused => self.server.http_connections_refused.inc(),
+            Event::SlowClientCut => self.server.http_slow_clients_cut.inc(),
+            Event::PendingMeasured { bytes } => self.server.http_pending_bytes.set(gauge(*bytes)),
             Event::ReadinessChanged { readiness } => {
                 self.server
                     .ready

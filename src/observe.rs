@@ -161,6 +161,13 @@ pub enum Event {
     ConnectionClosed,
     /// A client connection was refused because as many as allowed were open.
     ConnectionRefused,
+    /// A client was cut off that did not take its answer fast enough, or held too much.
+    SlowClientCut,
+    /// What clients have not taken was measured.
+    PendingMeasured {
+        /// Bytes that nothing else keeps.
+        bytes: u64,
+    },
     /// A handler panicked, and its client got a 500.
     HandlerPanicked,
     /// Lines of the log could not be written, and are lost.

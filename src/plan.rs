@@ -28,7 +28,8 @@ pub use parameter::{Parameter, Place, Presence};
 pub use route::{PathPattern, Routed};
 pub use schedule::{Probe, ProbeId, Refresh};
 pub use settings::{
-    CacheSettings, Listen, Origins, RepositorySettings, ServerSettings, TlsFile, TlsSettings,
+    CacheSettings, HostName, Listen, Origins, RepositorySettings, ServerSettings, TlsFile,
+    TlsSettings,
 };
 pub use sql::Statement;
 

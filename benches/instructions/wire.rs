@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use anyhow::Context as _;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -46,7 +46,7 @@ pub(crate) struct Constant {
 pub(crate) fn both<S, B>(service: &S, request: &Asked) -> anyhow::Result<(Wire, Constant)>
 where
     S: Service<Asked, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>,
+    B: Body<Data: Buf, Error: std::error::Error + Send + Sync + 'static>,
 {
     let mut lines = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
     for (name, value) in request.headers() {

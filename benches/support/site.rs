@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use larder::cache::Cache;
 use larder::config::Config;
-use larder::http::{Board, Contract, Site, Turns};
+use larder::http::{Board, Contract, Scrapes, Site};
 use larder::log::{self, LogFormat};
 use larder::metrics::Metrics;
 use larder::observe::{Observer, Readiness, Sink};
@@ -111,9 +111,10 @@ pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Re
         read_through,
         metrics,
         observer,
-        scrapes: Turns::default(),
+        scrapes: Scrapes::default(),
         contract: Contract::default(),
         board: Board::new(Arc::new(status)),
+        is_on_loopback: true,
         readiness,
     }))
 }

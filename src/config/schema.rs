@@ -64,6 +64,10 @@ pub struct ServerSection {
     pub tls: Field<TlsSection>,
     /// `h2c`
     pub h2c: Field<bool>,
+    /// `hosts`
+    pub hosts: Field<Vec<At<String>>>,
+    /// `max_pending`
+    pub max_pending: Field<String>,
 }
 
 /// `tls = { … }`
@@ -247,6 +251,8 @@ impl ServerSection {
                 key: section.path("key"),
             }),
             h2c: section.boolean("h2c"),
+            hosts: section.scalars("hosts"),
+            max_pending: section.size("max_pending"),
         }
     }
 }

@@ -278,7 +278,7 @@ fn the_shipped_configuration_shows_every_key() {
     let shipped = include_str!("../../config.toml");
     // Some need a file that is not shipped, or are nothing where nobody writes them: these are shown in
     // comments.
-    let text = ["sql_file", "cdn_cache_control", "cors", "tls"]
+    let text = ["sql_file", "cdn_cache_control", "cors", "tls", "hosts"]
         .iter()
         .fold(shipped.to_owned(), |text, key| {
             text.replace(&format!("\n# {key} = "), &format!("\n{key} = "))

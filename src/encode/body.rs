@@ -5,12 +5,13 @@ use std::fmt;
 use bytes::Bytes;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-/// Finished bytes, ready to be sent any number of times. Clones share them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use super::held::Kept;
+
+/// Finished bytes, ready to be sent any number of times.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Body {
-    /// What a client receives.
-    pub bytes: Bytes,
-    /// The strong entity tag of `bytes`.
+    kept: Kept,
+    /// The strong entity tag of the bytes.
     pub etag: ETag,
 }
 
@@ -18,9 +19,22 @@ impl Body {
     /// A body that holds exactly these bytes, without the slack a growing vector leaves: it stays
     /// in memory for long and is counted there.
     pub fn new(bytes: Vec<u8>) -> Self {
-        let bytes = Bytes::from(bytes.into_boxed_slice());
         let etag = ETag::of(&bytes);
-        Self { bytes, etag }
+        let kept = Kept::new(bytes);
+        Self { kept, etag }
+    }
+
+    /// A body that is part of the program.
+    pub fn forever(bytes: &'static [u8]) -> Self {
+        Self {
+            etag: ETag::of(bytes),
+            kept: Kept::forever(bytes),
+        }
+    }
+
+    /// What a client receives.
+    pub fn bytes(&self) -> &Bytes {
+        self.kept.bytes()
     }
 }
 
@@ -124,13 +138,10 @@ mod tests {
         let mut bytes = Vec::with_capacity(1 << 20);
         bytes.extend_from_slice(b"[1]");
         let body = Body::new(bytes);
-        assert_eq!(
-            body.bytes
-                .try_into_mut()
-                .expect("nobody shares it")
-                .capacity(),
-            3
-        );
         assert_eq!(body.etag, ETag::of(b"[1]"));
+        let bytes = body.bytes().clone();
+        drop(body);
+        let bytes = bytes.try_into_mut().expect("nobody shares it");
+        assert_eq!(bytes.capacity(), 3);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::held::Kept;
 use super::{Body, Coding, ETag, table};
 use crate::plan::{Format, Shape};
 use crate::repository::Column;
@@ -65,7 +66,7 @@ pub struct Document {
 /// The other representations.
 #[derive(Debug, Default)]
 struct Others {
-    made: [OnceLock<Bytes>; VARIANTS],
+    made: [OnceLock<Kept>; VARIANTS],
     /// For how many documents more each is made in advance.
     kept: [AtomicU8; VARIANTS],
     making: tokio::sync::Mutex<()>,
@@ -115,7 +116,7 @@ impl Document {
 
     /// Whether coding it is not worth the while: see [`SMALL`].
     pub fn is_small(&self) -> bool {
-        self.json.bytes.len() < SMALL
+        self.json.bytes().len() < SMALL
     }
 
     /// The strong tag of a representation, whether or not it has been made.
@@ -142,14 +143,14 @@ impl Document {
     /// The bytes of a representation, if it has been made.
     pub fn ready(&self, variant: Variant) -> Option<&Bytes> {
         if variant == Variant::PLAIN {
-            return Some(&self.json.bytes);
+            return Some(self.json.bytes());
         }
         let others = self.others.get()?;
         let kept = &others.kept[variant.index()];
         if kept.load(Ordering::Relaxed) != KEPT_FOR {
             kept.store(KEPT_FOR, Ordering::Relaxed);
         }
-        others.made[variant.index()].get()
+        others.made[variant.index()].get().map(Kept::bytes)
     }
 
     /// Makes a representation, unless there is one. It takes its time, and so does not belong on a
@@ -159,11 +160,11 @@ impl Document {
     /// [`RepresentationError`], which no document that Larder made has.
     pub fn make(&self, variant: Variant) -> Result<&Bytes, RepresentationError> {
         if variant == Variant::PLAIN {
-            return Ok(&self.json.bytes);
+            return Ok(self.json.bytes());
         }
         let made = &self.others().made[variant.index()];
-        if let Some(bytes) = made.get() {
-            return Ok(bytes);
+        if let Some(kept) = made.get() {
+            return Ok(kept.bytes());
         }
         let bytes = match variant.coding {
             Coding::Identity => self.in_format(variant.format)?,
@@ -171,7 +172,7 @@ impl Document {
                 variant.coding.encode(self.make(variant.uncoded())?)?
             }
         };
-        Ok(made.get_or_init(|| Bytes::from(bytes.into_boxed_slice())))
+        Ok(made.get_or_init(|| Kept::new(bytes)).bytes())
     }
 
     /// Whose turn it is to make representations of this document: one at a time, so that none is
@@ -201,14 +202,14 @@ impl Document {
     pub fn size(&self) -> usize {
         let others = self.others.get().map_or(0, |others| {
             let made = others.made.iter().filter_map(OnceLock::get);
-            size_of::<Others>() + made.map(Bytes::len).sum::<usize>()
+            size_of::<Others>() + made.map(|kept| kept.bytes().len()).sum::<usize>()
         });
-        self.json.bytes.len() + others
+        self.json.bytes().len() + others
     }
 
     fn in_format(&self, format: Format) -> Result<Vec<u8>, RepresentationError> {
         let names: Vec<&str> = self.names().collect();
-        let json = &self.json.bytes;
+        let json = self.json.bytes();
         Ok(match format {
             Format::Json => json.to_vec(),
             Format::Ndjson => table::ndjson(self.shape, &names, json)?,

@@ -36,7 +36,7 @@ fn encode(shape: Shape, rows: &[Cells<'_>], max_bytes: u64) -> Result<Option<Str
     }
     Ok(encoder
         .finish()
-        .map(|body| String::from_utf8(body.json().bytes.to_vec()).unwrap()))
+        .map(|body| String::from_utf8(body.json().bytes().to_vec()).unwrap()))
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn rows_without_columns_are_still_rows() {
         for _ in 0..if shape.is_single_row() { 1 } else { 2 } {
             encoder.push(std::iter::empty()).unwrap();
         }
-        assert_eq!(encoder.finish().unwrap().json().bytes, expected);
+        assert_eq!(encoder.finish().unwrap().json().bytes(), expected);
     }
 }
 
@@ -198,13 +198,16 @@ fn survives(value_type: ValueType, raw: &[u8], max_bytes: u64) -> Option<Value> 
     let mut encoder = Encoder::new(Shape::Value, columns(&[("v", value_type)]), max_bytes);
     match encoder.push(std::iter::once(Some(raw))) {
         Ok(()) => {
-            let body = encoder.finish().unwrap().json().clone();
-            assert!(body.bytes.len() as u64 <= max_bytes);
+            let document = encoder.finish().unwrap();
+            let body = document.json();
+            assert!(body.bytes().len() as u64 <= max_bytes);
             // Numbers far beyond a double are still JSON, which this reader does not take.
-            Some(serde_json::from_slice(&body.bytes).unwrap_or_else(|error| {
-                assert!(error.to_string().contains("number out of range"), "{error}");
-                Value::Null
-            }))
+            Some(
+                serde_json::from_slice(body.bytes()).unwrap_or_else(|error| {
+                    assert!(error.to_string().contains("number out of range"), "{error}");
+                    Value::Null
+                }),
+            )
         }
         Err(EncodeError::TooLarge { .. } | EncodeError::Malformed { .. }) => None,
         Err(EncodeError::MoreThanOneRow) => panic!("there is one row"),
@@ -229,7 +232,7 @@ proptest! {
         let value_type = if array { ValueType::Array(Box::new(json)) } else { json };
         let mut encoder = Encoder::new(Shape::Rows, columns(&[("v", value_type)]), NO_LIMIT);
         let _ = encoder.push(std::iter::once(Some(&raw[..])));
-        prop_assert!(std::str::from_utf8(&encoder.finish().unwrap().json().bytes).is_ok());
+        prop_assert!(std::str::from_utf8(encoder.finish().unwrap().json().bytes()).is_ok());
     }
 }
 
@@ -245,8 +248,9 @@ fn json_is_passed_on_as_it_stands() {
     encoder
         .push([Some(&text[..]), Some(&jsonb)].into_iter())
         .unwrap();
-    let body = encoder.finish().unwrap().json().clone();
-    assert_eq!(body.bytes, [b"[", &text[..], b",", text, b"]"].concat());
+    let document = encoder.finish().unwrap();
+    let body = document.json();
+    assert_eq!(*body.bytes(), [b"[", &text[..], b",", text, b"]"].concat());
     assert_eq!(survives(ValueType::Jsonb, b"\x02{}", NO_LIMIT), None);
     assert_eq!(survives(ValueType::Json, b"{}", NO_LIMIT), Some(json!({})));
 }

@@ -1,16 +1,18 @@
 //! One connection: which protocol it speaks, and within which limits.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, Service, service_fn};
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
 use tokio::net::TcpStream;
@@ -21,16 +23,17 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::Exchanges;
+use super::heads::Heads;
 use super::patient::Patient;
 use super::repeat::Repeats;
+use super::streams::Streams;
 use crate::observe::{CacheStatus, Event, Observer};
 
-/// A request's head must be there this long after hyper's last answer, which is up to ten seconds less
-/// after one that was given without it: it bounds slow senders, idle connections, and those that take
-/// longer to read the last of such answers. nginx allows 60 s for the one and 75 s for the other; with
-/// the longer, neither pollers of one minute nor load balancers with their usual 60 s find a connection
-/// just closed.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may wait before it asks, counted from hyper's last answer, which is up to ten
+/// seconds less after one that was given without it. nginx allows 75 s: neither pollers of one minute nor
+/// load balancers with their usual 60 s find a connection just closed. Requests that have begun have
+/// less: see [`Heads`].
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long a client may take to agree on TLS, or to show what it speaks. nginx allows 60 s; ten are
 /// plenty for three messages.
@@ -63,6 +66,13 @@ const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs
 
 /// How long the answers on a connection of HTTP/2 may take once there is nothing more to come on it.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// How long a client of HTTP/2 that has all its answers may take to agree that the server leaves: its
+/// last requests may still be on their way. A quarter of a second is a round trip around the world.
+const GOODBYE: Duration = Duration::from_millis(250);
+
+/// How long the answers may take that were held back when hyper left.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long, and how much, a client that is refused may go on sending. Hanging up on it would have the
 /// kernel answer with a reset, which can overtake the refusal (RFC 9112, 9.6).
@@ -124,17 +134,18 @@ impl Protocols {
                 false
             };
             return if is_h2 {
-                self.over_h2(Patient::new(stream), service, watcher).await;
+                let stream = Patient::new(stream, Arc::clone(exchanges.line()));
+                self.over_h2(stream, service, exchanges, watcher).await;
             } else {
-                self.over_h1(Patient::new(stream), service, exchanges, watcher)
-                    .await;
+                let stream = Patient::new(stream, Arc::clone(exchanges.line()));
+                self.over_h1(stream, service, exchanges, watcher).await;
             };
         };
-        let Some(Ok(Some(stream))) = self.soon(agree(tls, stream)).await else {
+        let Some(Ok(Some(stream))) = self.soon(agree(tls, stream, &exchanges)).await else {
             return;
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.over_h2(stream, service, watcher).await;
+            self.over_h2(stream, service, exchanges, watcher).await;
         } else {
             self.over_h1(stream, service, exchanges, watcher).await;
         }
@@ -161,14 +172,15 @@ impl Protocols {
         self.shutdown.run_until_cancelled(within).await
     }
 
+    /// `_watcher` makes the server wait for the end, as in [`Protocols::over_h2`].
     async fn over_h1(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         service: impl ConnectionService,
         exchanges: Arc<Exchanges>,
-        watcher: Watcher,
+        _watcher: Watcher,
     ) {
-        match watcher.watch(h1(stream, service, Some(exchanges))).await {
+        match run_h1(stream, service, Some(exchanges)).await {
             // hyper has answered these itself; but to what is HTTP/2 it does not.
             Err(error) if error.is_parse_too_large() => self.observe(431),
             Err(error) if error.is_parse() && !error.is_parse_version_h2() => self.observe(400),
@@ -176,11 +188,11 @@ impl Protocols {
         }
     }
 
-    /// `_watcher` makes the server wait for the end.
     async fn over_h2(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         service: impl ConnectionService,
+        exchanges: Arc<Exchanges>,
         _watcher: Watcher,
     ) {
         let is_used = Arc::new(AtomicBool::new(false));
@@ -189,7 +201,8 @@ impl Protocols {
             used.store(true, Ordering::Relaxed);
             service.call(request)
         });
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let streams = Streams::new(Arc::clone(exchanges.line()));
+        let connection = http2::Builder::new(streams.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(HEAD_BYTES_MAX as u32)
@@ -199,11 +212,11 @@ impl Protocols {
             .max_local_error_reset_streams(RESETS_MAX.1)
             .keep_alive_interval(PING.0)
             .keep_alive_timeout(PING.1)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Heads::h2(stream)), service);
         let mut connection = pin!(connection);
         let quiet = async {
             loop {
-                sleep(HEAD_TIMEOUT).await;
+                sleep(IDLE_TIMEOUT).await;
                 if !is_used.swap(false, Ordering::Relaxed) {
                     return;
                 }
@@ -214,7 +227,15 @@ impl Protocols {
             _ = &mut connection => {}
             () = self.shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
+                // Whoever is silent would keep the server waiting for its word.
+                let all_is_said = async {
+                    streams.end().await;
+                    sleep(GOODBYE).await;
+                };
+                tokio::select! {
+                    _ = connection => {}
+                    () = all_is_said => {}
+                }
             }
             () = quiet => {
                 connection.as_mut().graceful_shutdown();
@@ -236,13 +257,13 @@ impl Protocols {
     }
 }
 
-/// A connection of HTTP/1.1 within our limits. The service tells of its requests to `exchanges`, if
-/// there are any.
-pub(super) fn h1<T, S>(
+/// Serves a connection of HTTP/1.1 to its end. When the server leaves, one that has asked for nothing ends at once,
+/// another with its answer.
+pub(super) async fn run_h1<T, S>(
     stream: T,
     service: S,
     exchanges: Option<Arc<Exchanges>>,
-) -> http1::Connection<TokioIo<Repeats<T>>, S>
+) -> hyper::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: HttpService<Incoming>,
@@ -250,17 +271,59 @@ where
     <S::ResBody as Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let mut connection = h1(stream, service, exchanges.clone());
+    let mut is_leaving = false;
+    let ended = poll_fn(|cx| {
+        if let Some(exchanges) = exchanges.as_ref().filter(|_| !is_leaving)
+            && exchanges.line().is_leaving()
+        {
+            if !exchanges.is_used() {
+                return Poll::Ready(Ok(()));
+            }
+            is_leaving = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        Pin::new(&mut connection).poll(cx)
+    })
+    .await;
+    // What is no HTTP/1.1 hyper leaves without a word, and without a look at what is held back.
+    let mut stream = connection.into_parts().io.into_inner();
+    if stream.owes() {
+        let _ = timeout(LAST_WORDS_TIMEOUT, stream.shutdown()).await;
+    }
+    ended
+}
+
+/// A connection of HTTP/1.1 within our limits. The service tells of its requests to `exchanges`, if
+/// there are any.
+fn h1<T, S>(
+    stream: T,
+    service: S,
+    exchanges: Option<Arc<Exchanges>>,
+) -> http1::Connection<TokioIo<Repeats<Heads<T>>>, S>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = Repeats::new(Heads::h1(stream, exchanges.clone()), exchanges);
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEAD_FIELDS_MAX)
-        .serve_connection(TokioIo::new(Repeats::new(stream, exchanges)), service)
+        .serve_connection(TokioIo::new(stream), service)
 }
 
 /// The stream within, once the client and the server agree on TLS.
-async fn agree(tls: &TlsAcceptor, stream: TcpStream) -> Option<TlsStream<Patient<TcpStream>>> {
+async fn agree(
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    exchanges: &Exchanges,
+) -> Option<TlsStream<Patient<TcpStream>>> {
     let mut first = [0];
     if stream.peek(&mut first).await.ok()? == 0 {
         return None;
@@ -270,7 +333,8 @@ async fn agree(tls: &TlsAcceptor, stream: TcpStream) -> Option<TlsStream<Patient
         refuse(stream, refusal("400 Bad Request", "", text).as_bytes()).await;
         return None;
     }
-    tls.accept(Patient::new(stream)).await.ok()
+    let stream = Patient::new(stream, Arc::clone(exchanges.line()));
+    tls.accept(stream).await.ok()
 }
 
 /// Whether a client without TLS speaks HTTP/2. What it sends is left where it is.
@@ -345,7 +409,7 @@ mod tests {
         };
         let began = Instant::now();
         tokio::join!(
-            protocols.over_h2(server, service, draining.watcher()),
+            protocols.over_h2(server, service, Arc::default(), draining.watcher()),
             asking
         );
         assert!(began.elapsed() < slow + PING.0, "{:?}", began.elapsed());

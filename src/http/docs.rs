@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use tokio::time::Instant;
 use warp::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
@@ -16,7 +16,7 @@ use super::endpoint::not_modified;
 use super::head::{Field, Head};
 use super::problem::Problem;
 use super::shared::Shared;
-use super::{Response, Site};
+use super::{NOSNIFF, Response, Site};
 use crate::cache::Answer;
 use crate::encode::Body;
 use crate::observe::Readiness;
@@ -40,6 +40,7 @@ pub struct Contract(Shared<Made>);
 
 #[derive(Debug)]
 struct Made {
+    at: Instant,
     descriptions: Vec<Arc<Description>>,
     /// Before everything is warm there is less to show.
     is_whole: bool,
@@ -53,7 +54,8 @@ pub(super) async fn openapi(site: Arc<Site>, head: Arc<Head>) -> Response {
     };
     let is_good = |made: &Made| {
         let same = |(a, b): (&Arc<Description>, &Arc<Description>)| Arc::ptr_eq(a, b);
-        made.is_whole && made.descriptions.iter().zip(&descriptions).all(same)
+        let is_news = !made.is_whole && made.at.elapsed() >= RETRY;
+        !is_news && made.descriptions.iter().zip(&descriptions).all(same)
     };
     let making = Arc::clone(&site);
     match site.contract.0.get(is_good, move || make(&making)).await {
@@ -77,6 +79,7 @@ fn make(site: &Site) -> Option<Made> {
     let document = openapi::document(&site.plan, of, &Problem::kinds(), example, None);
     let body = Body::new(document.as_str().into());
     Some(Made {
+        at: Instant::now(),
         descriptions,
         is_whole,
         body,
@@ -92,7 +95,7 @@ fn example(site: &Site, endpoint: &Endpoint) -> Option<Json> {
     let Answer::Document(document) = entry.answer() else {
         return None;
     };
-    let json = &document.json().bytes;
+    let json = document.json().bytes();
     (json.len() <= EXAMPLE_MAX).then(|| Json::of(std::str::from_utf8(json).ok()?))?
 }
 
@@ -124,11 +127,7 @@ pub(super) async fn script(_: Arc<Site>, head: Arc<Head>) -> Response {
 
 /// A file that is part of the program.
 pub(super) fn asset(head: &Head, content_type: &'static str, text: &'static str) -> Response {
-    let body = Body {
-        bytes: Bytes::from_static(text.as_bytes()),
-        etag: crate::encode::ETag::of(text.as_bytes()),
-    };
-    answer(head, content_type, &body)
+    answer(head, content_type, &Body::forever(text.as_bytes()))
 }
 
 /// What may be stored and is asked for again each time.
@@ -137,14 +136,14 @@ fn answer(head: &Head, content_type: &'static str, body: &Body) -> Response {
     let mut response = if matches(head.lines(Field::IfNoneMatch), tag) {
         not_modified()
     } else {
-        let mut response = Response::new(body.bytes.clone());
+        let mut response = Response::new(body.bytes().clone());
         *response.status_mut() = StatusCode::OK;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     };
     let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     let tag = HeaderValue::from_str(tag).expect("tags are quotes, hexadecimal digits and marks");
     headers.insert(ETAG, tag);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use warp::http::header::ALLOW;
+use warp::http::header::{ALLOW, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{Method, StatusCode};
 
 use super::head::{Field, Head};
@@ -13,7 +13,9 @@ use super::kept::Kind;
 use super::known::{CONTENT_MAX, Known};
 use super::negotiate::Codings;
 use super::problem::{ALLOWED, Problem};
-use super::{Reply, Response, Site, conditional, cors, decode, fields, freshness, negotiate};
+use super::{
+    NOSNIFF, Reply, Response, Site, conditional, cors, decode, fields, freshness, negotiate,
+};
 use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
@@ -199,6 +201,8 @@ async fn representation(
 pub(super) fn options() -> Response {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(ALLOW, ALLOWED);
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, ALLOWED);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     response
 }

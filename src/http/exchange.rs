@@ -1,12 +1,13 @@
 //! What the stream of a connection and the service that answers its requests tell one another.
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
-use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
+use warp::http::Version;
+
+use super::content::Content;
+use super::pending::Line;
 
 /// Why the lock is never poisoned.
 const UNPOISONED: &str = "nothing panics while it holds the lock";
@@ -29,9 +30,19 @@ pub(super) struct Exchanges {
     /// Whether it is to be learnt how the next one is answered.
     is_wanted: AtomicBool,
     learnt: Mutex<Option<Box<dyn Again>>>,
+    /// Whether there has been a request at all.
+    is_used: AtomicBool,
+    line: Arc<Line>,
 }
 
 impl Exchanges {
+    pub(super) fn on(line: Arc<Line>) -> Self {
+        Self {
+            line,
+            ..Self::default()
+        }
+    }
+
     /// For the stream: hyper is handed a request. It may be wanted to learn how it is answered.
     pub(super) fn hand(&self, is_wanted: bool) {
         self.is_busy.store(true, Ordering::Relaxed);
@@ -40,7 +51,7 @@ impl Exchanges {
 
     /// For the stream: whether hyper has taken the answer, and there can be another request.
     pub(super) fn is_settled(&self) -> bool {
-        !self.is_busy.load(Ordering::Relaxed) && !self.has_content()
+        !self.is_busy() && !self.has_content()
     }
 
     /// For the stream: what was learnt, if it was to be.
@@ -54,13 +65,31 @@ impl Exchanges {
     }
 
     /// For the service: a request has come.
-    pub(super) fn begin(self: &Arc<Self>, has_content: bool) -> Exchange {
+    pub(super) fn begin(self: &Arc<Self>, version: Version, has_content: bool) -> Exchange {
+        self.is_used.store(true, Ordering::Relaxed);
+        self.is_busy.store(true, Ordering::Relaxed);
         if has_content {
             self.has_content.store(true, Ordering::Relaxed);
         }
         Exchange {
             exchanges: Arc::clone(self),
+            is_h2: version == Version::HTTP_2,
         }
+    }
+
+    /// Whether a request has come since the connection began.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::Relaxed)
+    }
+
+    /// What the connection has of others to do with.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
     }
 }
 
@@ -68,6 +97,7 @@ impl Exchanges {
 #[derive(Debug)]
 pub(super) struct Exchange {
     exchanges: Arc<Exchanges>,
+    is_h2: bool,
 }
 
 impl Exchange {
@@ -79,10 +109,17 @@ impl Exchange {
 
     /// The content of its answer.
     pub(super) fn content<B>(self, body: B) -> Content<B> {
-        Content {
-            body,
-            _exchange: self,
-        }
+        Content::new(body, self)
+    }
+
+    /// The connection that it is on.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.exchanges.line
+    }
+
+    /// Whether others may be answered at the same time.
+    pub(super) fn is_h2(&self) -> bool {
+        self.is_h2
     }
 }
 
@@ -99,32 +136,5 @@ pub(super) struct Learner(Arc<Exchanges>);
 impl Learner {
     pub(super) fn learn(&self, answer: impl Again + 'static) {
         *self.0.learnt.lock().expect(UNPOISONED) = Some(Box::new(answer));
-    }
-}
-
-/// Content which ends its exchange when hyper lets go of it: once all of it is in hyper's buffer.
-#[derive(Debug)]
-pub(super) struct Content<B> {
-    body: B,
-    _exchange: Exchange,
-}
-
-impl<B: Body + Unpin> Body for Content<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

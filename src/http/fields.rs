@@ -11,7 +11,7 @@ use warp::http::{HeaderMap, HeaderValue};
 
 use super::kept::{self, Asked, Fields, Kind};
 use super::lines::Lines;
-use super::{conditional, date, freshness};
+use super::{NOSNIFF, conditional, date, freshness};
 use crate::encode::Document;
 use crate::observe::CacheStatus;
 use crate::plan::Endpoint;
@@ -126,7 +126,7 @@ fn tell(
 ) {
     let (entry, age) = (&served.entry, served.age);
     headers.insert(VARY, NEGOTIATED);
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.insert(AGE, lines.number(age.as_secs()).end());
     let mut cache_control = |stored| {
         freshness::cache_control(lines, stored, age, entry.lifetime(), renews);

@@ -7,7 +7,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -22,9 +22,10 @@ const COPIED_MAX: usize = 4 * 1024;
 ///
 /// That the put-off flush comes rests on hyper: each time that it is polled it reads, writes and flushes,
 /// and goes round again while there is something to read. A read that finds nothing may be the last of
-/// that round, so it asks to be polled once more; and what hyper drops in the middle is sent then. Whoever
+/// that round, so it asks to be polled once more. What is held back when hyper leaves in the middle is for
+/// the connection to send. Whoever
 /// reads by [`Gather::poll_more`] instead flushes by himself.
-pub(super) struct Gather<S: AsyncRead + AsyncWrite + Unpin> {
+pub(super) struct Gather<S> {
     stream: S,
     held: Vec<u8>,
     /// How much of it is sent.
@@ -44,6 +45,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
             is_new: false,
             is_drained: false,
         }
+    }
+
+    /// Whether anything is held back.
+    pub(super) fn owes(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Reads, for one who sends what is held back when there is nothing more.
@@ -156,17 +162,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Drop for Gather<S> {
-    /// hyper drops a connection that ends in the middle of a request, answered ones before it or not.
-    fn drop(&mut self) {
-        let mut cx = Context::from_waker(Waker::noop());
-        // What the kernel does not take at once has nobody left to wait for it.
-        if !self.held.is_empty() && self.poll_send(&mut cx).is_ready() {
-            let _ = Pin::new(&mut self.stream).poll_flush(&mut cx);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -184,7 +179,7 @@ mod tests {
     use tokio::task::yield_now;
     use tokio::time::timeout;
 
-    use super::super::connection::h1;
+    use super::super::connection::run_h1;
     use super::*;
 
     /// An answer that is held back for ever is a failure, not a test that does not end.
@@ -248,7 +243,7 @@ mod tests {
             let body = Full::new(Bytes::from(path.repeat(times)));
             Ok::<_, Infallible>(Response::new(body))
         });
-        let mut connection = Box::pin(h1(stream, service, None));
+        let mut connection = Box::pin(run_h1(stream, service, None));
         let polled = Arc::clone(&did);
         tokio::spawn(poll_fn(move |cx| {
             polled.polls.fetch_add(1, Ordering::Relaxed);
@@ -338,6 +333,7 @@ mod tests {
             ("", true),
             ("GET /b", true),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false),
+            ("CONNECT db:5432 HTTP/1.1\r\nHost: db\r\n\r\n", true),
             (
                 "GET /b HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n",
                 false,
@@ -357,6 +353,22 @@ mod tests {
                 said.matches("\r\n\r\n/a").count() >= answers,
                 "{behind}: {said}"
             );
+        }
+    }
+
+    /// More than the connection takes at once: its client reads when all of it is answered.
+    #[tokio::test(start_paused = true)]
+    async fn it_is_sent_to_a_client_that_reads_late_too() {
+        for behind in ["GET /b", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            let (mut client, _) = client(1_000);
+            let sent = requests(&["/a", "/a", "/a", "/a", "/a"]) + behind;
+            client.write_all(sent.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            let said = read_to_end(client).await;
+            assert_eq!(said.matches("/a").count(), 5_000, "{behind}");
         }
     }
 

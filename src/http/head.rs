@@ -43,7 +43,7 @@ pub(super) struct Head {
     pub(super) uri: Uri,
     /// The path without needless escapes, where it has any and is asked for.
     plain: OnceLock<Option<Box<str>>>,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     /// Which fields there are. Most requests have few of them, and to look for one takes longer than
     /// to look at all names once.
     has: [bool; FIELDS],

@@ -1,30 +1,44 @@
 //! The server's own pages: metrics and health. None may be stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderValue, StatusCode};
 
 use super::head::Head;
-use super::{Response, Site};
+use super::made::{self, Made};
+use super::shared::Shared;
+use super::{NOSNIFF, Response, Site};
+use crate::encode::held;
 use crate::metrics;
-use crate::observe::Readiness;
+use crate::observe::{Event, Readiness};
+
+/// Prometheus asks every few seconds, several of them not much more often: within a second all get the
+/// same text. With many endpoints it takes megabytes and tens of milliseconds.
+const SCRAPED_EVERY: Duration = Duration::from_secs(1);
 
 /// The most endpoints `/readyz` names.
 const NAMED_MAX: usize = 10;
 
+/// The last text for Prometheus.
+#[derive(Debug, Default)]
+pub struct Scrapes(Shared<Made>);
+
 /// `/metrics`: what Prometheus scrapes.
-pub(super) async fn metrics(site: Arc<Site>, _: Arc<Head>) -> Response {
-    // A render of many endpoints takes megabytes: one at a time is enough for Prometheus.
-    let turn = site.scrapes.next().await;
-    site.read_through.measure();
-    let metrics = Arc::clone(&site.metrics);
-    // And not on a thread that serves hits.
-    match turn.make(move || metrics.render()).await {
-        Some(text) => page(StatusCode::OK, metrics::CONTENT_TYPE, text.into()),
-        None => super::problem::Problem::Internal.into(),
-    }
+pub(super) async fn metrics(site: Arc<Site>, head: Arc<Head>) -> Response {
+    let is_good = |made: &Made| made.at.elapsed() < SCRAPED_EVERY;
+    let (read_through, metrics) = (site.read_through.clone(), Arc::clone(&site.metrics));
+    let observer = site.observer.clone();
+    let make = move || {
+        read_through.measure();
+        let bytes = held::loose();
+        observer.emit(&Event::PendingMeasured { bytes });
+        Some(Made::new(0, metrics.render()))
+    };
+    let made = site.scrapes.0.get(is_good, make).await;
+    made::answer(&head, metrics::CONTENT_TYPE, made.as_deref()).await
 }
 
 /// `/healthz`: the process lives.
@@ -65,5 +79,6 @@ fn page(status: StatusCode, content_type: &'static str, body: Bytes) -> Response
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     response
 }

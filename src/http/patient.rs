@@ -7,11 +7,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
+
+use super::pending::Line;
 
 /// How long, and how much, a refused client may go on sending.
 const LIMIT: (Duration, usize) = (Duration::from_secs(2), 16 * 1024 * 1024);
@@ -23,6 +26,7 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 /// when the peer does not read.
 pub(super) struct Patient<S> {
     stream: S,
+    line: Arc<Line>,
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Closing,
 }
@@ -40,9 +44,10 @@ enum Closing {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
-    pub(super) fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
         Self {
             stream,
+            line,
             stalled: None,
             closing: Closing::No,
         }
@@ -55,12 +60,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
-            self.stalled = None;
+            if self.stalled.take().is_some() {
+                self.line.go_on();
+            }
             return written;
         }
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_MAX)));
+        let stalled = self.stalled.get_or_insert_with(|| {
+            self.line.stall();
+            Box::pin(tokio::time::sleep(STALL_MAX))
+        });
         let over = stalled.as_mut().poll(cx);
         over.map(|()| Err(io::ErrorKind::TimedOut.into()))
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderValue, StatusCode};
 
-use super::Response;
 use super::decode::DecodeError;
+use super::{NOSNIFF, Response};
 use crate::encode::EncodeError;
 use crate::openapi::ProblemKind;
 use crate::plan::ArgumentError;
@@ -57,6 +57,8 @@ pub enum Problem {
     NoHost,
     /// The request has more fields than anything here looks at.
     TooManyFields,
+    /// The request is for a host that this is not.
+    Misdirected,
     /// Postgres can not be reached, or is short of something.
     Unavailable(Duration),
     /// The query takes longer than the endpoint allows.
@@ -96,6 +98,7 @@ impl Problem {
             Self::HasBody,
             Self::NoHost,
             Self::TooManyFields,
+            Self::Misdirected,
             Self::Unavailable(Duration::ZERO),
             Self::TooSlow,
             Self::Refused,
@@ -141,6 +144,7 @@ impl Problem {
             Self::HasBody => ("LRD-113", StatusCode::PAYLOAD_TOO_LARGE),
             Self::NoHost => ("LRD-114", StatusCode::BAD_REQUEST),
             Self::TooManyFields => ("LRD-115", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            Self::Misdirected => ("LRD-116", StatusCode::MISDIRECTED_REQUEST),
             Self::Unavailable(_) => ("LRD-301", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooSlow => ("LRD-302", StatusCode::GATEWAY_TIMEOUT),
             Self::Refused => ("LRD-303", StatusCode::BAD_GATEWAY),
@@ -190,6 +194,7 @@ impl Problem {
             Self::HasBody => "A request to read something has no content.",
             Self::NoHost => "The request does not name the one host that it is for.",
             Self::TooManyFields => "The request has more than 100 fields.",
+            Self::Misdirected => "This server does not answer to the host that the request names.",
             Self::Unavailable(_) => "The database can not answer at the moment.",
             Self::TooSlow => "The database did not answer in time.",
             Self::Refused => "The database refused the query of this endpoint.",
@@ -223,6 +228,7 @@ impl Problem {
             | Self::HasBody
             | Self::NoHost
             | Self::TooManyFields
+            | Self::Misdirected
             | Self::TooSlow
             | Self::Refused
             | Self::TooLarge
@@ -313,6 +319,7 @@ impl From<Problem> for Response {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, ALLOWED);
         }

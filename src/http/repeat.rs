@@ -22,7 +22,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::connection::HEAD_TIMEOUT;
+use super::connection::IDLE_TIMEOUT;
 use super::exchange::{Again, Exchanges};
 use super::gather::Gather;
 use next::Next;
@@ -43,7 +43,7 @@ const BURST_MAX: usize = 32;
 const UNSEEN_MAX: Duration = Duration::from_secs(10);
 
 /// Load balancers keep connections for 60 s.
-const _: () = assert!(UNSEEN_MAX.as_secs() + 60 < HEAD_TIMEOUT.as_secs());
+const _: () = assert!(UNSEEN_MAX.as_secs() + 60 < IDLE_TIMEOUT.as_secs());
 
 /// The stream of a connection of HTTP/1.1, as hyper reads and writes it.
 pub(super) struct Repeats<S: AsyncRead + AsyncWrite + Unpin> {
@@ -98,6 +98,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Repeats<S> {
             fingerprints: [0; FINGERPRINTS],
             fingerprinted: 0,
         }
+    }
+
+    /// Whether there are answers that were not sent yet.
+    pub(super) fn owes(&self) -> bool {
+        self.stream.owes()
     }
 
     /// Reads, and answers what of it is known, until there is something for hyper or nothing more.

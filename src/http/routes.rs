@@ -11,7 +11,7 @@ use warp::{Filter, Rejection};
 use super::decode::ESCAPE_BYTES;
 use super::head::{HEAD, Head};
 use super::problem::{Code, Problem};
-use super::{Reply, Response, Site, cors, docs, endpoint, pages, status};
+use super::{Reply, Response, Site, cors, docs, endpoint, host, pages, status};
 use crate::observe::{Event, Observer};
 
 /// All routes. None is rejected in the end, though a box does not show it: see [`own`].
@@ -64,6 +64,10 @@ fn declared(
     head().and_then(move |head: Arc<Head>| {
         let site = site.clone();
         async move {
+            if !host::is_ours(site.plan.server(), &head.uri, &head.headers) {
+                let reply = Reply::plain(Problem::Misdirected, None);
+                return Ok(finished(&site.observer, &head, reply));
+            }
             let path = head.path(site.plan.longest_path());
             let Some(routed) = path.and_then(|path| site.plan.route(path)) else {
                 return Err(warp::reject::not_found());
@@ -89,14 +93,21 @@ where
             if head.path(path.len() * ESCAPE_BYTES) != Some(path) {
                 return Err(warp::reject::not_found());
             }
-            let response = if head.is_read() {
+            let response = if !host::may_see_own(&site, &head.uri, &head.headers) {
+                Problem::Misdirected.into()
+            } else if head.is_read() {
                 make(Arc::clone(&site), Arc::clone(&head)).await
             } else if head.method == Method::OPTIONS {
                 endpoint::options()
             } else {
                 Problem::MethodNotAllowed.into()
             };
-            Ok(answered(&site, &head, Reply::plain(response, None)))
+            // Pages of other origins may read endpoints, and nothing of the server's own.
+            Ok(finished(
+                &site.observer,
+                &head,
+                Reply::plain(response, None),
+            ))
         }
     })
 }

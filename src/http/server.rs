@@ -25,11 +25,13 @@ use warp::Reply as _;
 use warp::http::header::{CONNECTION, DATE, EXPECT, HOST};
 use warp::http::{self, HeaderValue, Method, Version};
 
-use super::connection::{HEAD_FIELDS_MAX, Protocols, h1};
+use super::connection::{HEAD_FIELDS_MAX, Protocols, run_h1};
+use super::content::Content;
 use super::date;
 use super::endpoint;
-use super::exchange::{Content, Exchanges};
+use super::exchange::Exchanges;
 use super::head::{HEAD, Head};
+use super::pending::{Line, Pending};
 use super::problem::Problem;
 use super::routes::{finished, routes};
 use super::tls::Tls;
@@ -61,6 +63,8 @@ pub async fn serve(
     let observer = site.observer.clone();
     let routes = warp::service(routes(Arc::new(site)));
     let slots = Arc::new(Semaphore::new(settings.max_connections));
+    let pending = Arc::new(Pending::new(settings.max_pending, observer.clone()));
+    let looking = tokio::spawn(Arc::clone(&pending).look());
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let draining = GracefulShutdown::new();
     let protocols = Protocols {
@@ -85,16 +89,21 @@ pub async fn serve(
             }
             continue;
         };
-        let service = Guarded::new(routes.clone(), &observer, slot);
+        let service = Guarded::new(routes.clone(), &observer, slot, pending.line());
         let exchanges = Arc::clone(&service.exchanges);
         let service = service_fn(move |request| service.answer(request));
         let (protocols, watcher) = (protocols.clone(), draining.watcher());
-        tokio::spawn(async move { protocols.serve(stream, service, exchanges, watcher).await });
+        tokio::spawn(async move {
+            let line = Arc::clone(exchanges.line());
+            let serving = pin!(protocols.serve(stream, service, exchanges, watcher));
+            line.serve(serving).await;
+        });
     }
     drop(listener);
-    timeout(settings.shutdown_timeout, draining.shutdown())
-        .await
-        .is_ok()
+    pending.leave();
+    let drained = timeout(settings.shutdown_timeout, draining.shutdown()).await;
+    looking.abort();
+    drained.is_ok()
 }
 
 /// What answers the requests of one connection, as [`serve`] has it for each: for benches, which bring
@@ -103,7 +112,7 @@ pub fn service<B>(
     site: Arc<Site>,
 ) -> impl hyper::service::Service<
     Request<B>,
-    Response = http::Response<impl Body<Data = Bytes, Error = warp::Error>>,
+    Response = http::Response<impl Body<Data: Buf, Error = warp::Error>>,
     Error = Infallible,
 >
 where
@@ -127,7 +136,7 @@ where
     let service = Guarded::alone(warp::service(routes(site)), &observer);
     let exchanges = Arc::clone(&service.exchanges);
     let service = service_fn(move |request| service.answer(request));
-    h1(stream, service, Some(exchanges)).await
+    run_h1(stream, service, Some(exchanges)).await
 }
 
 /// Bytes of answers that the kernel takes for a connection beyond those on their way to the client.
@@ -197,18 +206,23 @@ struct Guarded<R> {
 }
 
 impl<R> Guarded<R> {
-    fn new(routes: R, observer: &Observer, slot: OwnedSemaphorePermit) -> Self {
+    fn new(routes: R, observer: &Observer, slot: OwnedSemaphorePermit, line: Arc<Line>) -> Self {
         Self {
             routes,
             open: OpenConnection::new(observer.clone(), slot),
-            exchanges: Arc::default(),
+            exchanges: Arc::new(Exchanges::on(line)),
         }
     }
 
     /// Of the only connection there is.
     fn alone(routes: R, observer: &Observer) -> Self {
         let slot = Arc::new(Semaphore::new(1)).try_acquire_owned();
-        Self::new(routes, observer, slot.expect("nobody else has it"))
+        Self::new(
+            routes,
+            observer,
+            slot.expect("nobody else has it"),
+            Arc::default(),
+        )
     }
 }
 
@@ -228,7 +242,7 @@ where
         // request. HTTP/2 has no such question, and no such field.
         let may_have_content = !request.body().is_end_stream();
         let is_last = may_have_content && request.version() < Version::HTTP_2;
-        let exchange = self.exchanges.begin(is_last);
+        let exchange = self.exchanges.begin(request.version(), is_last);
         let learner = exchange.learner().filter(|_| is_same_again(&request));
         let refusal = refusal(&request);
         let (parts, content) = request.into_parts();
@@ -365,7 +379,7 @@ fn is_of_authority(byte: u8) -> bool {
 /// Counts a connection for as long as it is open.
 struct OpenConnection {
     observer: Observer,
-    _slot: OwnedSemaphorePermit,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl OpenConnection {
@@ -373,13 +387,15 @@ impl OpenConnection {
         observer.emit(&Event::ConnectionOpened);
         Self {
             observer,
-            _slot: slot,
+            slot: Some(slot),
         }
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
+        // Whoever hears that it is closed finds room for another.
+        drop(self.slot.take());
         self.observer.emit(&Event::ConnectionClosed);
     }
 }
@@ -393,7 +409,6 @@ mod tests {
     use warp::Filter as _;
     use warp::path::FullPath;
 
-    use super::super::connection::h1;
     use super::*;
 
     #[tokio::test]
@@ -406,7 +421,7 @@ mod tests {
         let service = Guarded::alone(routes, &Observer::new(Vec::new()));
         let exchanges = Arc::clone(&service.exchanges);
         let service = service_fn(move |request| service.answer(request));
-        let serving = h1(server, service, Some(exchanges));
+        let serving = run_h1(server, service, Some(exchanges));
         let asking = async {
             let requests = b"GET /defect HTTP/1.1\r\nHost: l\r\n\r\n\
                 GET / HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n";
@@ -465,7 +480,7 @@ mod tests {
         let service = Guarded::alone(routes, &Observer::new(Vec::new()));
         let exchanges = Arc::clone(&service.exchanges);
         let service = service_fn(move |request| service.answer(request));
-        let serving = h1(server, service, Some(exchanges));
+        let serving = run_h1(server, service, Some(exchanges));
         let asking = async {
             // A server that has refused need not take the rest.
             let _ = client.write_all(sent).await;

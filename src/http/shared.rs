@@ -9,23 +9,20 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// Lets one thing at a time be made.
 #[derive(Debug, Default)]
-pub struct Turns(Arc<Mutex<()>>);
+struct Turns(Arc<Mutex<()>>);
 
 /// Leave to make something.
-pub(super) struct Turn(OwnedMutexGuard<()>);
+struct Turn(OwnedMutexGuard<()>);
 
 impl Turns {
-    pub(super) async fn next(&self) -> Turn {
+    async fn next(&self) -> Turn {
         Turn(Arc::clone(&self.0).lock_owned().await)
     }
 }
 
 impl Turn {
     /// What is made; none only for a defect. The turn ends with the making, not with the wait for it.
-    pub(super) async fn make<T: Send + 'static>(
-        self,
-        make: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
+    async fn make<T: Send + 'static>(self, make: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let making = move || {
             let _turn = self.0;
             make()

@@ -18,6 +18,8 @@ pub(super) struct ServerMetrics {
     pub(super) http_connections: IntGauge,
     pub(super) http_connections_refused: IntCounter,
     pub(super) log_lines_dropped: IntCounter,
+    pub(super) http_pending_bytes: IntGauge,
+    pub(super) http_slow_clients_cut: IntCounter,
     pub(super) ready: IntGauge,
 }
 
@@ -62,6 +64,12 @@ impl ServerMetrics {
         .set(gauge(plan.server().max_connections as u64));
         integer(
             registry,
+            "larder_http_max_pending_bytes",
+            "The bound on larder_http_pending_bytes, beyond which the slowest clients are cut off.",
+        )
+        .set(gauge(plan.server().max_pending));
+        integer(
+            registry,
             "larder_repository_max_connections",
             "The most connections to Postgres at once, beside the one for notifications.",
         )
@@ -104,6 +112,16 @@ impl ServerMetrics {
                 registry,
                 "larder_log_lines_dropped_total",
                 "Lines of the log that stderr could not take: it was full, or nobody read it.",
+            ),
+            http_pending_bytes: integer(
+                registry,
+                "larder_http_pending_bytes",
+                "Bytes of answers that the cache no longer keeps and that clients have not taken yet.",
+            ),
+            http_slow_clients_cut: counter(
+                registry,
+                "larder_http_slow_clients_cut_total",
+                "Answers and connections cut off because their client took too little or held too much.",
             ),
             ready: integer(
                 registry,

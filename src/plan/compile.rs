@@ -4,6 +4,7 @@
 mod cors;
 mod endpoint;
 mod field;
+mod hosts;
 mod parameters;
 mod policy;
 mod refresh;
@@ -97,6 +98,8 @@ fn server_settings(section: &ServerSection, report: &mut Report) -> Option<Serve
     const CONNECTIONS: u64 = 10_000;
     /// Service managers wait 30 s and more before they kill.
     const SHUTDOWN: Duration = Duration::from_secs(10);
+    /// As much as the cache has: twenty clients that read slowly can each hold an answer of 12 MiB.
+    const PENDING_BYTES: u64 = 256 << 20;
 
     let max_connections = field::count(
         "max_connections",
@@ -118,6 +121,9 @@ fn server_settings(section: &ServerSection, report: &mut Report) -> Option<Serve
         cors: cors::origins(&section.cors, report),
         tls: tls(&section.tls, report),
         h2c: h2c(section, report),
+        hosts: hosts::names(&section.hosts, report),
+        max_pending: field::size("max_pending", &section.max_pending, report)
+            .map_or(PENDING_BYTES, |size| size.value),
     })
 }
 

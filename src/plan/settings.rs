@@ -22,6 +22,19 @@ pub struct ServerSettings {
     pub tls: Option<TlsSettings>,
     /// Whether clients may begin with HTTP/2 where there is no TLS to agree on it: RFC 9113, 3.3.
     pub h2c: bool,
+    /// Under which names it is asked for; none where any will do.
+    pub hosts: Option<Vec<HostName>>,
+    /// The most bytes kept only because clients have not taken them yet.
+    pub max_pending: u64,
+}
+
+/// A host as `Host` and `:authority` name it, with or without a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName {
+    /// In lower case, without a dot at its end; an IPv6 address is in brackets.
+    pub host: String,
+    /// None stands for every port.
+    pub port: Option<u16>,
 }
 
 /// Where to listen. A name is looked up when it is listened on.

@@ -259,7 +259,7 @@ impl Simulation {
         let Answer::Document(document) = served.entry.answer() else {
             return self.accuse("an answer from nowhere".to_owned());
         };
-        let text = std::str::from_utf8(&document.json().bytes).unwrap();
+        let text = std::str::from_utf8(document.json().bytes()).unwrap();
         let (key, version) = text.split_once(' ').unwrap();
         let (key, version): (usize, usize) = (key.parse().unwrap(), version.parse().unwrap());
         let word = served.status.as_str();
@@ -545,7 +545,7 @@ fn version(entry: &Entry) -> usize {
     let Answer::Document(document) = entry.answer() else {
         panic!("the model answers with a body");
     };
-    let text = std::str::from_utf8(&document.json().bytes).unwrap();
+    let text = std::str::from_utf8(document.json().bytes()).unwrap();
     text.split_once(' ').unwrap().1.parse().unwrap()
 }
 

@@ -119,6 +119,8 @@ impl Watch {
             | Event::ConnectionRefused
             | Event::HandlerPanicked
             | Event::LogLinesDropped { .. }
+            | Event::SlowClientCut
+            | Event::PendingMeasured { .. }
             | Event::CacheMeasured { .. }
             | Event::WaitingMeasured { .. }
             | Event::EntryEvicted

@@ -34,7 +34,7 @@ async fn pages_of_a_named_origin_may_read_answers_and_others_may_not() {
     let db = Postgres::with("").await;
     let app = app(&db, "[server.cors]\norigins = [\"https://a.example\"]").await;
     let allowed = "access-control-allow-origin";
-    for target in ["/by-country", "/nothing", "/of/x?y=1", "/readyz"] {
+    for target in ["/by-country", "/nothing", "/of/x?y=1"] {
         let own = ask(&app, "GET", target, Some("https://a.example")).await;
         own.assert_header(allowed, "https://a.example");
         let exposed = own.header("access-control-expose-headers").unwrap();

@@ -100,7 +100,7 @@ async fn compare(
         encoder
             .push(std::iter::once(raw))
             .unwrap_or_else(|error| panic!("{expected} of {:?}: {error}", columns[0].value_type));
-        let found = encoder.finish().unwrap().json().bytes.clone();
+        let found = encoder.finish().unwrap().json().bytes().clone();
         assert_eq!(
             String::from_utf8_lossy(&found),
             expected,
@@ -214,5 +214,5 @@ async fn whole_rows_are_as_row_to_json_says() {
         write!(expected, "{comma}{}", row.get::<_, &str>("expected")).unwrap();
     }
     expected.push(']');
-    assert_eq!(encoder.finish().unwrap().json().bytes, expected);
+    assert_eq!(*encoder.finish().unwrap().json().bytes(), expected);
 }

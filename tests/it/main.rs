@@ -27,9 +27,11 @@ mod clients; // the programs that people ask with, and put under load with
 mod cors; // pages of other origins, and what a path is
 mod failover; // another Postgres takes over
 mod faults; // the way to Postgres breaks in every manner there is, and what answers do meanwhile
+mod holding; // clients that ask and do not take what they get
 mod loading; // what reaches Postgres, and what does not
 mod openapi;
 mod outage; // Postgres goes away and comes back
+mod pages; // Larder's own pages, and by which names they are asked for
 mod pooler; // PgBouncer between Larder and Postgres
 mod renewal; // what was learned at start is learned again
 mod repeats; // the same asked again on a connection

@@ -341,18 +341,37 @@ async fn who_has_not_asked_yet_does_not_keep_the_server_from_leaving() {
         let opened = |e: &Event| matches!(e, Event::ConnectionOpened);
         let before = app.count(opened);
         let mut held = Vec::new();
-        let begun: &[u8] = if server.contains("h2c") {
-            b"PRI"
+        let begun: &[&[u8]] = if server.contains("h2c") {
+            &[
+                b"",
+                b"PRI",
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+                b"\r\n",
+                b"GET /n HTTP/1.1\r\nHost",
+                b"GET /n HTTP/1.1\r\nHost: l\r\n",
+            ]
         } else {
-            b"\x16\x03\x01\x02\x00"
+            &[b"", b"\x16\x03\x01\x02\x00"]
         };
-        for begun in [b"", begun] {
+        for begun in begun {
             let mut stream = TcpStream::connect(app.address()).await.unwrap();
             stream.write_all(begun).await.unwrap();
             held.push(stream);
         }
         app.wait_for(before + held.len(), opened).await;
-        assert!(app.stop().await, "{server}");
+        // Nor is somebody who had an answer, and is silent or has begun to ask for another.
+        if server.contains("h2c") {
+            let mut connection = http::Connection::open(app.address()).await;
+            connection.get("/n").await.assert_status(200);
+            connection.send(b"GET /n HT").await;
+            let stream = TcpStream::connect(app.address()).await.unwrap();
+            assert_eq!(over_h2(stream, "/n").await.0, 200);
+            assert!(app.stop().await, "{server}");
+            assert!(connection.is_closed().await);
+        } else {
+            assert!(app.stop().await, "{server}");
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::yield_now;
 use tokio::time::{advance, timeout};
 
-use super::super::connection::h1;
+use super::super::connection::run_h1;
 use super::super::date;
 use super::next::PARTIAL_MAX;
 use super::*;
@@ -66,7 +66,7 @@ fn serve(stream: DuplexStream, is_told: bool) -> Arc<Answered> {
     let service = service_fn(move |request: Request<Incoming>| {
         by.by_service.fetch_add(1, Ordering::Relaxed);
         let has_content = !request.body().is_end_stream();
-        let exchange = told.begin(has_content);
+        let exchange = told.begin(request.version(), has_content);
         let path = request.uri().path().to_owned();
         let is_plain = request.method() == "GET"
             && request.version() == hyper::Version::HTTP_11
@@ -87,7 +87,8 @@ fn serve(stream: DuplexStream, is_told: bool) -> Arc<Answered> {
             Ok::<_, Infallible>(response.map(|body| exchange.content(body)))
         }
     });
-    tokio::spawn(h1(stream, service, is_told.then_some(exchanges)));
+    let exchanges = is_told.then_some(exchanges);
+    tokio::spawn(run_h1(stream, service, exchanges));
     answered
 }
 
