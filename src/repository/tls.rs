@@ -182,7 +182,11 @@ fn revocation_lists(
     if let Some(folder) = &settings.revoked_folder {
         let unread = |error: std::io::Error| about("sslcrldir", folder, &error.to_string());
         for entry in fs::read_dir(folder).map_err(unread)? {
-            files.push(("sslcrldir", entry.map_err(unread)?.path()));
+            let path = entry.map_err(unread)?.path();
+            // What mounts secrets keeps folders of its own among them.
+            if path.is_file() {
+                files.push(("sslcrldir", path));
+            }
         }
     }
     if files.is_empty() {

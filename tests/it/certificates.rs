@@ -361,18 +361,24 @@ async fn what_an_authority_has_revoked_is_refused() {
         let folder = make(lines).await;
         put_on(folder.path(), &db).await;
         let file = |name| folder.path().join(name).display().to_string();
-        let (root, list) = (file("root.crt"), file("root.crl"));
-        let words = format!(
-            "{} {words} sslmode=verify-full sslrootcert='{root}' sslcrl='{list}'",
-            by_name()
-        );
-        let way = Way {
-            words,
-            home: home.path(),
-        };
-        assert_eq!(way.is_open_to_psql().await, is_open, "psql: {lines}");
-        let of_larder = way.of_larder().await;
-        assert_eq!(of_larder.is_ok(), is_open, "{lines}: {of_larder:?}");
+        let (root, file, lists) = (file("root.crt"), file("root.crl"), file("lists"));
+        for list in [format!("sslcrl='{file}'"), format!("sslcrldir='{lists}'")] {
+            let words = format!(
+                "{} {words} sslmode=verify-full sslrootcert='{root}' {list}",
+                by_name()
+            );
+            let way = Way {
+                words,
+                home: home.path(),
+            };
+            assert_eq!(
+                way.is_open_to_psql().await,
+                is_open,
+                "psql: {lines}, {list}"
+            );
+            let of_larder = way.of_larder().await;
+            assert_eq!(of_larder.is_ok(), is_open, "{lines}, {list}: {of_larder:?}");
+        }
     }
 }
 

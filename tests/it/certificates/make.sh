@@ -64,7 +64,7 @@ v1() {
     openssl x509 -req -in "$1.csr" -days 365 -signkey "$1.key" -out "$1.crt"
 }
 
-# Revokes these certificates of the root, and says so in root.crl.
+# Revokes these certificates of the root, and says so in root.crl and in the folder lists.
 revoke() {
     : > index.txt
     printf '%s\n' '[ca]' 'default_ca = own' '[own]' 'database = index.txt' 'default_md = sha256' \
@@ -74,4 +74,7 @@ revoke() {
         openssl ca -config ca.cnf -keyfile root.key -cert root.crt -revoke "$certificate"
     done
     openssl ca -config ca.cnf -keyfile root.key -cert root.crt -gencrl -out root.crl
+    mkdir -p lists/folder
+    cp root.crl lists/
+    openssl rehash lists
 }
