@@ -1,5 +1,8 @@
 //! Hostile and mistaken arguments: a problem that says what is wrong, and no query.
 
+use std::collections::HashMap;
+
+use larder::plan::ParameterType;
 use serde_json::json;
 
 use crate::support::app::App;
@@ -260,4 +263,184 @@ async fn every_problem_is_counted_under_its_code() {
             "larder_problems_total{endpoint=\"/people/{name}\",problem=\"LRD-103\"} 2",
         ]
     );
+}
+
+/// What programs write in ISO 8601, piece by piece: a date, a separator, a time, decimals, an offset, an era.
+const DATES: [&str; 7] = [
+    "2024-02-29",
+    "2023-02-29",
+    "0001-01-01",
+    "9999-12-31",
+    "10000-01-01",
+    "4714-11-24",
+    "0044-03-15",
+];
+const TIMES: [&str; 7] = [
+    "", "10:20", "10:20:30", "23:59:59", "23:59:60", "24:00:00", "24:00:01",
+];
+const DECIMALS: [&str; 6] = ["", ".5", ".000", ".123456789", ".0000005", ".9999999"];
+const OFFSETS: [&str; 11] = [
+    "",
+    "Z",
+    "z",
+    "+00",
+    "+05:30",
+    "-0330",
+    "+00:53:28",
+    "-15:59:59",
+    "+16:00",
+    " UTC",
+    " +01",
+];
+
+fn iso_8601() -> Vec<String> {
+    let mut texts = vec!["infinity".to_owned(), "-Infinity".to_owned()];
+    for date in DATES {
+        for (separator, era) in [("T", ""), (" ", ""), ("T", " BC"), (" ", " AD")] {
+            texts.push(format!("{date}{era}"));
+            for time in &TIMES[1..] {
+                let has_seconds = time.len() == 8;
+                for decimals in DECIMALS
+                    .iter()
+                    .filter(|text| has_seconds || text.is_empty())
+                {
+                    let moment = format!("{date}{separator}{time}{decimals}");
+                    texts.extend(OFFSETS.map(|offset| format!("{moment}{offset}{era}")));
+                }
+            }
+        }
+    }
+    // Postgres has minutes and seconds in `10:20.5`, and few who write it mean that.
+    for time in TIMES.iter().filter(|time| time.len() == 8) {
+        for decimals in DECIMALS {
+            texts.extend(OFFSETS.map(|offset| format!("{time}{decimals}{offset}")));
+        }
+    }
+    texts
+}
+
+/// Each text as Postgres writes what it reads in it, or NULL where it refuses it.
+const READ: &str = "
+    CREATE FUNCTION pg_temp.read(text, type regtype) RETURNS text LANGUAGE plpgsql AS $$
+    DECLARE read text;
+    BEGIN
+        EXECUTE format('SELECT %L::%s::text', $1, $2) INTO read;
+        RETURN read;
+    EXCEPTION WHEN data_exception THEN RETURN NULL;
+    END $$;
+    SET TimeZone = 'UTC'";
+
+#[tokio::test]
+async fn dates_and_times_are_read_as_postgres_reads_them() {
+    let db = Postgres::with("").await;
+    let client = db.client().await;
+    client.batch_execute(READ).await.unwrap();
+    let texts = iso_8601();
+    for (kind, name) in [
+        (ParameterType::Date, "date"),
+        (ParameterType::Time, "time"),
+        (ParameterType::Timestamp, "timestamp"),
+        (ParameterType::TimestampTz, "timestamptz"),
+    ] {
+        let canonical: Vec<Option<String>> = texts
+            .iter()
+            .map(|text| kind.canonical(text).map(String::from))
+            .collect();
+        let rows = client
+            .query(
+                &format!(
+                    "SELECT given, canonical, pg_temp.read(given, '{name}'), pg_temp.read(canonical, '{name}') \
+                     FROM unnest($1::text[], $2::text[]) AS _(given, canonical)"
+                ),
+                &[&texts, &canonical],
+            )
+            .await
+            .unwrap();
+        let (mut keys, mut others) = (HashMap::new(), Vec::new());
+        for row in rows {
+            let [given, canonical, read, reread] =
+                [0, 1, 2, 3].map(|at| row.get::<_, Option<String>>(at));
+            let given = given.unwrap();
+            if canonical.is_some() != read.is_some() || reread != read {
+                others.push(format!(
+                    "{given}: {canonical:?}, {reread:?} instead of {read:?}"
+                ));
+            } else if let Some(read) = read {
+                // One value, one key.
+                let key = keys.entry(read).or_insert_with(|| canonical.clone());
+                assert_eq!(*key, canonical, "{given} as {name}");
+            }
+        }
+        assert!(others.is_empty(), "as {name}: {others:#?}");
+        assert!(keys.len() > 5, "{name}: {}", keys.len());
+    }
+    // What changes with the clock is nothing to keep an answer for.
+    for text in ["now", "today", "tomorrow", "yesterday", "allballs"] {
+        for kind in [
+            ParameterType::Date,
+            ParameterType::Time,
+            ParameterType::TimestampTz,
+        ] {
+            assert_eq!(kind.canonical(text), None, "{text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_programs_send_as_a_time_is_one_key() {
+    let db = Postgres::with("").await;
+    let app = App::start(
+        &db,
+        r#"
+        [[endpoint]]
+        path = "/at"
+        sql = "SELECT :d::date AS d, :t::timestamp AS t, :z::timestamptz AS z"
+        shape = "row"
+        max_age = "1h"
+        params = { d = {}, t = {}, z = {} }
+        "#,
+    )
+    .await;
+    let mut cache = "miss";
+    for (d, t, z) in [
+        // JavaScript and Grafana, Python, .NET, Go, Java, Postgres
+        (
+            "2024-02-29T10:20:30.000Z",
+            "2024-02-29T10:20:30.000Z",
+            "2024-02-29T10:20:30.000Z",
+        ),
+        (
+            "2024-02-29",
+            "2024-02-29T10:20:30",
+            "2024-02-29T10:20:30%2B00:00",
+        ),
+        (
+            "2024-02-29T00:00:00.0000000Z",
+            "2024-02-29T10:20:30.0000000",
+            "2024-02-29T10:20:30.0000000Z",
+        ),
+        (
+            "2024-02-29T10:20:30Z",
+            "2024-02-29T10:20:30.000000001Z",
+            "2024-02-29T11:20:30.0000001%2B01:00",
+        ),
+        (
+            "2024-02-29T10:20Z",
+            "2024-02-29T10:20:30Z",
+            "2024-02-29T10:20:30Z",
+        ),
+        (
+            "2024-02-29",
+            "2024-02-29%2010:20:30",
+            "2024-02-29%2010:20:30%2B00",
+        ),
+    ] {
+        let answer = app.get(&format!("/at?d={d}&t={t}&z={z}")).await;
+        answer
+            .assert_json(json!({
+                "d": "2024-02-29", "t": "2024-02-29T10:20:30", "z": "2024-02-29T10:20:30+00:00",
+            }))
+            .assert_cache(cache);
+        cache = "hit";
+    }
 }
