@@ -5,22 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::client::Connection;
+use crate::larder::Server;
 use crate::ledger::{Asked, Ledger};
-use crate::server::Server;
 
 /// Keys that many clients ask for, and keys that hardly two ask for.
 const HOT: u32 = 20;
 const COLD: u32 = 100_000;
-
-/// A server that is silent for so long has lost the answer.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// Has so many clients ask until it is over.
 pub(crate) fn start(
@@ -94,103 +89,5 @@ impl Client {
     async fn rest(&mut self) {
         let pause = self.random.u64(0..=2 * self.pause);
         tokio::time::sleep(Duration::from_millis(pause)).await;
-    }
-}
-
-/// A connection on which one request follows another.
-pub(crate) struct Connection {
-    address: SocketAddr,
-    stream: BufReader<TcpStream>,
-}
-
-/// What came back.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) age: Option<u64>,
-    pub(crate) cache_status: String,
-    pub(crate) has_retry_after: bool,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    /// The one row, or every row, that it holds.
-    pub(crate) fn rows(&self) -> Option<Vec<Value>> {
-        let value: Value = serde_json::from_slice(&self.body).ok()?;
-        match value.as_array() {
-            Some(rows) => Some(rows.clone()),
-            None => Some(vec![value]),
-        }
-    }
-
-    /// The code of a problem.
-    pub(crate) fn code(&self) -> String {
-        let problem: Option<Value> = serde_json::from_slice(&self.body).ok();
-        let code = problem.and_then(|problem| Some(problem["code"].as_str()?.to_owned()));
-        code.unwrap_or_default()
-    }
-
-    /// The version of the data.
-    pub(crate) fn version(&self) -> Option<u64> {
-        self.rows()?.first()?["version"].as_u64()
-    }
-}
-
-impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let stream = BufReader::new(stream);
-        Ok(Self { address, stream })
-    }
-
-    pub(crate) async fn get(&mut self, target: &str) -> io::Result<Answer> {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
-        self.stream.write_all(request.as_bytes()).await?;
-        tokio::time::timeout(SILENCE, self.answer())
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-    }
-
-    async fn answer(&mut self) -> io::Result<Answer> {
-        let status = self.line().await?;
-        let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let mut answer = Answer {
-            status: status.ok_or_else(|| io::Error::other("an answer without a status"))?,
-            age: None,
-            cache_status: String::new(),
-            has_retry_after: false,
-            body: Vec::new(),
-        };
-        let mut length = None;
-        loop {
-            let line = self.line().await?;
-            if line.is_empty() {
-                break;
-            }
-            let Some((name, value)) = line.split_once(':') else {
-                return Err(io::Error::other("a header without a colon"));
-            };
-            let value = value.trim();
-            match &*name.to_ascii_lowercase() {
-                "content-length" => length = value.parse().ok(),
-                "age" => answer.age = value.parse().ok(),
-                "cache-status" => value.clone_into(&mut answer.cache_status),
-                "retry-after" => answer.has_retry_after = true,
-                _ => {}
-            }
-        }
-        let length: usize = length.ok_or_else(|| io::Error::other("an answer without a length"))?;
-        answer.body.resize(length, 0);
-        self.stream.read_exact(&mut answer.body).await?;
-        Ok(answer)
-    }
-
-    async fn line(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).await?;
-        match line.strip_suffix("\r\n") {
-            Some(line) => Ok(line.to_owned()),
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use larder::repository::throwaway::Throwaway;
+use ::larder::repository::throwaway::Throwaway;
 use tokio::time::Instant;
 
 use crate::ledger::Ledger;

@@ -9,10 +9,10 @@ use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use larder::plan::{Endpoint, Plan};
+use ::larder::plan::{Endpoint, Plan};
 use tokio::time::Instant;
 
-use crate::clients::Answer;
+use crate::client::Answer;
 use crate::writer::Versions;
 
 /// As many broken promises are told one by one.

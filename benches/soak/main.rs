@@ -17,21 +17,26 @@ mod writer; // who changes the data, and when each version was there
 #[expect(dead_code, reason = "the tests break the way in more manners")]
 mod proxy; // the way to Postgres, and what can go wrong on it
 
+#[path = "../support/client.rs"]
+mod client;
+#[path = "../support/larder.rs"]
+mod larder;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::larder::repository::throwaway::Throwaway;
 use anyhow::{Context, bail};
 use clap::Parser;
-use larder::repository::throwaway::Throwaway;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use larder::Server;
 use ledger::Ledger;
 use proxy::Proxy;
-use server::Server;
 use writer::Versions;
 
 /// How long everything runs undisturbed at first, so that memory is measured when it is in use, and at
@@ -120,7 +125,7 @@ async fn soak(options: &Options) -> anyhow::Result<Vec<String>> {
     let postgres = Throwaway::start_with(&[("synchronous_commit", "on")]).await?;
     postgres.execute(server::SCHEMA).await?;
     let mut proxy = Proxy::before(postgres.url()).await;
-    let server = Server::start(&options.larder, proxy.url()).await?;
+    let server = Server::start(&options.larder, proxy.url(), server::CONFIG).await?;
     let bound = server.checked_bound(postgres.url()).await?;
     let ledger = Arc::new(Ledger::new(&server.plan, Versions::default()));
     let over = CancellationToken::new();

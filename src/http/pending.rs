@@ -537,3 +537,81 @@ fn alive<T>(all: &Mutex<Vec<Weak<T>>>) -> Vec<Arc<T>> {
     locked(all).retain(|one| one.upgrade().map(|one| alive.push(one)).is_some());
     alive
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pending() -> Arc<Pending> {
+        let pending = Arc::<Pending>::default();
+        tokio::spawn(Arc::clone(&pending).look());
+        pending
+    }
+
+    /// After how many seconds a client is cut that takes so many bytes each time, if it is in an hour.
+    async fn is_cut_after(bytes: usize, every: Duration) -> Option<u64> {
+        let pending = pending();
+        let sending = pending.line().send(0, true);
+        let begun = Instant::now();
+        while begun.elapsed() < 3_600 * SECOND {
+            let mut part = Some(sending.give(bytes));
+            let next = Instant::now() + every;
+            while Instant::now() < next {
+                if sending.is_cut() {
+                    return Some(begun.elapsed().as_secs());
+                }
+                sleep(SECOND).await;
+            }
+            part.take();
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_answer_is_taken_at_a_least_rate() {
+        let part = held::LARGE;
+        for (bytes, every, is_slow) in [
+            (part, 15 * SECOND, false),
+            (part, 20 * SECOND, true),
+            (part, 100 * SECOND, true),
+            (1, SECOND, true),
+            (8 * 1024, SECOND, false),
+        ] {
+            let after = is_cut_after(bytes, every).await;
+            assert_eq!(after.is_some(), is_slow, "{bytes} in {every:?}: {after:?}");
+        }
+        // However much was taken at first, in buffers that nobody reads.
+        let after = is_cut_after(10 << 20, 10_000 * SECOND).await;
+        assert!((60..=62).contains(&after.unwrap()), "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_does_not_leave_ends_its_connection_and_others_do_not() {
+        let pending = pending();
+        let (stuck, busy) = (pending.line(), pending.line());
+        let frame = stuck.give(100);
+        let mut other = busy.give(100);
+        for _ in 0..65 {
+            sleep(SECOND).await;
+            other = busy.give(100);
+        }
+        assert!(stuck.cut.is_cut());
+        assert!(!busy.cut.is_cut());
+        drop((frame, other));
+        assert_eq!((stuck.waiting(), busy.waiting()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_ends_when_all_of_it_has_left() {
+        let sending = pending().line().send(0, true);
+        let mut cx = Context::from_waker(Waker::noop());
+        let parts = [sending.give(1), sending.give(2)];
+        assert!(sending.poll_end(&mut cx).is_pending());
+        drop(parts);
+        assert!(sending.poll_end(&mut cx).is_ready());
+    }
+}

@@ -1,0 +1,156 @@
+//! Clients that hold what there is to hold, each for as long as it is let; then it comes again, after a
+//! pause, so that the machine is left with something to serve others.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use warp::http::Request;
+
+use crate::client::Connection;
+
+/// How many there are of each kind.
+const SILENT: u32 = 60;
+const SLOW: u32 = 20;
+const OVER_H2: u32 = 2;
+const SCRAPERS: u32 = 100;
+const HEADS: u32 = 300;
+const PATHS: u32 = 2;
+const INVENTORS: u32 = 2;
+
+/// Requests on a connection of HTTP/2.
+const STREAMS: u32 = 100;
+
+/// How long a client holds what it has, and how long it stays away.
+const HOLD: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Between two bytes, and between two requests that cost something.
+const TRICKLE: Duration = Duration::from_secs(1);
+const NEXT: Duration = Duration::from_millis(50);
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Silent,
+    Slow,
+    OverH2,
+    Scraper,
+    Head,
+    Path,
+    Inventor,
+}
+
+/// All of them, until it is over.
+pub(crate) fn start(address: SocketAddr, over: &CancellationToken) -> TaskTracker {
+    let tasks = TaskTracker::new();
+    let kinds = [
+        (Kind::Silent, SILENT),
+        (Kind::Slow, SLOW),
+        (Kind::OverH2, OVER_H2),
+        (Kind::Scraper, SCRAPERS),
+        (Kind::Head, HEADS),
+        (Kind::Path, PATHS),
+        (Kind::Inventor, INVENTORS),
+    ];
+    for (kind, count) in kinds {
+        for number in 0..count {
+            let besieging = async move {
+                let mut random = fastrand::Rng::with_seed(u64::from(number));
+                loop {
+                    // That the server hangs up is what it is there for.
+                    let _ = timeout(HOLD, besiege(kind, address, &mut random)).await;
+                    sleep(PAUSE.mul_f64(0.5 + random.f64())).await;
+                }
+            };
+            tasks.spawn(over.clone().run_until_cancelled_owned(besieging));
+        }
+    }
+    tasks.close();
+    tasks
+}
+
+async fn besiege(kind: Kind, address: SocketAddr, random: &mut fastrand::Rng) -> io::Result<()> {
+    let large = random.u32(0..1_000_000);
+    match kind {
+        Kind::Silent => hold(ask(address, &format!("/large/{large}")).await?).await,
+        Kind::Scraper => hold(ask(address, "/metrics").await?).await,
+        Kind::Slow => {
+            let mut stream = ask(address, &format!("/large/{large}")).await?;
+            loop {
+                stream.read_u8().await?;
+                sleep(TRICKLE).await;
+            }
+        }
+        Kind::Head => {
+            let mut stream = TcpStream::connect(address).await?;
+            stream
+                .write_all(b"GET /count HTTP/1.1\r\nHost: localhost\r\nx-slow: ")
+                .await?;
+            loop {
+                stream.write_u8(b'x').await?;
+                sleep(TRICKLE).await;
+            }
+        }
+        Kind::OverH2 => over_h2(address, large).await,
+        Kind::Path => again(address, || format!("/{}", "%41".repeat(2_600))).await,
+        Kind::Inventor => again(address, || format!("/hot/{}", random.i32(..))).await,
+    }
+}
+
+async fn ask(address: SocketAddr, target: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    Ok(stream)
+}
+
+/// Reads nothing.
+async fn hold(stream: TcpStream) -> io::Result<()> {
+    sleep(HOLD).await;
+    drop(stream);
+    Ok(())
+}
+
+/// One request after the other, each of them read.
+async fn again(address: SocketAddr, mut target: impl FnMut() -> String) -> io::Result<()> {
+    let mut connection = Connection::open(address).await?;
+    loop {
+        connection.get(&target()).await?;
+        sleep(NEXT).await;
+    }
+}
+
+/// As many streams as there may be, of each of which next to nothing is taken.
+async fn over_h2(address: SocketAddr, first: u32) -> io::Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut client, connection) = h2::client::Builder::new()
+        .initial_window_size(1_000)
+        .initial_connection_window_size(1 << 30)
+        .handshake::<_, Bytes>(stream)
+        .await
+        .map_err(io::Error::other)?;
+    let asking = async move {
+        let mut answers = Vec::new();
+        for n in 0..STREAMS {
+            client = client.ready().await.map_err(io::Error::other)?;
+            let request = Request::get(format!("http://localhost/large/{}", first + n)).body(());
+            let request = request.map_err(io::Error::other)?;
+            let (answer, _) = client
+                .send_request(request, true)
+                .map_err(io::Error::other)?;
+            answers.push(answer);
+        }
+        sleep(HOLD).await;
+        Ok(())
+    };
+    tokio::select! {
+        done = asking => done,
+        ended = connection => ended.map_err(io::Error::other),
+    }
+}
