@@ -6,6 +6,7 @@ mod progress;
 mod warm;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -23,13 +24,14 @@ use crate::http::tls::Tls;
 use crate::http::{self, Board, Contract, Scrapes, Site};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::observe::{Event, Observer, Readiness, Sink};
+use crate::observe::{Event, Observer, Readiness, Sink, Task};
 use crate::openapi;
 use crate::plan::{Endpoint, Plan};
 use crate::read_through::{Described, ReadThrough};
 use crate::refresh::HeartbeatError;
 use crate::repository::{Repository, RepositoryError};
 use crate::status::{Status, Watch};
+use crate::supervise;
 
 /// How often the cache is tidied when nobody uses it. moka does a bounded part of that work on its
 /// readers' threads otherwise.
@@ -172,9 +174,15 @@ impl App {
         let background = shutdown.child_token();
         let _end = background.clone().drop_guard();
         let (read_through, observer) = (self.read_through.clone(), self.observer.clone());
-        tokio::spawn(maintain(read_through, observer, background.clone()));
-        let history = Arc::clone(&self.status).keep_history();
-        tokio::spawn(background.clone().run_until_cancelled_owned(history));
+        let dropped = Arc::new(AtomicU64::new(0));
+        supervise::spawn(&self.observer, Task::Maintenance, &background, move || {
+            let (read_through, observer) = (read_through.clone(), observer.clone());
+            maintain(read_through, observer, Arc::clone(&dropped))
+        });
+        let status = Arc::clone(&self.status);
+        supervise::spawn(&self.observer, Task::Status, &background, move || {
+            Arc::clone(&status).keep_history()
+        });
 
         let serving = http::server::serve(
             listener,
@@ -227,20 +235,17 @@ impl App {
     }
 }
 
-async fn maintain(read_through: ReadThrough, observer: Observer, shutdown: CancellationToken) {
+/// Tidies, and passes on how many lines of the log were dropped, of which `told` have been.
+async fn maintain(read_through: ReadThrough, observer: Observer, told: Arc<AtomicU64>) {
     let mut ticks = tokio::time::interval(MAINTAIN_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut dropped = 0;
-    let tidy = async {
-        loop {
-            ticks.tick().await;
-            read_through.maintain();
-            let lines = log::lines_dropped().saturating_sub(dropped);
-            if lines > 0 {
-                dropped += lines;
-                observer.emit(&Event::LogLinesDropped { lines });
-            }
+    loop {
+        ticks.tick().await;
+        read_through.maintain();
+        let dropped = log::lines_dropped();
+        let lines = dropped - told.swap(dropped, Ordering::Relaxed);
+        if lines > 0 {
+            observer.emit(&Event::LogLinesDropped { lines });
         }
-    };
-    shutdown.run_until_cancelled(tidy).await;
+    }
 }

@@ -13,6 +13,7 @@
 //! | `config`       | the text of config.toml: spans kept, nothing interpreted  |                                                                             | toml, annotate_snippets |
 //! | `plan`         | what the operator meant; every mistake reported; no I/O   | config                                                                      | matchit, croner, chrono, chrono_tz, regex |
 //! | `observe`      | what can happen: one past-tense event enum, its observers | plan                                                                        |        |
+//! | `supervise`    | tasks as long as the server: started again when they end  | observe                                                                     |        |
 //! | `metrics`      | events as Prometheus sees them                            | plan, observe                                                               | prometheus |
 //! | `log`          | events as lines                                           | plan, observe                                                               | tracing, tracing_subscriber |
 //! | `pem`          | certificates and keys in files, and what is wrong there   |                                                                             | rustls, memchr |
@@ -20,11 +21,11 @@
 //! | `encode`       | rows as a finished body: bytes and ETag                   | plan, repository                                                            | xxhash_rust, itoa, zmij, flate2, brotli, zstd, serde |
 //! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka, arc_swap |
 //! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap, fastrand |
-//! | `refresh`      | when to look again                                        | plan, observe, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |
+//! | `refresh`      | when to look again                                        | plan, observe, supervise, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |
 //! | `status`       | what is so right now, and was in the last minutes         | plan, observe, metrics, cache, read_through                                 | serde  |
 //! | `openapi`      | endpoints as an OpenAPI document                          | plan, repository                                                            |        |
-//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, metrics, pem, repository, encode, cache, read_through, status, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
-//! | `app`          | the composition root: build, run, drain                   | plan, observe, metrics, log, repository, encode, cache, read_through, refresh, status, openapi, http |        |
+//! | `http`         | the wire: routes, conditional requests, problems          | plan, observe, supervise, metrics, pem, repository, encode, cache, read_through, status, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
+//! | `app`          | the composition root: build, run, drain                   | plan, observe, supervise, metrics, log, repository, encode, cache, read_through, refresh, status, openapi, http |        |
 //! | `cli`          | serve, check, demo, openapi                               | config, plan, log, repository, app                                          | clap, anyhow, nix |
 
 pub mod app;
@@ -43,3 +44,4 @@ pub mod read_through;
 pub mod refresh;
 pub mod repository;
 pub mod status;
+pub mod supervise;

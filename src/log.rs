@@ -291,6 +291,10 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         Event::HandlerPanicked => {
             tracing::error!("a request handler panicked; its client got a 500");
         }
+        Event::TaskFailed { task, end } => {
+            let (task, end) = (task.as_str(), end.as_str());
+            tracing::error!(task, "the task `{task}` {end}, and is started again");
+        }
         Event::ConnectionRefused => {
             tracing::debug!("a client connection was refused: too many are open");
         }

@@ -121,6 +121,7 @@ impl Metrics {
                 self.server.connections_idle.set(gauge(*idle));
                 self.server.connections_active.set(gauge(*active));
             }
+            Event::TaskFailed { task, .. } => self.server.task_failed(*task),
             Event::LogLinesDropped { lines } => self.server.log_lines_dropped.inc_by(*lines),
             // Lines for people, or no metric of the contract.
             Event::LoadsFailing { .. }

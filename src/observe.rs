@@ -170,6 +170,13 @@ pub enum Event {
     },
     /// A handler panicked, and its client got a 500.
     HandlerPanicked,
+    /// A task that runs for as long as the server has ended: a defect of Larder. It is started again.
+    TaskFailed {
+        /// Which.
+        task: Task,
+        /// How.
+        end: TaskEnd,
+    },
     /// Lines of the log could not be written, and are lost.
     LogLinesDropped {
         /// How many.
@@ -366,6 +373,74 @@ impl Fault {
             Self::Repository => "repository",
             Self::Configuration => "configuration",
             Self::Ours => "larder",
+        }
+    }
+}
+
+/// What runs for as long as the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// Takes clients' connections.
+    Accept,
+    /// Takes the certificate's new files.
+    Certificate,
+    /// Tidies the cache.
+    Maintenance,
+    /// Listens for notifications.
+    Notify,
+    /// Looks after clients that read too slowly.
+    Pending,
+    /// Asks a probe's question.
+    Probe,
+    /// Loads what is due.
+    Refresh,
+    /// Keeps the last minutes for the status page.
+    Status,
+}
+
+impl Task {
+    /// Every task.
+    pub const ALL: [Self; 8] = [
+        Self::Accept,
+        Self::Certificate,
+        Self::Maintenance,
+        Self::Notify,
+        Self::Pending,
+        Self::Probe,
+        Self::Refresh,
+        Self::Status,
+    ];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Certificate => "certificate",
+            Self::Maintenance => "maintenance",
+            Self::Notify => "notify",
+            Self::Pending => "pending",
+            Self::Probe => "probe",
+            Self::Refresh => "refresh",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// How a task ended that was not to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskEnd {
+    /// It panicked.
+    Panicked,
+    /// It had nothing left to do.
+    Ended,
+}
+
+impl TaskEnd {
+    /// The word in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Panicked => "panicked",
+            Self::Ended => "ended",
         }
     }
 }

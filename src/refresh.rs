@@ -16,19 +16,22 @@ mod notify;
 mod probe;
 mod sleep;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use heartbeat::HeartbeatError;
 
-use crate::observe::{Observer, RefreshOutcome, Trigger};
+use crate::observe::{Observer, RefreshOutcome, Task, Trigger};
 use crate::plan::{EndpointId, Plan};
 use crate::read_through::{Ahead, ReadThrough};
 use crate::repository::Repository;
+use crate::supervise;
 use heartbeat::Heartbeat;
 use sleep::Sleep;
 use timetable::Timetable;
@@ -71,7 +74,7 @@ impl Retries {
 
 impl Refresher {
     /// Starts the clock of every schedule, so that what is loaded from now on knows how long it is
-    /// fresh. Nothing is loaded before [`Refresher::run`].
+    /// fresh. Nothing is loaded before [`Refresher::start`].
     ///
     /// # Errors
     /// [`HeartbeatError`] when the scheduler does not start.
@@ -112,33 +115,53 @@ impl Refresher {
         let plan = &self.plan;
         let parts = || {
             let (repository, changes) = (self.repository.clone(), self.changes.clone());
-            (repository, changes, observer.clone())
+            (Arc::clone(plan), repository, changes, observer.clone())
         };
         for probe in plan.probes() {
-            let (repository, changes, observer) = parts();
-            let watch = probe::watch(
-                Arc::clone(plan),
-                probe.clone(),
-                repository,
-                changes,
-                observer,
-            );
-            tokio::spawn(shutdown.clone().run_until_cancelled_owned(watch));
+            let (parts, probe) = (parts(), probe.clone());
+            supervise::spawn(observer, Task::Probe, shutdown, move || {
+                let (plan, repository, changes, observer) = parts.clone();
+                probe::watch(plan, probe.clone(), repository, changes, observer)
+            });
         }
         if !plan.channels().is_empty() {
-            let (repository, changes, observer) = parts();
-            let listen = notify::listen(Arc::clone(plan), repository, changes, observer);
-            tokio::spawn(shutdown.clone().run_until_cancelled_owned(listen));
+            let parts = parts();
+            supervise::spawn(observer, Task::Notify, shutdown, move || {
+                let (plan, repository, changes, observer) = parts.clone();
+                notify::listen(plan, repository, changes, observer)
+            });
         }
     }
 
-    /// Refreshes what is due until `shutdown`.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    /// Refreshes what is due, until `shutdown`.
+    pub fn start(self, observer: &Observer, shutdown: &CancellationToken) {
+        let refresher = Arc::new(tokio::sync::Mutex::new(self));
+        let mut is_again = false;
+        supervise::spawn(observer, Task::Refresh, shutdown, move || {
+            let is_again = std::mem::replace(&mut is_again, true);
+            let refresher = Arc::clone(&refresher);
+            async move {
+                let mut refresher = refresher.lock().await;
+                if is_again {
+                    refresher.begin_again();
+                }
+                refresher.run().await;
+            }
+        });
+    }
+
+    /// After a panic nobody knows what of the timetable was taken and not done.
+    fn begin_again(&mut self) {
+        let (now, wall) = (self.read_through.now(), SystemTime::now());
+        self.timetable = Timetable::new(self.plan.endpoints(), now, wall);
+        self.announce_all();
+    }
+
+    async fn run(&mut self) {
         loop {
             let next = self.timetable.next();
             let wait = next.map_or(BEAT_AT_MOST, |next| next - self.read_through.now());
             tokio::select! {
-                () = shutdown.cancelled() => return,
                 () = self.heartbeat.beat() => {}
                 () = tokio::time::sleep(wait.min(BEAT_AT_MOST)) => {}
                 Some(Ending { endpoint, retry_at }) = self.endings.recv() => {
@@ -213,7 +236,10 @@ impl Changes {
 
     /// Refreshes an endpoint, and says when to try again if that fails.
     async fn refresh(self, endpoint: EndpointId, trigger: Trigger, after: Option<Instant>) {
-        let outcome = self.read_through.refresh(endpoint, trigger, after).await;
+        let refresh = self.read_through.refresh(endpoint, trigger, after);
+        // What is never said to have ended would never be tried again.
+        let outcome = AssertUnwindSafe(refresh).catch_unwind().await;
+        let outcome = outcome.unwrap_or(RefreshOutcome::Failed);
         let retry_at = match outcome {
             RefreshOutcome::Changed | RefreshOutcome::Unchanged => None,
             RefreshOutcome::Failed => {

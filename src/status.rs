@@ -88,8 +88,11 @@ impl Status {
         loop {
             steps.tick().await;
             let this = Arc::clone(&self);
-            // A panic costs this sample.
-            let _ = tokio::task::spawn_blocking(move || this.sample()).await;
+            let sampled = tokio::task::spawn_blocking(move || this.sample()).await;
+            // A panic costs this sample, and is seen by whoever keeps this up.
+            if let Some(panic) = sampled.err().and_then(|error| error.try_into_panic().ok()) {
+                std::panic::resume_unwind(panic);
+            }
         }
     }
 

@@ -72,7 +72,7 @@ pub(super) async fn bring_up(
     let refresher = Refresher::new(plan, repository.clone(), read_through.clone()).await?;
     refresher.follow(observer, background);
     let retries = refresher.retries();
-    tokio::spawn(refresher.run(background.clone()));
+    refresher.start(observer, background);
     warm_until_done(read_through, observer, &retries).await;
     warm::warm_until_done(plan, repository, read_through, observer, keys).await;
     Ok(())

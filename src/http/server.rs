@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
@@ -36,8 +37,9 @@ use super::problem::Problem;
 use super::routes::{finished, routes};
 use super::tls::Tls;
 use super::{Reply, Response, Site};
-use crate::observe::{Event, Observer};
+use crate::observe::{Event, Observer, Task};
 use crate::plan::ServerSettings;
+use crate::supervise;
 
 /// The bytes of a request's target, as nginx and Apache have it for the line it stands in.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
@@ -64,7 +66,13 @@ pub async fn serve(
     let routes = warp::service(routes(Arc::new(site)));
     let slots = Arc::new(Semaphore::new(settings.max_connections));
     let pending = Arc::new(Pending::new(settings.max_pending, observer.clone()));
-    let looking = tokio::spawn(Arc::clone(&pending).look());
+    // Until nothing is left to drain.
+    let looking = CancellationToken::new();
+    let _looking = looking.clone().drop_guard();
+    let looked_after = Arc::clone(&pending);
+    supervise::spawn(&observer, Task::Pending, &looking, move || {
+        Arc::clone(&looked_after).look()
+    });
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let draining = GracefulShutdown::new();
     let protocols = Protocols {
@@ -74,10 +82,15 @@ pub async fn serve(
         shutdown: shutdown.clone(),
     };
     if let Some(tls) = tls {
-        tokio::spawn(tls.follow(observer.clone(), shutdown.clone()));
+        let events = observer.clone();
+        supervise::spawn(&observer, Task::Certificate, &shutdown, move || {
+            tls.clone().follow(events.clone())
+        });
     }
-    let mut listener = Listener::new(listener, observer.clone());
-    while let Some(stream) = shutdown.run_until_cancelled(listener.accept()).await {
+    let listener = Listener::new(listener, observer.clone());
+    // One connection is lost by a panic, and no other.
+    let accept = async || loop {
+        let stream = listener.accept().await;
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             observer.emit(&Event::ConnectionRefused);
             if let Ok(turn) = Arc::clone(&refusals).try_acquire_owned() {
@@ -98,12 +111,13 @@ pub async fn serve(
             let serving = pin!(protocols.serve(stream, service, exchanges, watcher));
             line.serve(serving).await;
         });
-    }
+    };
+    supervise::keep_up(&observer, Task::Accept, &shutdown, &accept).await;
     drop(listener);
     pending.leave();
-    let drained = timeout(settings.shutdown_timeout, draining.shutdown()).await;
-    looking.abort();
-    drained.is_ok()
+    timeout(settings.shutdown_timeout, draining.shutdown())
+        .await
+        .is_ok()
 }
 
 /// What answers the requests of one connection, as [`serve`] has it for each: for benches, which bring
@@ -159,7 +173,7 @@ fn bound_unsent(_: &TcpListener) {}
 struct Listener {
     listener: TcpListener,
     observer: Observer,
-    is_failing: bool,
+    is_failing: AtomicBool,
 }
 
 impl Listener {
@@ -168,15 +182,15 @@ impl Listener {
         Self {
             listener,
             observer,
-            is_failing: false,
+            is_failing: AtomicBool::new(false),
         }
     }
 
-    async fn accept(&mut self) -> TcpStream {
+    async fn accept(&self) -> TcpStream {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    if std::mem::take(&mut self.is_failing) {
+                    if self.is_failing.swap(false, Ordering::Relaxed) {
                         self.observer.emit(&Event::AcceptRecovered);
                     }
                     // Answers are written whole; waiting to fill a segment would only delay them.
@@ -187,7 +201,7 @@ impl Listener {
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     // The machine is short of something, and trying again at once would only spin.
-                    if !std::mem::replace(&mut self.is_failing, true) {
+                    if !self.is_failing.swap(true, Ordering::Relaxed) {
                         let cause = error.to_string();
                         self.observer.emit(&Event::AcceptFailing { cause });
                     }
@@ -442,7 +456,7 @@ mod tests {
     async fn what_the_kernel_keeps_for_a_client_that_hardly_reads_is_bounded() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut listener = Listener::new(listener, Observer::new(Vec::new()));
+        let listener = Listener::new(listener, Observer::new(Vec::new()));
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         client.unwrap();
         let bound = socket2::SockRef::from(&accepted).tcp_notsent_lowat();

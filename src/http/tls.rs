@@ -14,7 +14,6 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 
 use crate::observe::{Event, Observer};
 use crate::pem::{self, PemError};
@@ -37,7 +36,7 @@ pub struct TlsError {
 }
 
 /// What TLS is spoken with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tls {
     settings: TlsSettings,
     current: Arc<Current>,
@@ -75,13 +74,14 @@ impl Tls {
         TlsAcceptor::from(Arc::clone(&self.config))
     }
 
-    /// Takes what takes the place of the files, until `shutdown`.
-    pub(super) async fn follow(mut self, observer: Observer, shutdown: CancellationToken) {
+    /// Takes what takes the place of the files, until it is dropped.
+    pub(super) async fn follow(mut self, observer: Observer) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut refused = None;
         let mut is_out_of_date = false;
-        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        loop {
+            ticks.tick().await;
             if self.look(&observer, &mut refused).await {
                 is_out_of_date = false;
             }
@@ -105,8 +105,12 @@ impl Tls {
             let read = (seen != known).then(|| certified_key(&settings));
             (seen, read)
         };
-        let Ok((seen, read)) = tokio::task::spawn_blocking(look).await else {
-            return false;
+        let (seen, read) = match tokio::task::spawn_blocking(look).await {
+            Ok(looked) => looked,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_ends) => return false,
+            },
         };
         match (read, refused) {
             (None, refused) => {

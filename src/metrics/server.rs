@@ -1,8 +1,9 @@
 //! What there is one of.
 
-use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::{DECLARED, gauge, register};
+use crate::observe::Task;
 use crate::plan::Plan;
 
 /// What there is one of.
@@ -20,6 +21,7 @@ pub(super) struct ServerMetrics {
     pub(super) log_lines_dropped: IntCounter,
     pub(super) http_pending_bytes: IntGauge,
     pub(super) http_slow_clients_cut: IntCounter,
+    task_failures: IntCounterVec,
     pub(super) ready: IntGauge,
 }
 
@@ -50,6 +52,19 @@ impl ServerMetrics {
                 prometheus::process_collector::ProcessCollector::for_self(),
             ))
             .expect(DECLARED);
+        let task_failures = IntCounterVec::new(
+            Opts::new(
+                "larder_background_task_failures_total",
+                "Tasks of the server's own that panicked or ended, and were started again.",
+            ),
+            &["task"],
+        )
+        .expect(DECLARED);
+        register(registry, &task_failures);
+        // Those that never fail are there as well, so that the first failure is an increase.
+        for task in Task::ALL {
+            task_failures.with_label_values(&[task.as_str()]);
+        }
         integer(
             registry,
             "larder_cache_max_bytes",
@@ -108,6 +123,7 @@ impl ServerMetrics {
                 "larder_http_connections_refused_total",
                 "Client connections refused because as many as allowed were open.",
             ),
+            task_failures,
             log_lines_dropped: counter(
                 registry,
                 "larder_log_lines_dropped_total",
@@ -129,6 +145,12 @@ impl ServerMetrics {
                 "Whether /readyz says ready: no while it warms up or drains.",
             ),
         }
+    }
+}
+
+impl ServerMetrics {
+    pub(super) fn task_failed(&self, task: Task) {
+        self.task_failures.with_label_values(&[task.as_str()]).inc();
     }
 }
 

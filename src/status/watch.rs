@@ -118,6 +118,7 @@ impl Watch {
             | Event::ConnectionClosed
             | Event::ConnectionRefused
             | Event::HandlerPanicked
+            | Event::TaskFailed { .. }
             | Event::LogLinesDropped { .. }
             | Event::SlowClientCut
             | Event::PendingMeasured { .. }

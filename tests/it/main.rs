@@ -25,6 +25,7 @@ mod blame; // whose fault an error of Postgres's is
 mod caches; // real HTTP caches in front of Larder
 mod clients; // the programs that people ask with, and put under load with
 mod cors; // pages of other origins, and what a path is
+mod defects; // what goes on when a part of Larder panics
 mod failover; // another Postgres takes over
 mod faults; // the way to Postgres breaks in every manner there is, and what answers do meanwhile
 mod holding; // clients that ask and do not take what they get

@@ -42,11 +42,13 @@ const SLOW: &str = "slow";
 const COLD: &str = "cold";
 /// What is to be warm first does not come.
 const UNREADY: &str = "unready";
+/// What asks a probe's question panics.
+const DEFECTIVE: &str = "defective";
 /// Nobody asks for anything.
 const IDLE: &str = "idle";
 
 /// Which alerts each fault is to raise.
-const EXPECTED: [(&str, &str); 9] = [
+const EXPECTED: [(&str, &str); 10] = [
     (AWAY, "LarderFreshnessBurningFast"),
     (AWAY, "LarderFreshnessBurningSlow"),
     (AWAY, "LarderRepositoryDown"),
@@ -56,6 +58,7 @@ const EXPECTED: [(&str, &str); 9] = [
     (SLOW, "LarderRepositoryConnectionsSaturated"),
     (COLD, "LarderHitRatioCollapsed"),
     (UNREADY, "LarderNotReady"),
+    (DEFECTIVE, "LarderTaskFailing"),
 ];
 
 /// What fires, or has fired: jobs and alerts.
@@ -192,7 +195,9 @@ impl World {
         let (phase, _) = watch::channel(Phase::Healthy);
         let away = Postgres::own().await;
         away.execute("CREATE TABLE n AS SELECT 1 AS v").await;
-        let failing = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
+        let failing =
+            Postgres::with("CREATE TABLE t AS SELECT 1 AS v; CREATE TABLE p AS SELECT 1 AS v")
+                .await;
         let gated = Postgres::with("").await;
         let other = Postgres::with("").await;
         let unready = Some(Gate::close(&gated).await);
@@ -200,6 +205,10 @@ impl World {
         let small =
             format!("[cache]\nmax_size = \"64KiB\"\n[defaults]\nmax_bytes = \"16KiB\"\n{BY_KEY}");
         let url = &other.patient_url();
+        let over_probe = Box::new(|event: &Event| {
+            let defect = matches!(event, Event::ProbeFailing { .. });
+            assert!(!defect, "a defect");
+        });
         let apps = vec![
             (AWAY, App::launch(away.url(), "", STEADY).await),
             (
@@ -216,6 +225,10 @@ impl World {
             (
                 UNREADY,
                 App::launch(&gated.patient_url(), PATIENT, &unready_keys).await,
+            ),
+            (
+                DEFECTIVE,
+                App::launch_with(&failing, PROBED, over_probe).await,
             ),
             (IDLE, App::launch(url, "", BY_KEY).await),
         ];
@@ -287,7 +300,9 @@ impl World {
 
     async fn break_all(&self) {
         self.phase.send_replace(Phase::Faulty);
-        self.failing.execute("ALTER TABLE t RENAME TO gone").await;
+        self.failing
+            .execute("ALTER TABLE t RENAME TO gone; ALTER TABLE p RENAME TO q")
+            .await;
         self.away.stop().await;
         let lost = |event: &Event| matches!(event, Event::RepositoryLost { .. });
         self.app(AWAY).wait_for(1, lost).await;
@@ -295,7 +310,9 @@ impl World {
 
     async fn mend_all(&mut self) {
         self.away.start_again().await;
-        self.failing.execute("ALTER TABLE gone RENAME TO t").await;
+        self.failing
+            .execute("ALTER TABLE gone RENAME TO t; ALTER TABLE q RENAME TO p")
+            .await;
         self.unready.take().unwrap().open().await;
         let loaded = |event: &Event| {
             let unchanged = RefreshOutcome::Unchanged;
@@ -379,6 +396,13 @@ const ON_A_TABLE: &str = r#"
     sql = "SELECT v FROM t WHERE v <> :n"
     max_age = "250ms"
     stale_while_revalidate = "1h"
+"#;
+
+const PROBED: &str = r#"
+    [[endpoint]]
+    path = "/probed"
+    sql = "SELECT 1 AS v"
+    refresh = { probe = { sql = "SELECT max(v) FROM p", every = "100ms" } }
 "#;
 
 const BY_KEY: &str = r#"

@@ -52,19 +52,30 @@ impl App {
         app
     }
 
+    /// Larder on this Postgres, with somebody else who hears its events and may panic over them: what
+    /// emitted an event panics then as if it had a defect of its own.
+    pub(crate) async fn launch_with(postgres: &Postgres, endpoints: &str, hears: Sink) -> Self {
+        Self::launch_heard(plan(postgres.url(), "", endpoints), vec![hears]).await
+    }
+
     async fn launch_plan(plan: Plan) -> Self {
+        Self::launch_heard(plan, Vec::new()).await
+    }
+
+    async fn launch_heard(plan: Plan, others: Vec<Sink>) -> Self {
         let events = Arc::new(Events::default());
         let heard = Arc::clone(&events);
         let sink: Sink = Box::new(move |event| {
             heard.seen.lock().unwrap().push(event.clone());
             heard.more.notify_waiters();
         });
+        let sinks = [sink].into_iter().chain(others).collect();
         let plan = Arc::new(plan);
         let listener = TcpListener::bind(plan.server().listen.to_string())
             .await
             .expect("a port is free");
         let address = listener.local_addr().expect("it has been bound");
-        let larder = Larder::build(plan, vec![sink]).expect("the url can be used");
+        let larder = Larder::build(plan, sinks).expect("the url can be used");
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(larder.run(listener, shutdown.clone()));
         Self {
