@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Between two bytes, and between two requests that cost something.
 const TRICKLE: Duration = Duration::from_secs(1);
-const NEXT: Duration = Duration::from_millis(50);
+const NEXT: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -110,8 +110,15 @@ async fn ask(address: SocketAddr, target: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads nothing.
+/// Reads nothing. What is no answer is not worth holding.
 async fn hold(stream: TcpStream) -> io::Result<()> {
+    let mut begin = [0; 12];
+    while stream.peek(&mut begin).await? < begin.len() {
+        sleep(TRICKLE).await;
+    }
+    if begin != *b"HTTP/1.1 200" {
+        return Ok(());
+    }
     sleep(HOLD).await;
     drop(stream);
     Ok(())
