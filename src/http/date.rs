@@ -1,7 +1,8 @@
-//! `Date` (RFC 9110, 6.6.1): made once a second on each thread. It follows the wall clock in both directions;
-//! hyper's own stands still in the future after the clock was set back.
+//! `Date` (RFC 9110, 6.6.1). hyper sets it, from a value that each thread renews when the wall clock has
+//! passed it: after the clock was set back, that value stands still in the future. Until the clock has caught
+//! up, Larder sets the field itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::SystemTime;
 
 use httpdate::HttpDate;
@@ -15,10 +16,23 @@ struct Dated {
 
 thread_local! {
     static DATED: RefCell<Option<Dated>> = const { RefCell::new(None) };
+    /// The latest moment that the wall clock showed on this thread.
+    static LATEST: Cell<SystemTime> = const { Cell::new(SystemTime::UNIX_EPOCH) };
+}
+
+/// The value of `now`, where hyper has seen a later moment.
+pub(super) fn after_set_back(now: SystemTime) -> Option<HeaderValue> {
+    LATEST.with(|latest| {
+        if now >= latest.get() {
+            latest.set(now);
+            return None;
+        }
+        Some(value(now))
+    })
 }
 
 /// The value of `now`.
-pub(super) fn value(now: SystemTime) -> HeaderValue {
+fn value(now: SystemTime) -> HeaderValue {
     with_value(now, HeaderValue::clone)
 }
 
@@ -52,6 +66,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn it_is_left_to_hyper_unless_the_clock_was_set_back() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(after_set_back(at(100)), None);
+        assert_eq!(after_set_back(at(101)), None);
+        let back = after_set_back(at(40)).unwrap();
+        assert_eq!(back, "Thu, 01 Jan 1970 00:00:40 GMT");
+        assert!(after_set_back(at(100)).is_some());
+        assert_eq!(after_set_back(at(101)), None, "the clock has caught up");
+    }
 
     #[test]
     fn it_is_that_of_the_second_whichever_way_the_clock_goes() {

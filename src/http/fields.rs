@@ -4,14 +4,14 @@
 use std::time::SystemTime;
 
 use warp::http::header::{
-    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderName, LAST_MODIFIED,
-    VARY, X_CONTENT_TYPE_OPTIONS,
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{HeaderMap, HeaderValue};
 
 use super::kept::{self, Asked, Fields, Kind};
 use super::lines::Lines;
-use super::{NOSNIFF, conditional, date, freshness};
+use super::{NOSNIFF, conditional, freshness};
 use crate::encode::Document;
 use crate::observe::CacheStatus;
 use crate::plan::Endpoint;
@@ -37,12 +37,10 @@ pub(super) fn of_document(
 ) -> HeaderMap {
     let asked = asked(served, kind);
     let make = || made(document, endpoint, served, &asked);
-    let mut headers = match served.status {
+    match served.status {
         CacheStatus::Hit | CacheStatus::Stale => kept::fields(&asked, make),
         CacheStatus::Miss | CacheStatus::Coalesced | CacheStatus::None => make().headers,
-    };
-    headers.insert(DATE, date::value(asked.now));
-    headers
+    }
 }
 
 fn asked(served: &Served, kind: Kind) -> Asked<'_> {
@@ -75,8 +73,6 @@ fn made(document: &Document, endpoint: &Endpoint, served: &Served, asked: &Asked
         ..
     } = asked.kind;
     let mut headers = HeaderMap::with_capacity(ROOM.0);
-    // Its place: each answer has its own, for which a copy of these fields would have to grow.
-    headers.insert(DATE, date::value(asked.now));
     if !is_not_modified {
         let content_type = variant.format.content_type();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

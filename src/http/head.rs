@@ -108,6 +108,10 @@ impl Head {
         if path.len() > longest {
             return None;
         }
+        // As most are: nothing has to be kept for it.
+        if !path.contains('%') {
+            return Some(path);
+        }
         let plain = self.plain.get_or_init(|| match decode::plain(path) {
             Cow::Borrowed(_) => None,
             Cow::Owned(plain) => Some(plain.into()),

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use warp::http::header::{CONTENT_LENGTH, DATE};
+use warp::http::header::CONTENT_LENGTH;
 use warp::http::{HeaderMap, StatusCode};
 
 use super::lines;
@@ -96,9 +96,7 @@ pub(super) fn head<R>(
     with_kept(asked, make, |Kept { fields, head, .. }| {
         show(head.get_or_insert_with(|| {
             let mut head = lines::status(kind.status_code());
-            let mut headers = fields.headers.clone();
-            headers.remove(DATE);
-            lines::fields(&headers, &mut head);
+            lines::fields(&fields.headers, &mut head);
             if !kind.is_not_modified {
                 lines::field(&CONTENT_LENGTH, &content.len().into(), &mut head);
             }

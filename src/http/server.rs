@@ -300,9 +300,9 @@ where
                 }
             };
             let headers = response.headers_mut();
-            headers
-                .entry(DATE)
-                .or_insert_with(|| date::value(SystemTime::now()));
+            if let Some(date) = date::after_set_back(SystemTime::now()) {
+                headers.insert(DATE, date);
+            }
             if is_last {
                 let close = HeaderValue::from_static("close");
                 headers.insert(CONNECTION, close);
