@@ -246,7 +246,7 @@ async fn every_problem_is_counted_under_its_code() {
     app.get("/people/Ada?min=x").await.assert_status(400);
     app.get("/people/Ada").await.assert_status(200);
     app.get("/nowhere").await.assert_status(404);
-    let post = "POST /metrics HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n";
+    let post = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     http::raw(app.address(), post.as_bytes()).await;
     let bare = "GET /people/Ada HTTP/1.1\r\nConnection: close\r\n\r\n";
     http::raw(app.address(), bare.as_bytes()).await;
