@@ -156,8 +156,8 @@ async fn files_of_tls_that_can_not_be_used_are_named_at_their_line() {
     let tls = "[server]\ntls = { cert = \"a.crt\", key = \"a.key\" }";
     let text = endpoint.replace("[server]", tls);
     for (cert, key, reason) in [
-        (None, Some(key.clone()), "can not be read"),
-        (Some(cert.clone()), None, "can not be read"),
+        (None, Some(key.clone()), "cannot be read"),
+        (Some(cert.clone()), None, "cannot be read"),
         (
             Some(String::new()),
             Some(key.clone()),
