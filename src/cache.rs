@@ -250,7 +250,7 @@ pub fn weight(key: &Key, entry: &Entry) -> usize {
 /// Lets moka drop an entry some time after nothing may serve it any more.
 struct AtTheLimit;
 
-/// What has expired is there for a while longer: whoever asks again does not ask for something new, and a
+/// What has expired is there for a while longer: a client that asks again does not ask for something new, and a
 /// load that finds the same says since when it is so.
 const LINGERS: Duration = Duration::from_secs(10);
 

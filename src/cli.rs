@@ -359,7 +359,7 @@ fn hear(kind: SignalKind, stop: &Stop, then: fn(&Stop)) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether whoever started this process had it ignore SIGHUP, as nohup does: then it outlives its terminal.
+/// Whether this process was started with SIGHUP ignored, as nohup does: then it outlives its terminal.
 /// Told by Linux; elsewhere it is not known.
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -50,7 +50,7 @@ impl Server {
             .env("RUST_LOG", "warn")
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("can not run {}", larder.display()))?;
+            .with_context(|| format!("cannot run {}", larder.display()))?;
         let mut server = Self {
             child,
             plan,
@@ -128,14 +128,14 @@ impl ConfigFile {
     fn write(text: &str) -> anyhow::Result<Self> {
         let name = format!("hits-{}.toml", std::process::id());
         let file = Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
-        std::fs::write(&file.0, text).context("the configuration can not be written")?;
+        std::fs::write(&file.0, text).context("the configuration cannot be written")?;
         Ok(file)
     }
 }
 
 impl Drop for ConfigFile {
     fn drop(&mut self) {
-        // What can not be removed lies in cargo's own folder.
+        // What cannot be removed stays in cargo's own folder.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -133,7 +133,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What can not be removed lies in cargo's own folder.
+        // What cannot be removed stays in cargo's own folder.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

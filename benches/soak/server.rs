@@ -1,4 +1,4 @@
-//! What the Larder is told that is held to its promises, with one endpoint of each kind, and what it says
+//! A Larder that is held to its promises: its configuration, with one endpoint of each kind, and what it says
 //! of itself.
 
 use anyhow::Context;

@@ -1,4 +1,4 @@
-//! Keys that left the cache a short while ago and were in use until then: whoever asks for one again is
+//! Keys that left the cache a short while ago and were in use until then: a client that asks for one again is
 //! not asking for something new.
 
 use std::collections::HashSet;

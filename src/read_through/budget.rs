@@ -1,6 +1,6 @@
 //! How many loads a second clients may cause: a token bucket over all endpoints, one second deep. Keys
 //! that clients use come first, and new ones have what those leave: half of it at most stands ready for
-//! new ones at once, so that whoever asks for ever new keys can not keep others from being loaded again.
+//! new ones at once, so that a client that invents keys cannot keep others from being loaded again.
 
 use std::sync::Mutex;
 use std::time::Duration;
