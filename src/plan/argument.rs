@@ -1,63 +1,27 @@
 //! The typed values of one request, and the rules that make them from text.
 //!
-//! A [`Signature`] is an endpoint's parameters once Postgres has said their types. It turns what a
-//! client sent into [`Arguments`]: canonical text per parameter, so that two spellings of one value
-//! are one key. Values are bound as text under the described type, never spliced into SQL.
+//! A [`Signature`] holds an endpoint's parameters with the types that Postgres described. It turns what a
+//! client sent into [`Arguments`]: canonical text for each parameter, so that two spellings of one value
+//! are one key. Values are bound as text of the described type, never spliced into SQL.
 //!
-//! What is accepted is stricter than Postgres where its own spelling depends on settings or on the
-//! clock: `01/02/03` is no date here, and neither is `tomorrow`, whose answer could not be kept.
+//! Larder accepts less than Postgres where a meaning depends on settings or on the clock: neither
+//! `01/02/03` nor `tomorrow` is a date here.
 
-mod number;
-mod rule;
-mod time;
-mod value;
+mod error; // what can be wrong with arguments and declarations, in words
+mod number; // integers, floats and decimals as clients write them
+mod parameter_type; // the types that Larder can check
+mod rule; // what one parameter allows
+mod time; // dates and times as clients write them
+mod value; // a text read as a value of its type
 
 use std::borrow::Cow;
 
-use thiserror::Error;
+pub use error::{ArgumentError, Mismatch};
+pub use parameter_type::ParameterType;
 
 use super::{Endpoint, Place, UnknownParameters};
-use crate::config::suggest;
+use error::shortened;
 use rule::Rule;
-
-/// The longest text of one argument in bytes, whatever its `max_length` in characters: keys are kept
-/// in memory, and no sensible argument comes near.
-pub const ARGUMENT_BYTES_MAX: usize = 64 << 10;
-
-/// A parameter's type, as far as its text can be checked without Postgres.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ParameterType {
-    /// `boolean`
-    Bool,
-    /// `smallint`
-    Int2,
-    /// `integer`
-    Int4,
-    /// `bigint`
-    Int8,
-    /// `real`
-    Float4,
-    /// `double precision`
-    Float8,
-    /// `numeric`
-    Numeric,
-    /// `text`, `varchar`, `char(n)`, `name`, and domains over them
-    Text,
-    /// `uuid`
-    Uuid,
-    /// `date`
-    Date,
-    /// `time`
-    Time,
-    /// `timestamp`
-    Timestamp,
-    /// `timestamptz`
-    TimestampTz,
-    /// `json` or `jsonb`
-    Json,
-    /// A type only Postgres can parse, enums among them, by its name: its own refusal becomes the client's 400.
-    Other(String),
-}
 
 /// The arguments of one request in the order of the statement's `$1`…; `None` binds NULL.
 ///
@@ -71,7 +35,7 @@ impl Arguments {
         Self::default()
     }
 
-    /// Arguments that are known to be canonical.
+    /// Arguments from texts that are canonical already.
     pub(super) fn new(values: Vec<Option<Box<str>>>) -> Self {
         Self(values.into_boxed_slice())
     }
@@ -81,7 +45,7 @@ impl Arguments {
         self.0.iter().map(Option::as_deref)
     }
 
-    /// The bytes the texts take.
+    /// The memory that the texts take, in bytes.
     pub fn size(&self) -> usize {
         self.0
             .iter()
@@ -90,87 +54,21 @@ impl Arguments {
     }
 }
 
-/// An endpoint's parameters with the types Postgres gave them.
+/// An endpoint's parameters with the types that Postgres described.
 #[derive(Debug)]
 pub struct Signature {
     rules: Vec<Rule>,
-}
-
-/// Why a declaration does not fit what Postgres says of its statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mismatch {
-    /// The parameter it is about; `None` for the statement as a whole.
-    pub parameter: Option<String>,
-    /// What is wrong, and the way out, in a sentence.
-    pub text: String,
-}
-
-impl Mismatch {
-    /// One about the statement as a whole.
-    pub fn of_statement(text: impl Into<String>) -> Self {
-        Self {
-            parameter: None,
-            text: text.into(),
-        }
-    }
-
-    /// One about a parameter's declaration.
-    pub fn of_parameter(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            parameter: Some(name.into()),
-            text: text.into(),
-        }
-    }
-}
-
-impl std::fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-/// Why a request's arguments were refused. Written for clients.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ArgumentError {
-    /// A required parameter was not given.
-    #[error("parameter `{name}` is missing")]
-    Missing {
-        /// Its name.
-        name: String,
-    },
-    /// A parameter that the endpoint does not declare.
-    #[error("{}", unknown_sentence(name, known))]
-    Unknown {
-        /// Its name, shortened and escaped.
-        name: String,
-        /// Those the endpoint takes from the query string.
-        known: Vec<String>,
-    },
-    /// A parameter was given more than once.
-    #[error("parameter `{name}` is given more than once")]
-    Repeated {
-        /// Its name.
-        name: String,
-    },
-    /// A value its parameter does not allow.
-    #[error("parameter `{name}` {reason}")]
-    Invalid {
-        /// Its name.
-        name: String,
-        /// What it must be, as the rest of the sentence.
-        reason: String,
-    },
 }
 
 impl Signature {
     /// The endpoint's parameters with their types, in the order of the statement's `$1`…
     ///
     /// # Errors
-    /// A [`Mismatch`] for every default, limit and allowed value that its type does not allow.
+    /// A [`Mismatch`] for every default, limit and listed value that is not valid for its type.
     pub fn new(endpoint: &Endpoint, types: Vec<ParameterType>) -> Result<Self, Vec<Mismatch>> {
         if types.len() != endpoint.parameters.len() {
             return Err(vec![Mismatch::of_statement(format!(
-                "the statement has {} parameters, and {} are declared",
+                "the statement takes {} parameters, but the endpoint declares {}",
                 types.len(),
                 endpoint.parameters.len()
             ))]);
@@ -194,7 +92,7 @@ impl Signature {
         self.rules.iter().map(Rule::kind)
     }
 
-    /// The arguments of a request: names and percent-decoded values of its path and its query string.
+    /// The arguments of a request, from the names and percent-decoded values in its path and query string.
     /// `endpoint` is the one this signature was made for.
     ///
     /// # Errors
@@ -212,8 +110,8 @@ impl Signature {
         self.read(endpoint, path, query)
     }
 
-    /// The same, of a query string that is read while it is decoded: what follows the first mistake is
-    /// not looked at, however much it is.
+    /// Like [`Signature::arguments`], for a query string that is decoded on the way. Reading stops at the
+    /// first error, so a long query string costs nothing more.
     ///
     /// # Errors
     /// [`ArgumentError`], and what is wrong with the query string.
@@ -257,26 +155,26 @@ impl Signature {
 }
 
 impl Signature {
-    /// Other arguments than these: values that the endpoint declares, or ordinary ones of the type, each
-    /// parameter's its own; and the same with NULL for texts of which only Postgres knows what they mean.
-    /// None where these are what a request without arguments stands for.
-    pub fn others(&self, endpoint: &Endpoint, these: &Arguments) -> Vec<Arguments> {
+    /// Arguments to compare these with: values that the endpoint declares, or ordinary values of the type, each
+    /// different from the parameter's own. A second set binds NULL for texts whose meaning only Postgres
+    /// knows. Empty if these are what a request without arguments stands for.
+    pub fn alternatives(&self, endpoint: &Endpoint, these: &Arguments) -> Vec<Arguments> {
         if self.arguments(endpoint, &[], &[]).as_ref() == Ok(these) {
             return Vec::new();
         }
         let given = || self.rules.iter().zip(these.iter()).enumerate();
-        let plain = given().map(|(at, (rule, text))| rule.other_than(text, at));
+        let plain = given().map(|(at, (rule, text))| rule.alternative(text, at));
         let bare = given().map(|(at, (rule, text))| {
-            let value = rule.other_than(text, at);
-            value.filter(|_| rule.is_declared() || *rule.kind() != ParameterType::Text)
+            let value = rule.alternative(text, at);
+            value.filter(|_| rule.declares_a_value() || *rule.kind() != ParameterType::Text)
         });
-        let mut others = vec![
+        let mut alternatives = vec![
             Arguments::new(plain.collect()),
             Arguments::new(bare.collect()),
         ];
-        others.dedup();
-        others.retain(|other| other != these);
-        others
+        alternatives.dedup();
+        alternatives.retain(|arguments| arguments != these);
+        alternatives
     }
 }
 
@@ -289,42 +187,6 @@ fn unknown(endpoint: &Endpoint, name: &str) -> ArgumentError {
         name: shortened(name),
         known: known.map(|p| p.name.clone()).collect(),
     }
-}
-
-fn unknown_sentence(name: &str, known: &[String]) -> String {
-    let known = || known.iter().map(String::as_str);
-    if known().next().is_none() {
-        return format!("there is no parameter `{name}`; the query string takes none");
-    }
-    let nearest = suggest::nearest(name, known());
-    let meant = nearest.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    format!(
-        "there is no parameter `{name}`{meant}; known are {}",
-        suggest::list(known())
-    )
-}
-
-/// What a client sent, as far as it is shown back to it.
-fn excerpt(text: &str) -> String {
-    if text.is_empty() {
-        "empty".to_owned()
-    } else {
-        format!("`{}`", shortened(text))
-    }
-}
-
-/// At most 32 characters, those that could confuse a log or a terminal escaped.
-fn shortened(text: &str) -> String {
-    const SHOWN: usize = 32;
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -3,6 +3,10 @@
 
 use regex::Regex;
 
+/// The longest text of one argument in bytes, whatever its `max_length` in characters: keys are kept
+/// in memory, and no sensible argument comes near.
+pub const ARGUMENT_BYTES_MAX: usize = 64 << 10;
+
 /// A declared parameter.
 #[derive(Debug)]
 pub struct Parameter {

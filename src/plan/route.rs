@@ -10,7 +10,7 @@ use matchit::Router;
 pub(super) use pattern::is_parameter_name;
 pub use pattern::{PathError, PathPattern};
 
-use super::argument::ARGUMENT_BYTES_MAX;
+use super::parameter::ARGUMENT_BYTES_MAX;
 use super::{Endpoint, EndpointId, Format};
 
 /// Paths that are Larder's own.

@@ -145,7 +145,9 @@ impl Source for Described {
 
     fn others(&self, endpoint: &Endpoint, arguments: &Arguments) -> Vec<Arguments> {
         let description = self.description(endpoint.id);
-        description.map_or_else(Vec::new, |it| it.signature.others(endpoint, arguments))
+        description.map_or_else(Vec::new, |it| {
+            it.signature.alternatives(endpoint, arguments)
+        })
     }
 
     fn lacks(&self, endpoint: EndpointId, arguments: &Arguments) -> bool {

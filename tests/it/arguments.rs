@@ -92,6 +92,7 @@ async fn wrong_arguments_are_problems_and_cause_no_query() {
         ("/people/Ada?min=99999999999999999999", "LRD-103", "min"),
         ("/people/Ada?limit=0", "LRD-103", "limit"),
         ("/people/Ada?limit=51", "LRD-103", "50"),
+        ("/people/Ada?limit=x", "LRD-103", "from 1 to 50"),
         ("/people/Ada?min=1&min=1", "LRD-106", "min"),
         ("/people/Ada?size=1", "LRD-105", "limit"),
         ("/people/Ada?name=Bob", "LRD-105", "name"),

@@ -1,24 +1,18 @@
-//! Numbers as clients write them: whole ones, floats, and decimals to the last digit.
+//! Numbers as clients write them: integers, floats, and exact decimals.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::value::Value;
+use super::parameter_type::NUMERIC_DIGITS_MAX;
 
-/// The most digits of a `numeric`, its zeros included. Postgres allows 147,455; a key does not need
-/// them, and `1e100000` would otherwise be a cheap way to fill memory.
-pub(super) const DIGITS_MAX: usize = 1_000;
-
-/// A whole number in `least..=greatest`: a sign or none, then digits.
-pub(super) fn integer(text: &str, least: i64, greatest: i64) -> Option<Value<'static>> {
+/// A whole number in `least..=greatest`: an optional sign, then digits.
+pub(super) fn integer(text: &str, least: i64, greatest: i64) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let integer: i64 = text.parse().ok()?;
-    (least..=greatest)
-        .contains(&integer)
-        .then_some(Value::Integer(integer))
+    (least..=greatest).contains(&integer).then_some(integer)
 }
 
 pub(super) fn float4(text: &str) -> Option<f32> {
@@ -31,7 +25,7 @@ pub(super) fn float8(text: &str) -> Option<f64> {
     (float.is_finite() || !overflowed(text)).then_some(if float == 0.0 { 0.0 } else { float })
 }
 
-/// Whether a text that was read as infinite or no number has digits: then it was too large.
+/// Whether a text that parsed as infinite or NaN has digits, so that it was too large.
 fn overflowed(text: &str) -> bool {
     text.bytes().any(|b| b.is_ascii_digit())
 }
@@ -62,7 +56,7 @@ fn special(float: f64) -> Option<&'static str> {
     }
 }
 
-/// Whether it is short without an exponent.
+/// Whether it is written without an exponent.
 fn is_plain(magnitude: f64) -> bool {
     (1e-5..1e16).contains(&magnitude)
 }
@@ -76,7 +70,7 @@ pub(super) enum Numeric {
     Finite {
         /// Never for zero.
         negative: bool,
-        /// The digits before the point, without leading zeros.
+        /// The digits before the decimal point, without leading zeros.
         whole: String,
         /// The digits after it, without trailing zeros.
         fraction: String,
@@ -112,7 +106,7 @@ impl Numeric {
     }
 
     /// `whole.fraction` with its point moved `exponent` digits to the right. `None` beyond
-    /// [`DIGITS_MAX`].
+    /// [`NUMERIC_DIGITS_MAX`].
     fn shifted(negative: bool, whole: &str, fraction: &str, exponent: i32) -> Option<Self> {
         let all = format!("{whole}{fraction}");
         let leading = all.len() - all.trim_start_matches('0').len();
@@ -124,12 +118,12 @@ impl Numeric {
                 fraction: String::new(),
             });
         }
-        // Where the point stands, counted from the first significant digit.
+        // The position of the point, counted from the first significant digit.
         let offset = i64::try_from(whole.len()).ok()? - i64::try_from(leading).ok()?;
         let point = offset + i64::from(exponent);
         let digits = i64::try_from(significant.len()).ok()?;
         let length = digits.max(point).max(digits - point);
-        if length > i64::try_from(DIGITS_MAX).ok()? {
+        if length > i64::try_from(NUMERIC_DIGITS_MAX).ok()? {
             return None;
         }
         let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or(0));
@@ -151,7 +145,7 @@ impl Numeric {
         })
     }
 
-    /// Their order as numbers; `None` for [`Numeric::NaN`].
+    /// The numerical order; `None` for [`Numeric::NaN`].
     pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
         /// -2 for the negative infinity up to 2 for the positive one.
         fn sign(numeric: &Numeric) -> Option<i8> {
@@ -185,7 +179,7 @@ impl Numeric {
         else {
             return Some(by_sign);
         };
-        // Without leading zeros more digits are more; without trailing ones text order is order.
+        // Without leading zeros, more digits are a larger number; without trailing zeros, fractions sort as text.
         let by_size =
             (whole.len(), whole, fraction).cmp(&(other_whole.len(), other_whole, other_fraction));
         Some(if *negative {
@@ -216,7 +210,7 @@ impl fmt::Display for Numeric {
     }
 }
 
-/// A sign or none, then digits. Any that fits, for a long mantissa may make up for it.
+/// An optional sign, then digits. Any that fits, because a long mantissa may offset it.
 fn exponent(text: &str) -> Option<i32> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let are_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -234,9 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn integers_lose_their_decoration_and_keep_their_range() {
+    fn integers_are_parsed_within_their_range() {
         let check = |text: &str, expected: Option<i64>| {
-            let expected = expected.map(Value::Integer);
             assert_eq!(
                 integer(text, i16::MIN.into(), i16::MAX.into()),
                 expected,
@@ -254,10 +247,7 @@ mod tests {
             check(text, None);
         }
         let eight = |text| integer(text, i64::MIN, i64::MAX);
-        assert_eq!(
-            eight("-9223372036854775808"),
-            Some(Value::Integer(i64::MIN))
-        );
+        assert_eq!(eight("-9223372036854775808"), Some(i64::MIN));
         assert_eq!(eight("9223372036854775808"), None);
     }
 
@@ -316,13 +306,13 @@ mod tests {
         ] {
             check(text, None);
         }
-        let nines = "9".repeat(DIGITS_MAX);
+        let nines = "9".repeat(NUMERIC_DIGITS_MAX);
         check(&nines, Some(&nines));
         check(&format!("{nines}9"), None);
         check(&format!("{nines}e1"), None);
         check(
-            &format!("0.{}1", "0".repeat(DIGITS_MAX - 1)),
-            Some(&format!("0.{}1", "0".repeat(DIGITS_MAX - 1))),
+            &format!("0.{}1", "0".repeat(NUMERIC_DIGITS_MAX - 1)),
+            Some(&format!("0.{}1", "0".repeat(NUMERIC_DIGITS_MAX - 1))),
         );
     }
 

@@ -2,20 +2,21 @@
 
 use std::cmp::Ordering;
 
-use super::value::Value;
-use super::{ARGUMENT_BYTES_MAX, ArgumentError, Mismatch, ParameterType, excerpt};
+use super::error::{ArgumentError, Mismatch, excerpt};
+use super::parameter_type::ParameterType;
+use super::value::{Value, plus_hint};
 use crate::config::suggest;
-use crate::plan::{Parameter, Presence};
+use crate::plan::parameter::{ARGUMENT_BYTES_MAX, Parameter, Presence};
 
-/// What one parameter's values are held to, in its type.
+/// What one parameter allows, in canonical texts of its type.
 #[derive(Debug)]
 pub(super) struct Rule {
     kind: ParameterType,
     minimum: Option<Box<str>>,
     maximum: Option<Box<str>>,
-    /// Canonical and sorted; empty when any value is allowed.
+    /// Sorted; empty if any value is allowed.
     values: Vec<Box<str>>,
-    /// Canonical; what is bound when the parameter is not given.
+    /// What is bound if the parameter is not given.
     default: Option<Box<str>>,
 }
 
@@ -36,24 +37,19 @@ impl Rule {
         };
         let mut bound = |what: &str, text: &Option<String>| {
             let text = text.as_deref()?;
-            if !rule.kind.is_ordered() {
-                let values = if let ParameterType::Other(name) = &rule.kind {
-                    format!("values of type {name}")
-                } else {
-                    rule.kind.describe()
-                };
+            if let Some(unordered) = rule.kind.unordered_name() {
                 wrong(format!(
-                    "parameter `{name}` can not have a {what}: Larder has no order for {values}"
+                    "parameter `{name}` cannot have a {what}: Larder does not compare values of type \
+                     {unordered}"
                 ));
                 return None;
             }
-            match Value::parse(&rule.kind, text) {
-                Ok(value) => Some(value.text()),
-                Err(reason) => {
-                    wrong(format!("the {what} of parameter `{name}` {reason}"));
-                    None
-                }
+            let value = Value::parse(&rule.kind, text);
+            if value.is_none() {
+                let reason = not_a_value(&rule.kind, &rule.kind.describe(), text);
+                wrong(format!("the {what} of parameter `{name}` {reason}"));
             }
+            value.map(|value| value.text())
         };
         let minimum = bound("minimum", &parameter.minimum);
         let maximum = bound("maximum", &parameter.maximum);
@@ -93,21 +89,21 @@ impl Rule {
         &self.kind
     }
 
-    /// Whether the endpoint names a value that it takes.
-    pub(super) fn is_declared(&self) -> bool {
+    /// Whether the endpoint declares a value that it accepts.
+    pub(super) fn declares_a_value(&self) -> bool {
         self.default.is_some() || !self.values.is_empty() || self.minimum.is_some()
     }
 
-    /// Another value than this one; `at` is the parameter's place. Nothing binds NULL.
-    pub(super) fn other_than(&self, text: Option<&str>, at: usize) -> Option<Box<str>> {
+    /// A value other than `text`, for the parameter at index `at`. `None` binds NULL.
+    pub(super) fn alternative(&self, text: Option<&str>, at: usize) -> Option<Box<str>> {
         let declared = self.default.iter().chain(&self.values);
         let declared = declared.chain(&self.minimum).chain(&self.maximum);
-        let plain = [at + 1, at + 11].map(|number| self.kind.plain(number));
-        let mut all = declared.chain(plain.iter().flatten());
+        let samples = [at + 1, at + 11].map(|number| self.kind.sample(number));
+        let mut all = declared.chain(samples.iter().flatten());
         all.find(|value| Some(&***value) != text).cloned()
     }
 
-    /// What is bound for what a request gave.
+    /// The text to bind for what a request gave.
     pub(super) fn argument(
         &self,
         parameter: &Parameter,
@@ -130,8 +126,8 @@ impl Rule {
         canonical.map(Some).map_err(invalid)
     }
 
-    /// The canonical text of a value that keeps every rule, or the rest of the sentence that begins
-    /// with its parameter.
+    /// The canonical text of an allowed value; or what is wrong with it, as the rest of a sentence that
+    /// begins with the parameter.
     fn canonical(&self, parameter: &Parameter, text: &str) -> Result<Box<str>, String> {
         if text.len() > ARGUMENT_BYTES_MAX {
             return Err(format!(
@@ -147,30 +143,25 @@ impl Rule {
             ));
         }
         if text.contains('\0') {
-            return Err("must not contain the character NUL".to_owned());
+            return Err("must not contain the NUL character".to_owned());
         }
-        let value = Value::parse(&self.kind, text)?;
+        let Some(value) = Value::parse(&self.kind, text) else {
+            return Err(not_a_value(&self.kind, &self.allowed(parameter), text));
+        };
         if let Some(pattern) = parameter.pattern.as_ref().filter(|p| !p.is_match(text)) {
             let pattern = Parameter::written_pattern(pattern);
             return Err(format!("must match `{pattern}`, not {}", excerpt(text)));
         }
         let canonical = value.text();
         if !self.values.is_empty() && self.values.binary_search(&canonical).is_err() {
-            // As declared, for canonical texts may read strangely.
-            const SHOWN: usize = 20;
-            let known = suggest::list(parameter.values.iter().take(SHOWN).map(String::as_str));
-            let more = if parameter.values.len() > SHOWN {
-                "…"
-            } else {
-                ""
-            };
             return Err(format!(
-                "must be one of {known}{more}, not {}",
+                "must be {}, not {}",
+                self.allowed(parameter),
                 excerpt(text)
             ));
         }
         let is = |bound: &Option<Box<str>>, wrong: Ordering| match bound {
-            // What can not be compared, as NaN, lies in no range.
+            // NaN cannot be compared, and lies in no range.
             Some(bound) => self
                 .compare(&canonical, bound)
                 .is_none_or(|order| order == wrong),
@@ -187,9 +178,30 @@ impl Rule {
         Ok(canonical)
     }
 
+    /// What a value must be: one of those declared, in the declared range, or any of the type. Values and
+    /// limits are quoted as declared, since their canonical texts may look strange.
+    fn allowed(&self, parameter: &Parameter) -> String {
+        const SHOWN: usize = 20;
+        if self.values.is_empty() {
+            let minimum = self.minimum.as_ref().and(parameter.minimum.as_deref());
+            let maximum = self.maximum.as_ref().and(parameter.maximum.as_deref());
+            return self.kind.describe_within(minimum, maximum);
+        }
+        let values = &parameter.values;
+        let shown = suggest::list(values.iter().take(SHOWN).map(String::as_str));
+        let more = if values.len() > SHOWN { "…" } else { "" };
+        format!("one of {shown}{more}")
+    }
+
     fn compare(&self, a: &str, b: &str) -> Option<Ordering> {
-        let a = Value::parse(&self.kind, a).ok()?;
-        let b = Value::parse(&self.kind, b).ok()?;
+        let a = Value::parse(&self.kind, a)?;
+        let b = Value::parse(&self.kind, b)?;
         a.compare(&b)
     }
+}
+
+/// The rest of a sentence that begins with what `text` was given for.
+fn not_a_value(kind: &ParameterType, allowed: &str, text: &str) -> String {
+    let hint = plus_hint(kind, text);
+    format!("must be {allowed}, not {}{hint}", excerpt(text))
 }

@@ -1,4 +1,4 @@
-//! What a signature accepts, what it makes of it, and what it tells whom.
+//! What a signature accepts, its canonical form, and the texts about what it rejects.
 
 use std::path::Path;
 
@@ -47,7 +47,7 @@ fn ask(
         .map_err(|error| error.to_string())
 }
 
-/// What a value of the parameter `x`, so declared, becomes.
+/// The canonical value of the parameter `x`, declared with `keys`.
 fn value(kind: &ParameterType, keys: &str, text: &str) -> Result<String, String> {
     let plan = plan(&[("x", keys)], "");
     let signature = signature(&plan, std::slice::from_ref(kind)).expect("a signature");
@@ -56,7 +56,7 @@ fn value(kind: &ParameterType, keys: &str, text: &str) -> Result<String, String>
 }
 
 #[test]
-fn absence_means_what_was_declared() {
+fn absent_arguments_follow_the_declaration() {
     let plan = plan(
         &[
             ("x", ""),
@@ -86,7 +86,7 @@ fn absence_means_what_was_declared() {
 }
 
 #[test]
-fn strangers_and_repetitions_are_refused() {
+fn unknown_and_repeated_parameters_are_rejected() {
     let declarations = [("year", "optional = true"), ("limit", "optional = true")];
     let kinds = [ParameterType::Int4, ParameterType::Int4];
     let strict = plan(&declarations, "");
@@ -94,15 +94,15 @@ fn strangers_and_repetitions_are_refused() {
     let refused = |query: &[(&str, &str)]| ask(&strict, &rules, query).expect_err("refused");
     assert_eq!(
         refused(&[("yaer", "1")]),
-        "there is no parameter `yaer`; did you mean `year`?; known are `year`, `limit`"
+        "there is no parameter `yaer`; did you mean `year`? The query string takes `year`, `limit`"
     );
     assert_eq!(
         refused(&[("_", "1")]),
-        "there is no parameter `_`; known are `year`, `limit`"
+        "there is no parameter `_`; the query string takes `year`, `limit`"
     );
     assert_eq!(
         refused(&[("p", "1")]),
-        "there is no parameter `p`; known are `year`, `limit`"
+        "there is no parameter `p`; the query string takes `year`, `limit`"
     );
     assert_eq!(
         refused(&[("year", "1"), ("year", "1")]),
@@ -194,7 +194,7 @@ fn limits_are_compared_in_the_type_and_not_as_text() {
 }
 
 #[test]
-fn texts_are_held_to_length_pattern_and_values() {
+fn texts_must_fit_length_pattern_and_values() {
     let text = &ParameterType::Text;
     let refused = |keys: &str, given: &str| value(text, keys, given).expect_err("refused");
     assert_eq!(value(text, "", ""), Ok(String::new()));
@@ -213,7 +213,7 @@ fn texts_are_held_to_length_pattern_and_values() {
     );
     assert_eq!(
         refused("", "a\0b"),
-        "parameter `x` must not contain the character NUL"
+        "parameter `x` must not contain the NUL character"
     );
     assert_eq!(value(text, "pattern = 'a|b+'", "bb"), Ok("bb".to_owned()));
     assert_eq!(
@@ -248,7 +248,7 @@ fn values_are_compared_in_canonical_form() {
 }
 
 #[test]
-fn what_is_no_value_of_its_type_is_told_what_it_must_be() {
+fn a_text_that_is_no_value_of_its_type_is_answered_with_what_it_must_be() {
     let refused = |kind: ParameterType, text: &str| value(&kind, "", text).expect_err("refused");
     assert_eq!(
         refused(ParameterType::Int2, "40000"),
@@ -256,11 +256,11 @@ fn what_is_no_value_of_its_type_is_told_what_it_must_be() {
     );
     assert_eq!(
         refused(ParameterType::Date, ""),
-        "parameter `x` must be a date as 2003-01-31, not empty"
+        "parameter `x` must be a date such as 2003-01-31, not empty"
     );
     assert_eq!(
         refused(ParameterType::TimestampTz, "2003-01-31T00:00:00 02:00"),
-        "parameter `x` must be a time as 2003-01-31T23:59:59Z or \
+        "parameter `x` must be a time such as 2003-01-31T23:59:59Z or \
          2003-01-31T23:59:59+01:00, not `2003-01-31T00:00:00 02:00`; in a query string, write + as %2B"
     );
     assert_eq!(
@@ -270,7 +270,34 @@ fn what_is_no_value_of_its_type_is_told_what_it_must_be() {
 }
 
 #[test]
-fn declarations_are_held_to_their_types() {
+fn a_text_that_is_no_value_is_answered_with_what_was_declared() {
+    let check = |kind: ParameterType, keys: &str, expected: &str| {
+        let expected = format!("parameter `x` must be {expected}, not `y`");
+        assert_eq!(value(&kind, keys, "y"), Err(expected));
+    };
+    let int = || ParameterType::Int8;
+    check(
+        int(),
+        "minimum = 1, maximum = 500",
+        "a whole number from 1 to 500",
+    );
+    check(int(), "minimum = 1", "a whole number and at least 1");
+    check(int(), "maximum = 500", "a whole number and at most 500");
+    check(int(), "values = [1, 2]", "one of `1`, `2`");
+    check(
+        ParameterType::Numeric,
+        "minimum = 0, maximum = '0.50'",
+        "a number from 0 to 0.50",
+    );
+    check(
+        ParameterType::Date,
+        "minimum = 2003-01-06",
+        "a date and at least 2003-01-06",
+    );
+}
+
+#[test]
+fn declarations_must_fit_their_types() {
     let check = |kind: ParameterType, keys: &str, expected: &[&str]| {
         let plan = plan(&[("x", keys)], "");
         let mistakes = signature(&plan, &[kind]).map_or_else(|mistakes| mistakes, |_| Vec::new());
@@ -317,7 +344,7 @@ fn declarations_are_held_to_their_types() {
     check(
         ParameterType::Uuid,
         "minimum = 'a'",
-        &["parameter `x` can not have a minimum: Larder has no order for a UUID"],
+        &["parameter `x` cannot have a minimum: Larder does not compare values of type uuid"],
     );
     check(
         ParameterType::Text,
@@ -329,7 +356,7 @@ fn declarations_are_held_to_their_types() {
     assert_eq!(
         mistakes,
         [Mismatch::of_statement(
-            "the statement has 0 parameters, and 1 are declared"
+            "the statement takes 0 parameters, but the endpoint declares 1"
         )]
     );
 }
@@ -356,7 +383,7 @@ proptest! {
 }
 
 #[test]
-fn other_arguments_are_declared_values_or_plain_ones_and_differ_from_these() {
+fn alternatives_are_declared_or_ordinary_values_that_differ() {
     let plan = plan(
         &[("n", ""), ("known", "values = ['7', '9']"), ("x", "")],
         "unknown_params = 'ignore'",
@@ -369,7 +396,7 @@ fn other_arguments_are_declared_values_or_plain_ones_and_differ_from_these() {
     let signature = signature(&plan, &kinds).expect("a signature");
     let others = |texts: [&str; 4]| {
         let these = texts.map(|text| Some(text.into())).to_vec();
-        let others = signature.others(&plan.endpoints()[0], &Arguments::new(these));
+        let others = signature.alternatives(&plan.endpoints()[0], &Arguments::new(these));
         let texts = |it: &Arguments| it.iter().map(|a| a.map(str::to_owned)).collect::<Vec<_>>();
         others.iter().map(texts).collect::<Vec<_>>()
     };
@@ -390,7 +417,7 @@ fn other_arguments_are_declared_values_or_plain_ones_and_differ_from_these() {
 }
 
 #[test]
-fn a_request_that_names_nothing_has_no_arguments_to_blame() {
+fn a_request_without_arguments_has_no_alternatives() {
     let text = "repository.url = 'x'\n[[endpoint]]\npath = '/a'\nsql = 'select :n + :m'\n\
                 params.n = { default = 0 }\nparams.m = { optional = true }";
     let config = Config::parse("config.toml", text.to_owned(), Path::new(""), &|_| None);
@@ -398,13 +425,13 @@ fn a_request_that_names_nothing_has_no_arguments_to_blame() {
     let endpoint = &plan.endpoints()[0];
     let signature = Signature::new(endpoint, vec![ParameterType::Int4; 2]).expect("a signature");
     let none = Arguments::new(vec![Some("0".into()), None]);
-    assert!(signature.others(endpoint, &none).is_empty());
+    assert!(signature.alternatives(endpoint, &none).is_empty());
     let some = Arguments::new(vec![Some("0".into()), Some("5".into())]);
-    assert!(!signature.others(endpoint, &some).is_empty());
+    assert!(!signature.alternatives(endpoint, &some).is_empty());
 }
 
 #[test]
-fn nothing_is_read_behind_the_first_mistake() {
+fn reading_stops_at_the_first_error() {
     let plan = plan(&[("x", "optional = true"), ("y", "optional = true")], "");
     let signature = signature(&plan, &[ParameterType::Int4, ParameterType::Int4]).unwrap();
     for (names, read) in [(&["x", "a"][..], 2), (&["x", "y", "x"], 3), (&["a"], 1)] {

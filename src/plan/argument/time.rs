@@ -1,37 +1,35 @@
-//! Dates and times in ISO 8601's extended form, and in no other: what `01/02/03` means depends on a
-//! server's settings. What programs write in that form is read as Postgres reads it, whose sessions are in
-//! UTC: a `timestamp` drops an offset, a `date` drops a time, `timestamptz` without an offset is in UTC,
-//! and decimals beyond the sixth are rounded. `now`, `today` and their like are refused: their values change.
+//! Dates and times in ISO 8601's extended form only, because the meaning of `01/02/03` depends on a server's
+//! settings. They are read as Postgres reads them in a session in UTC: a `timestamp` ignores an offset, a
+//! `date` ignores a time, a `timestamptz` without an offset is in UTC, and fractions are rounded to
+//! microseconds. `now`, `today` and the like are rejected: what they mean changes.
 
 use chrono::{Datelike, NaiveDate, NaiveDateTime, TimeDelta};
 
-use super::ParameterType;
-
-/// Microseconds of a day: `24:00:00` is a time of Postgres's.
+/// Microseconds of a day. Postgres accepts `24:00:00` as a time.
 const DAY: i64 = 24 * 3_600 * 1_000_000;
 
-/// The longest text that Postgres reads as one of these has little more.
+/// A little more than the longest date or time that Postgres accepts.
 const LENGTH_MAX: usize = 128;
 
-/// `2003-01-31`, with a time behind it or not. `infinity` and `-infinity` are the greatest and the least.
+/// `2003-01-31`, optionally followed by a time. `infinity` and `-infinity` are the greatest and the least date.
 pub(super) fn date(text: &str) -> Option<NaiveDate> {
     infinity(text).or_else(|| moment(text).map(|moment| moment.date))
 }
 
-/// `23:59`, `23:59:59`, `23:59:59.123456`, with a date before it or not, and an offset behind it or not: in
-/// microseconds from midnight.
+/// `23:59`, `23:59:59` or `23:59:59.123456`, optionally after a date and before an offset, in microseconds
+/// since midnight.
 pub(super) fn time(text: &str) -> Option<i64> {
     if let Some((time, rest)) = time_prefix(bounded(text)?) {
         offset(rest)?;
         return Some(time);
     }
-    // Postgres takes a date before it with a space, and with `T` it does not.
+    // Postgres accepts a date before a time if a space separates them, but not `T`.
     let is_of_date = |c: char| c.is_ascii_digit() || c == '-';
     let is_spaced = text.trim_start_matches(is_of_date).starts_with(' ');
     (is_spaced && text.contains(':')).then(|| moment(text).map(|moment| moment.time))?
 }
 
-/// A date, or a date and a time with `T` or a space between them.
+/// A date, or a date and a time separated by `T` or a space.
 pub(super) fn timestamp(text: &str) -> Option<NaiveDateTime> {
     if let Some(date) = infinity(text) {
         return Some(date.into());
@@ -40,7 +38,7 @@ pub(super) fn timestamp(text: &str) -> Option<NaiveDateTime> {
     shifted(date, time)
 }
 
-/// The same with an offset, as `Z`, `+01`, `+01:00` or `+0100`. In UTC.
+/// The same with an optional offset such as `Z`, `+01`, `+01:00` or `+0100`. In UTC.
 pub(super) fn timestamptz(text: &str) -> Option<NaiveDateTime> {
     if let Some(date) = infinity(text) {
         return Some(date.into());
@@ -64,27 +62,14 @@ pub(super) fn time_text(micros: i64) -> String {
     format!("{whole}.{}", fraction.trim_end_matches('0'))
 }
 
-/// `zone` stands behind the time.
+/// `zone` is written after the time.
 pub(super) fn timestamp_text(timestamp: NaiveDateTime, zone: &str) -> String {
     let since_midnight = timestamp.time() - chrono::NaiveTime::MIN;
     let time = time_text(since_midnight.num_microseconds().unwrap_or_default());
     with_era(timestamp.date(), &format!("T{time}{zone}"))
 }
 
-/// A `+` that was not escaped reaches a server as a space: the commonest reason for a wrong offset.
-pub(super) fn plus_hint(kind: &ParameterType, text: &str) -> &'static str {
-    let with_plus = text
-        .rfind(' ')
-        .map(|at| format!("{}+{}", &text[..at], &text[at + 1..]));
-    match with_plus {
-        Some(text) if kind.is_temporal() && kind.canonical(&text).is_some() => {
-            "; in a query string, write + as %2B"
-        }
-        Some(_) | None => "",
-    }
-}
-
-/// What a text names.
+/// A text's date, time and offset.
 struct Moment {
     date: NaiveDate,
     /// In microseconds.
@@ -101,7 +86,7 @@ fn moment(text: &str) -> Option<Moment> {
         _ => (text, false),
     };
     let (date, rest) = date_prefix(text, is_before_christ)?;
-    // Without a time there is no offset: what would be one Postgres reads as this or that.
+    // An offset needs a time: Postgres has several meanings for one right after a date.
     let (time, offset) = if rest.is_empty() {
         (0, 0)
     } else {
@@ -127,20 +112,20 @@ fn infinity(text: &str) -> Option<NaiveDate> {
     }
 }
 
-/// From 4714-11-24 BC, which is Postgres's first, to the last whole year but one that chrono has.
+/// From 4714-11-24 BC, the first date of Postgres, to the last year but one of chrono.
 fn bounded_date(date: NaiveDate) -> Option<NaiveDate> {
     const FIRST: Option<NaiveDate> = NaiveDate::from_ymd_opt(-4713, 11, 24);
     (Some(date) >= FIRST && date.year() < NaiveDate::MAX.year()).then_some(date)
 }
 
-/// The moment so many microseconds after the date's midnight.
+/// The moment `micros` microseconds after midnight of the date.
 fn shifted(date: NaiveDate, micros: i64) -> Option<NaiveDateTime> {
     let moment = NaiveDateTime::from(date).checked_add_signed(TimeDelta::microseconds(micros))?;
     bounded_date(moment.date())?;
     Some(moment)
 }
 
-/// Years before the first are counted by their era.
+/// Years before year 1 are written with their era.
 fn with_era(date: NaiveDate, time: &str) -> String {
     match date {
         NaiveDate::MAX => "infinity".to_owned(),
@@ -170,12 +155,12 @@ fn date_prefix(text: &str, is_before_christ: bool) -> Option<(NaiveDate, &str)> 
 fn time_prefix(text: &str) -> Option<(i64, &str)> {
     let (hour, rest) = digits(text, 2)?;
     let (minute, rest) = digits(rest.strip_prefix(':')?, 2)?;
-    // Decimals without seconds would be those of minutes, or of what Postgres takes for seconds then.
+    // A fraction without seconds would be ambiguous: Postgres may take the minutes for seconds.
     let (second, micros, rest) = match rest.strip_prefix(':') {
         Some(rest) => seconds(rest)?,
         None => (0, 0, rest),
     };
-    // A second more than there is belongs to the next minute.
+    // Second 60 is the first of the next minute.
     if minute > 59 || second > 60 {
         return None;
     }
@@ -195,7 +180,7 @@ fn seconds(text: &str) -> Option<(u32, i64, &str)> {
     Some((second, fraction(decimals)?, rest))
 }
 
-/// Microseconds, by the arithmetic of Postgres's.
+/// Microseconds, computed as Postgres does.
 fn fraction(decimals: &str) -> Option<i64> {
     if decimals.is_empty() {
         return None;
@@ -204,7 +189,7 @@ fn fraction(decimals: &str) -> Option<i64> {
     Some((fraction * 1e6).round_ties_even() as i64)
 }
 
-/// Seconds east of Greenwich, less than 16 hours as in Postgres. Without an offset, none.
+/// Seconds east of Greenwich, less than 16 hours as in Postgres; 0 without an offset.
 fn offset(text: &str) -> Option<i64> {
     if text.is_empty() {
         return Some(0);
@@ -255,7 +240,7 @@ mod tests {
         }
     }
 
-    fn refused(of: impl Fn(&str) -> Option<String>, texts: &[&str]) {
+    fn reject(of: impl Fn(&str) -> Option<String>, texts: &[&str]) {
         for text in texts {
             assert_eq!(of(text), None, "{text}");
         }
@@ -286,7 +271,7 @@ mod tests {
         ] {
             check(date, &[(text, Some("2024-02-29"))]);
         }
-        refused(
+        reject(
             date,
             &[
                 "",
@@ -335,7 +320,7 @@ mod tests {
                 ("2024-02-29 10:20 AD", Some("10:20:00")),
             ],
         );
-        refused(
+        reject(
             time,
             &[
                 "",
@@ -354,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_drop_an_offset_or_are_moved_by_it() {
+    fn timestamps_ignore_an_offset_and_timestamptz_applies_it() {
         let plain = |text: &str| timestamp(text).map(|at| timestamp_text(at, ""));
         let zoned = |text: &str| timestamptz(text).map(|at| timestamp_text(at, "Z"));
         check(
@@ -394,7 +379,7 @@ mod tests {
             ],
         );
         for of in [&plain as &dyn Fn(&str) -> Option<String>, &zoned] {
-            refused(
+            reject(
                 of,
                 &[
                     "2003-01-06T",
@@ -412,16 +397,8 @@ mod tests {
                 ],
             );
         }
-        refused(zoned, &["4714-11-24T00:00:00+01 BC"]);
+        reject(zoned, &["4714-11-24T00:00:00+01 BC"]);
         let long = format!("2003-01-06T06:30:00.{}", "1".repeat(LENGTH_MAX));
-        refused(zoned, &[&long]);
-    }
-
-    #[test]
-    fn a_plus_lost_on_the_way_is_explained() {
-        let hint = |text| plus_hint(&ParameterType::TimestampTz, text);
-        assert!(hint("2003-01-06T06:30:00 01:00").contains("%2B"));
-        assert_eq!(hint("nonsense"), "");
-        assert_eq!(plus_hint(&ParameterType::Int4, " 1"), "");
+        reject(zoned, &[&long]);
     }
 }

@@ -1,5 +1,4 @@
-//! A text read as a value of its type: what it is called when it is not, its canonical text, its place
-//! in the type's order.
+//! A text read as a value of its type: its canonical text, and its place in the type's order.
 
 use std::cmp::Ordering;
 
@@ -7,7 +6,8 @@ use chrono::{NaiveDate, NaiveDateTime};
 use serde_json::value::RawValue;
 
 use super::number::{self, Numeric};
-use super::{ParameterType, excerpt, time};
+use super::parameter_type::ParameterType;
+use super::time;
 
 /// A value of a [`ParameterType`].
 #[derive(Debug, Clone, PartialEq)]
@@ -20,23 +20,24 @@ pub(super) enum Value<'t> {
     Text(&'t str),
     Uuid(String),
     Date(NaiveDate),
-    /// In microseconds from midnight, up to the next.
+    /// In microseconds since midnight, a whole day included.
     Time(i64),
     Timestamp(NaiveDateTime),
     /// In UTC.
     TimestampTz(NaiveDateTime),
-    /// As it was sent: JSON, what only Postgres can read.
+    /// As sent: JSON, and what only Postgres can parse.
     Verbatim(&'t str),
 }
 
 impl<'t> Value<'t> {
-    /// The value `text` stands for, or the rest of the sentence that begins with its parameter.
-    pub(super) fn parse(kind: &ParameterType, text: &'t str) -> Result<Self, String> {
-        let parsed = match kind {
+    /// The value that `text` stands for.
+    pub(super) fn parse(kind: &ParameterType, text: &'t str) -> Option<Self> {
+        let integer = |least, greatest| number::integer(text, least, greatest).map(Self::Integer);
+        match kind {
             ParameterType::Bool => bool(text).map(Self::Bool),
-            ParameterType::Int2 => number::integer(text, i16::MIN.into(), i16::MAX.into()),
-            ParameterType::Int4 => number::integer(text, i32::MIN.into(), i32::MAX.into()),
-            ParameterType::Int8 => number::integer(text, i64::MIN, i64::MAX),
+            ParameterType::Int2 => integer(i16::MIN.into(), i16::MAX.into()),
+            ParameterType::Int4 => integer(i32::MIN.into(), i32::MAX.into()),
+            ParameterType::Int8 => integer(i64::MIN, i64::MAX),
             ParameterType::Float4 => number::float4(text).map(Self::Float4),
             ParameterType::Float8 => number::float8(text).map(Self::Float8),
             ParameterType::Numeric => Numeric::parse(text).map(Self::Numeric),
@@ -50,14 +51,10 @@ impl<'t> Value<'t> {
                 .ok()
                 .map(|raw| Self::Verbatim(raw.get())),
             ParameterType::Other(_) => (!text.is_empty()).then_some(Self::Verbatim(text)),
-        };
-        parsed.ok_or_else(|| {
-            let hint = time::plus_hint(kind, text);
-            format!("must be {}, not {}{hint}", kind.describe(), excerpt(text))
-        })
+        }
     }
 
-    /// The one text that stands for this value; reading it gives the same value.
+    /// The canonical text. Parsing it gives the same value.
     pub(super) fn text(&self) -> Box<str> {
         match self {
             Self::Bool(true) => "t".into(),
@@ -93,79 +90,27 @@ impl<'t> Value<'t> {
 }
 
 impl ParameterType {
-    /// The one text that stands for the value that `text` stands for, if it stands for one.
+    /// The canonical text of the value that `text` stands for, if it is a value of this type.
     pub fn canonical(&self, text: &str) -> Option<Box<str>> {
-        Value::parse(self, text).ok().map(|value| value.text())
-    }
-
-    /// An ordinary value for each small number, where there is such a thing: one that most functions take.
-    pub(super) fn plain(&self, number: usize) -> Option<Box<str>> {
-        let text = match self {
-            Self::Bool => ["f", "t"][number % 2].to_owned(),
-            Self::Int2 | Self::Int4 | Self::Int8 | Self::Text | Self::Json => number.to_string(),
-            // From 0 to 1, as percentages and fractions are.
-            Self::Float4 | Self::Float8 | Self::Numeric => format!("0.{:02}", number % 100),
-            Self::Uuid => format!("00000000-0000-4000-8000-{number:012}"),
-            Self::Date => format!("2001-01-{:02}", number % 28 + 1),
-            Self::Time => format!("{:02}:00:00", number % 24),
-            Self::Timestamp => format!("2001-01-{:02} 00:00:00", number % 28 + 1),
-            Self::TimestampTz => format!("2001-01-{:02} 00:00:00Z", number % 28 + 1),
-            Self::Other(_) => return None,
-        };
-        Some(text.into())
-    }
-
-    /// What a value of it is, after "must be".
-    pub(super) fn describe(&self) -> String {
-        match self {
-            Self::Bool => "`true` or `false`".to_owned(),
-            Self::Int2 => format!("a whole number from {} to {}", i16::MIN, i16::MAX),
-            Self::Int4 => format!("a whole number from {} to {}", i32::MIN, i32::MAX),
-            Self::Int8 => format!("a whole number from {} to {}", i64::MIN, i64::MAX),
-            Self::Float4 | Self::Float8 => "a number".to_owned(),
-            Self::Numeric => format!("a number of at most {} digits", number::DIGITS_MAX),
-            Self::Text => "text".to_owned(),
-            Self::Uuid => "a UUID".to_owned(),
-            Self::Date => "a date as 2003-01-31".to_owned(),
-            Self::Time => "a time as 23:59:59".to_owned(),
-            Self::Timestamp => "a time as 2003-01-31T23:59:59".to_owned(),
-            Self::TimestampTz => {
-                "a time as 2003-01-31T23:59:59Z or 2003-01-31T23:59:59+01:00".to_owned()
-            }
-            Self::Json => "JSON".to_owned(),
-            Self::Other(name) => format!("of type {name}"),
-        }
-    }
-
-    /// Whether it is a date or a time.
-    pub(super) fn is_temporal(&self) -> bool {
-        matches!(
-            self,
-            Self::Date | Self::Time | Self::Timestamp | Self::TimestampTz
-        )
-    }
-
-    /// Whether a minimum or maximum means something.
-    pub(super) fn is_ordered(&self) -> bool {
-        match self {
-            Self::Int2
-            | Self::Int4
-            | Self::Int8
-            | Self::Float4
-            | Self::Float8
-            | Self::Numeric
-            | Self::Text
-            | Self::Date
-            | Self::Time
-            | Self::Timestamp
-            | Self::TimestampTz => true,
-            Self::Bool | Self::Uuid | Self::Json | Self::Other(_) => false,
-        }
+        Value::parse(self, text).map(|value| value.text())
     }
 }
 
-/// Postgres's spellings: the beginnings of `true`, `false`, `yes`, `no`, `on` and `off` that only one
-/// of them has, and `1` and `0`.
+/// A `+` that is not escaped reaches a server as a space, which is the most common reason for a wrong offset.
+pub(super) fn plus_hint(kind: &ParameterType, text: &str) -> &'static str {
+    let with_plus = text
+        .rfind(' ')
+        .map(|at| format!("{}+{}", &text[..at], &text[at + 1..]));
+    match with_plus {
+        Some(text) if kind.is_temporal() && kind.canonical(&text).is_some() => {
+            "; in a query string, write + as %2B"
+        }
+        Some(_) | None => "",
+    }
+}
+
+/// Postgres's spellings: every unambiguous prefix of `true`, `false`, `yes`, `no`, `on` and `off`, and `1`
+/// and `0`.
 fn bool(text: &str) -> Option<bool> {
     const SPELLINGS: [(&str, usize, bool); 8] = [
         ("true", 1, true),
@@ -186,7 +131,7 @@ fn bool(text: &str) -> Option<bool> {
         .map(|(_, _, is)| *is)
 }
 
-/// Postgres's forms: 32 hexadecimal digits, a hyphen or none after any four of them, in braces or not.
+/// Postgres's forms: 32 hexadecimal digits, with an optional hyphen after each four, with or without braces.
 fn uuid(text: &str) -> Option<String> {
     let inner = match text.strip_prefix('{') {
         Some(rest) => rest.strip_suffix('}')?,
@@ -219,7 +164,7 @@ mod tests {
 
     fn check(kind: &ParameterType, cases: &[(&str, Option<&str>)]) {
         for (text, expected) in cases {
-            let canonical = Value::parse(kind, text).ok().map(|value| value.text());
+            let canonical = kind.canonical(text);
             assert_eq!(canonical.as_deref(), *expected, "{kind:?} {text:?}");
         }
     }
@@ -282,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_stay_as_they_are() {
+    fn values_of_other_types_are_kept_as_sent() {
         let interval = ParameterType::Other("interval".to_owned());
         check(&interval, &[("1 day", Some("1 day")), ("", None)]);
         check(
@@ -323,14 +268,22 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn a_plus_that_arrived_as_a_space_gets_a_hint() {
+        let hint = |text| plus_hint(&ParameterType::TimestampTz, text);
+        assert!(hint("2003-01-06T06:30:00 01:00").contains("%2B"));
+        assert_eq!(hint("nonsense"), "");
+        assert_eq!(plus_hint(&ParameterType::Int4, " 1"), "");
+    }
+
     proptest! {
         #[test]
-        fn a_canonical_text_stays_and_means_the_same(kind in any_type(), text in any_text()) {
-            if let Ok(value) = Value::parse(&kind, &text) {
+        fn a_canonical_text_parses_to_the_same_value(kind in any_type(), text in any_text()) {
+            if let Some(value) = Value::parse(&kind, &text) {
                 let canonical = value.text();
                 let again = Value::parse(&kind, &canonical).expect("canonical texts are values");
                 prop_assert_eq!(&again.text(), &canonical);
-                if kind.is_ordered() {
+                if kind.unordered_name().is_none() {
                     let order = value.compare(&again);
                     let is_nan = &*canonical == "NaN";
                     prop_assert!(order == Some(Ordering::Equal) || (is_nan && order.is_none()));

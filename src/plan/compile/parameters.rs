@@ -8,7 +8,7 @@ use super::type_name::is_type_name;
 use crate::config::schema::{EndpointSection, ParamSection, WrongParams};
 use crate::config::suggest;
 use crate::config::{At, Field, Mistake, Report, Span};
-use crate::plan::argument::ARGUMENT_BYTES_MAX;
+use crate::plan::parameter::ARGUMENT_BYTES_MAX;
 use crate::plan::route::is_parameter_name;
 use crate::plan::{Parameter, PathPattern, Place, Presence, Statement};
 
