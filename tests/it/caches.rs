@@ -78,10 +78,10 @@ async fn ask(connection: &mut Connection, path: &str) -> (Answer, f64) {
 }
 
 #[test]
-fn readme_shows_the_configurations_that_are_used_here() {
-    let readme = include_str!("../../README.md");
-    assert!(readme.contains(include_str!("support/front/nginx.conf")));
-    assert!(readme.contains(include_str!("support/front/larder.vcl")));
+fn the_documented_configurations_are_those_used_here() {
+    let documented = include_str!("../../docs/caches.md");
+    assert!(documented.contains(include_str!("support/front/nginx.conf")));
+    assert!(documented.contains(include_str!("support/front/larder.vcl")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

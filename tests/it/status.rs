@@ -14,7 +14,7 @@ use crate::support::http::{self, Answer};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 
-const README: &str = include_str!("../../README.md");
+const DOCUMENTED: &str = include_str!("../../docs/status-json.md");
 
 /// What is said of an endpoint.
 fn of<'d>(document: &'d Value, path: &str) -> &'d Value {
@@ -24,11 +24,11 @@ fn of<'d>(document: &'d Value, path: &str) -> &'d Value {
         .unwrap_or_else(|| panic!("{path} is not in {document}"))
 }
 
-/// README.md tells what every field of an endpoint means.
+/// Every field of an endpoint is in docs/status-json.md.
 fn assert_documented(endpoint: &Value) {
     for (name, value) in endpoint.as_object().into_iter().flatten() {
-        let is_told = README.contains(&format!("`{name}`"));
-        assert!(is_told, "`{name}` is not in README.md");
+        let is_there = DOCUMENTED.contains(&format!("`{name}`"));
+        assert!(is_there, "`{name}` is not in docs/status-json.md");
         assert_documented(value);
     }
 }

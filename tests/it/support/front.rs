@@ -99,7 +99,7 @@ impl Front {
     }
 }
 
-/// What README shows, with what a process on its own needs around it.
+/// What docs/caches.md shows, with what a process of its own needs around it.
 const NGINX: &str = concat!(
     "daemon off;\nmaster_process off;\npid FOLDER/pid;\nerror_log stderr crit;\n",
     "events { worker_connections 256; }\n",
