@@ -14,7 +14,6 @@ mod slots;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
@@ -41,20 +40,23 @@ type KeyHasher = std::hash::RandomState;
 #[cfg(test)]
 type KeyHasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
-/// The store.
+/// What entries are kept in.
+type Store = moka::sync::Cache<Key, Arc<Entry>, KeyHasher>;
+
+/// The entries of all endpoints, in two stores.
 ///
-/// Endpoints without parameters have one entry each, in a place of its own: read without a lock, and
-/// never put out to make room. All others share moka's bounded space, in which each endpoint has at most
-/// `max_keys`.
+/// Endpoints without parameters have one entry each, in a store without a bound: these entries are never
+/// evicted and do not expire. All others share a bounded store, in which each endpoint has at most
+/// `max_keys` entries.
 #[derive(Debug)]
 pub struct Cache {
-    resident: Box<[ArcSwapOption<Entry>]>,
-    keyed: moka::sync::Cache<Key, Arc<Entry>, KeyHasher>,
+    resident: Store,
+    keyed: Store,
     keys: Arc<Keys>,
     observer: Observer,
 }
 
-/// What is known of the keys in moka's space.
+/// What is known of the keys in the stores.
 #[derive(Debug)]
 struct Keys {
     /// One for each endpoint.
@@ -84,7 +86,7 @@ impl Keys {
 }
 
 impl Cache {
-    /// An empty store for the plan's endpoints.
+    /// An empty cache for the plan's endpoints.
     pub fn new(plan: &Plan, observer: Observer) -> Self {
         let endpoints = plan.endpoints().iter();
         let keys = Keys::new(endpoints.map(|endpoint| Slots::new(endpoint.max_keys)));
@@ -100,78 +102,68 @@ impl Cache {
     }
 
     fn with(plan: &Plan, keys: Arc<Keys>, observer: Observer) -> Self {
-        let told = observer.clone();
-        let known = Arc::clone(&keys);
+        let evictions = observer.clone();
+        let of_evicted = Arc::clone(&keys);
+        let weigher =
+            |key: &Key, entry: &Arc<Entry>| u32::try_from(weight(key, entry)).unwrap_or(u32::MAX);
         let keyed = moka::sync::Cache::builder()
             .max_capacity(plan.cache().max_size)
-            .weigher(|key: &Key, entry: &Arc<Entry>| {
-                u32::try_from(weight(key, entry)).unwrap_or(u32::MAX)
-            })
+            .weigher(weigher)
             .expire_after(AtTheLimit)
             .eviction_listener(move |key: Arc<Key>, entry: Arc<Entry>, cause| {
                 if cause != RemovalCause::Replaced {
-                    known.left(&key, &entry);
+                    of_evicted.left(&key, &entry);
                 }
                 if cause == RemovalCause::Size {
-                    told.emit(&Event::EntryEvicted);
+                    evictions.emit(&Event::EntryEvicted);
                 }
-            })
-            .build_with_hasher(KeyHasher::default());
+            });
+        let resident = moka::sync::Cache::builder().weigher(weigher);
         Self {
-            resident: plan
-                .endpoints()
-                .iter()
-                .map(|_| ArcSwapOption::empty())
-                .collect(),
-            keyed,
+            resident: resident.build_with_hasher(KeyHasher::default()),
+            keyed: keyed.build_with_hasher(KeyHasher::default()),
             keys,
             observer,
         }
     }
 
+    fn store(&self, key: &Key) -> &Store {
+        if key.is_resident() {
+            &self.resident
+        } else {
+            &self.keyed
+        }
+    }
+
     /// The entry of a key, whatever its age.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        if key.is_resident() {
-            self.resident[key.endpoint().index()].load_full()
-        } else {
-            self.keyed.get(key)
-        }
+        self.store(key).get(key)
     }
 
     /// Puts an entry in the place of an older one. One whose query began before the query of what is
     /// there already knows less, and is dropped.
     pub fn put(&self, key: &Key, entry: Arc<Entry>) {
-        if key.is_resident() {
-            let place = &self.resident[key.endpoint().index()];
-            let newer = |there: Arc<Entry>| there.began() > entry.began();
-            if !place.load_full().is_some_and(newer) {
-                place.store(Some(entry));
-            }
-            return;
-        }
-        self.put_keyed(key, |there| {
+        self.replace(key, |there| {
             let is_newer = there.is_some_and(|there| there.began() > entry.began());
             (!is_newer).then_some(entry)
         });
     }
 
-    /// Counts an entry anew that has grown, if it is still there.
+    /// Measures an entry again that has grown, if it is still there.
     pub fn recount(&self, key: &Key, entry: &Arc<Entry>) {
-        if key.is_resident() {
-            return;
-        }
-        self.put_keyed(key, |there| {
+        self.replace(key, |there| {
             let same = there.filter(|there| there.began() == entry.began());
             same.map(|there| Arc::new(there.again()))
         });
     }
 
     /// Puts what is chosen, knowing what is there. If its endpoint has too many keys then, the least used
-    /// is dropped.
-    fn put_keyed(&self, key: &Key, choose: impl FnOnce(Option<&Entry>) -> Option<Arc<Entry>>) {
+    /// one is evicted.
+    fn replace(&self, key: &Key, choose: impl FnOnce(Option<&Entry>) -> Option<Arc<Entry>>) {
         let mut leaves = None;
         let mut own = None;
-        self.keyed.entry_by_ref(key).and_compute_with(|there| {
+        let place = self.store(key).entry_by_ref(key);
+        place.and_compute_with(|there| {
             let there = there.as_ref().map(|there| &**there.value());
             let Some(entry) = choose(there) else {
                 return Op::Nop;
@@ -194,13 +186,12 @@ impl Cache {
     /// Drops the entry of a key that had to leave its slot, unless it has come back meanwhile.
     fn evict(&self, slot: &Arc<Slot>) {
         let mut is_there = false;
-        self.keyed
-            .entry_by_ref(slot.key())
-            .and_compute_with(|there| {
-                let there = there.as_ref().and_then(|there| there.value().slot());
-                is_there = there.is_some_and(|there| Arc::ptr_eq(there, slot));
-                if is_there { Op::Remove } else { Op::Nop }
-            });
+        let place = self.store(slot.key()).entry_by_ref(slot.key());
+        place.and_compute_with(|there| {
+            let there = there.as_ref().and_then(|there| there.value().slot());
+            is_there = there.is_some_and(|there| Arc::ptr_eq(there, slot));
+            if is_there { Op::Remove } else { Op::Nop }
+        });
         if is_there {
             self.observer.emit(&Event::EntryEvicted);
         }
@@ -208,37 +199,37 @@ impl Cache {
 
     /// Whether a key was in use until its entry left the cache, a minute or two ago at most.
     pub fn was_in_use(&self, key: &Key) -> bool {
-        !key.is_resident() && self.keys.recent.contains(key)
+        self.keys.recent.contains(key)
     }
 
     /// Lets an entry go as moka does when its time is up: at a moment of the test's.
     #[cfg(test)]
     pub(crate) fn forget(&self, key: &Key) {
-        self.keyed.invalidate(key);
+        self.store(key).invalidate(key);
     }
 
     /// Does what moka leaves to its readers otherwise: drops what has expired, settles the bound.
     pub fn maintain(&self) {
+        self.resident.run_pending_tasks();
         self.keyed.run_pending_tasks();
     }
 
-    /// Shows every entry that makes room for others, in no order. Readers and writers are not held up,
-    /// and it counts as no use of an entry.
+    /// Shows every entry of the bounded store, in no order. Readers and writers are not held up, and it
+    /// counts as no use of an entry.
     pub fn for_each_keyed(&self, mut look: impl FnMut(&Key, &Entry)) {
         for (key, entry) in &self.keyed {
             look(&key, &entry);
         }
     }
 
-    /// Tells the observers how much is held.
+    /// Reports how much is held.
     pub fn measure(&self) {
         self.maintain();
-        let (mut entries, mut bytes) = (self.keyed.entry_count(), self.keyed.weighted_size());
-        for entry in self.resident.iter().filter_map(ArcSwapOption::load_full) {
-            entries += 1;
-            bytes += (entry.size() + OVERHEAD) as u64;
-        }
-        self.observer.emit(&Event::CacheMeasured { entries, bytes });
+        let stores = [&self.resident, &self.keyed];
+        self.observer.emit(&Event::CacheMeasured {
+            entries: stores.iter().map(|store| store.entry_count()).sum(),
+            bytes: stores.iter().map(|store| store.weighted_size()).sum(),
+        });
     }
 }
 

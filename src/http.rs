@@ -11,9 +11,6 @@
 //! | `content`     | answers on their way, large ones part by part            |
 //! | `pending`     | what clients have not taken, and who is cut for it       |
 //! | `patient`     | slow clients: a refusal reaches them, a stall ends them   |
-//! | `repeat`      | requests that come again, answered without being read    |
-//! | `exchange`    | what a connection's stream and service tell one another  |
-//! | `known`       | how a request was answered that may come again           |
 //! | `gather`      | answers that leave together                              |
 //! | `host`        | whether a request is for this server                     |
 //! | `head`        | what an answer may depend on of a request                |
@@ -47,7 +44,6 @@ mod date;
 mod decode;
 mod docs;
 mod endpoint;
-mod exchange;
 mod fields;
 mod freshness;
 #[cfg(test)]
@@ -57,14 +53,12 @@ mod head;
 mod heads;
 mod host;
 mod kept;
-mod known;
 mod lines;
 mod made;
 mod negotiate;
 mod pages;
 mod patient;
 mod pending;
-mod repeat;
 mod routes;
 mod shared;
 mod status;

@@ -19,7 +19,7 @@
 //! | `pem`          | certificates and keys in files, and what is wrong there   |                                                                             | rustls, memchr |
 //! | `repository`   | the only SQL traffic: describe, rows, probes, LISTEN      | plan, observe, pem                                                          | tokio_postgres, deadpool, deadpool_postgres, tokio_postgres_rustls, rustls, rustls_native_certs, webpki, x509_cert, percent_encoding, fastrand, nix |
 //! | `encode`       | rows as a finished body: bytes and ETag                   | plan, repository                                                            | xxhash_rust, itoa, zmij, flate2, brotli, zstd, serde |
-//! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka, arc_swap |
+//! | `cache`        | keys, entries, freshness, memory                          | plan, observe, encode                                                       | moka |
 //! | `read_through` | get and refresh: the one room where the story is told     | plan, observe, repository, encode, cache                                    | arc_swap, fastrand |
 //! | `refresh`      | when to look again                                        | plan, observe, supervise, repository, cache, read_through                              | tokio_cron_scheduler, xxhash_rust, fastrand, nix |
 //! | `status`       | what is so right now, and was in the last minutes         | plan, observe, metrics, cache, read_through                                 | serde  |

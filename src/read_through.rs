@@ -210,7 +210,7 @@ impl<S: Source> ReadThrough<S> {
         let endpoint = key.endpoint();
         let timeout = self.endpoint(endpoint).timeout;
         // What only a load needs is boxed: a hit's future is moved about.
-        let Some((entry, freshness, age)) = self.find(key, self.now()) else {
+        let Some((entry, freshness, age)) = self.find(key) else {
             return Box::pin(self.wait_for_load(key, timeout)).await;
         };
         match freshness {
@@ -245,17 +245,10 @@ impl<S: Source> ReadThrough<S> {
         }
     }
 
-    /// Answers a request from a fresh entry, as [`Self::get`] does; nothing where there is none.
-    /// `received` is the moment that the request came, by the runtime's clock.
-    pub fn fresh(&self, key: &Key, received: Instant) -> Option<Served> {
-        let now = self.shared.clock.at(received);
-        let (entry, freshness, age) = self.find(key, now)?;
-        (freshness == Freshness::Fresh).then(|| served(entry, CacheStatus::Hit, age))
-    }
-
     /// The entry that a request asks for, how it may be used now, and how old it is.
-    fn find(&self, key: &Key, now: Instant) -> Option<(Arc<Entry>, Freshness, Duration)> {
+    fn find(&self, key: &Key) -> Option<(Arc<Entry>, Freshness, Duration)> {
         let entry = self.shared.cache.get(key)?;
+        let now = self.now();
         if entry.mark_used() {
             self.noticed(key, &entry, now);
         }

@@ -30,7 +30,6 @@ use larder::repository::throwaway::Throwaway;
 use baseline::{Baseline, Cost};
 use hits::{Asked, Hit};
 use site::Sinks;
-use wire::Numbers;
 
 /// So much of a hit may be what metrics, log and status take, the kernel's share of it not counted.
 const OBSERVED_MAX: f64 = 0.03;
@@ -49,8 +48,7 @@ fn times(name: &str) -> usize {
 ///
 /// Runs itself under valgrind's callgrind: a Larder without sockets on a Postgres of its own, whose
 /// answers come from the cache. `wire` lines have it read and written by hyper on a connection in memory,
-/// `again` lines have the same request come again on it, and `floor` lines have hyper do so for an answer
-/// that is there already. `hostile` lines are of requests made to cost much, and are held to so many
+/// and `floor` lines have hyper do so for an answer that is there already. `hostile` lines are of requests made to cost much, and are held to so many
 /// instructions a byte. Exits with 1 when a hit costs more than the baseline allows.
 #[derive(Debug, Parser)]
 #[command(
@@ -169,7 +167,7 @@ fn observed(costs: &[(String, Cost)]) -> Option<f64> {
 /// The whole way of a hit, against hyper alone.
 fn ratios(costs: &[(String, Cost)]) -> impl Iterator<Item = (&str, f64)> {
     costs.iter().filter_map(|(name, cost)| {
-        let kind = name.strip_prefix("wire ").or(name.strip_prefix("again "))?;
+        let kind = name.strip_prefix("wire ")?;
         let floor = format!("floor {kind}");
         let (_, floor) = costs.iter().find(|(name, _)| *name == floor)?;
         Some((name.as_str(), cost.instructions / floor.instructions))
@@ -215,11 +213,9 @@ fn serve_hits() -> anyhow::Result<()> {
     }
     for Hit { name, request } in &kinds {
         let (wire, constant) = wire::both(&service, request)?;
-        for (way, numbers) in [("wire", Numbers::Different), ("again", Numbers::Same)] {
-            count(&format!("{way} {name}"), |times| {
-                wire.to_larder(times, numbers, site.clone())
-            });
-        }
+        count(&format!("wire {name}"), |times| {
+            wire.to_larder(times, site.clone())
+        });
         count(&format!("floor {name}"), |times| {
             wire.to_constant(times, constant.clone())
         });

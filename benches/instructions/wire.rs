@@ -20,18 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::hits::Asked;
 
-/// A request as it is on its way, but for its end: a field with a number of so many digits.
+/// A request as it is on its way.
 pub(crate) struct Wire {
     request: Bytes,
-}
-
-const DIGITS: usize = 6;
-
-/// Whether a client says the same each time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Numbers {
-    Same,
-    Different,
 }
 
 /// A service that has its only answer ready.
@@ -53,7 +44,7 @@ where
         let line = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"];
         lines.extend_from_slice(&line.concat());
     }
-    lines.extend_from_slice(b"x-request-id: ");
+    lines.extend_from_slice(b"\r\n");
     let Ok(response) = service
         .call(request.clone())
         .now_or_never()
@@ -72,25 +63,19 @@ where
 impl Wire {
     /// A connection to Larder on which the request is sent so many times, one in each packet, and
     /// answered.
-    pub(crate) fn to_larder(
-        &self,
-        times: usize,
-        numbers: Numbers,
-        site: Arc<Site>,
-    ) -> impl FnOnce() + use<> {
-        to_the_end(server::connection(self.client(times, numbers), site))
+    pub(crate) fn to_larder(&self, times: usize, site: Arc<Site>) -> impl FnOnce() + use<> {
+        to_the_end(server::connection(self.client(times), site))
     }
 
     /// The same, to a server that has its only answer ready.
     pub(crate) fn to_constant(&self, times: usize, constant: Constant) -> impl FnOnce() + use<> {
-        let client = TokioIo::new(self.client(times, Numbers::Same));
+        let client = TokioIo::new(self.client(times));
         to_the_end(http1::Builder::new().serve_connection(client, constant))
     }
 
-    fn client(&self, times: usize, numbers: Numbers) -> Client {
+    fn client(&self, times: usize) -> Client {
         Client {
             request: self.request.clone(),
-            numbers,
             left: times,
             is_heard: false,
         }
@@ -109,7 +94,6 @@ fn to_the_end<F: Future>(connection: F) -> impl FnOnce() + use<F> {
 /// Sends so many requests, each when the one before is answered, and hangs up.
 struct Client {
     request: Bytes,
-    numbers: Numbers,
     left: usize,
     /// Whether the last one was read.
     is_heard: bool,
@@ -127,18 +111,7 @@ impl AsyncRead for Client {
         if let Some(left) = self.left.checked_sub(1) {
             self.left = left;
             self.is_heard = true;
-            let mut number = match self.numbers {
-                Numbers::Same => 0,
-                Numbers::Different => left,
-            };
-            let mut digits = [b'0'; DIGITS];
-            for digit in digits.iter_mut().rev() {
-                *digit += (number % 10) as u8;
-                number /= 10;
-            }
             buffer.put_slice(&self.request);
-            buffer.put_slice(&digits);
-            buffer.put_slice(b"\r\n\r\n");
         }
         Poll::Ready(Ok(()))
     }

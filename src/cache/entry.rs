@@ -54,8 +54,7 @@ pub struct Entry {
     /// endpoint's standing tells of the current generation alone: what was confirmed for hours is not
     /// hours old the moment it changes.
     confirmed: AtomicU64,
-    /// Its key's place among those of its endpoint, once it is put into the cache; none where an endpoint
-    /// has only one key.
+    /// Its key's place among those of its endpoint, once it is put into the cache.
     slot: OnceLock<Arc<Slot>>,
 }
 

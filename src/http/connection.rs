@@ -1,5 +1,7 @@
 //! One connection: which protocol it speaks, and within which limits.
 
+pub(super) mod request_tracker; // whether a request is being answered
+
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -22,18 +24,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::exchange::Exchanges;
+use super::gather::Gather;
 use super::heads::Heads;
 use super::patient::Patient;
-use super::repeat::Repeats;
 use super::streams::Streams;
 use crate::observe::{CacheStatus, Event, Observer};
+use request_tracker::RequestTracker;
 
-/// How long a client may wait before it asks, counted from hyper's last answer, which is up to ten
-/// seconds less after one that was given without it. nginx allows 75 s: neither pollers of one minute nor
-/// load balancers with their usual 60 s find a connection just closed. Requests that have begun have
-/// less: see [`Heads`].
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a connection may be idle before its next request. nginx allows 75 s too: neither clients that
+/// poll once a minute nor load balancers with their usual 60 s find a connection just closed. A request
+/// that has begun has less time: see [`Heads`].
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long a client may take to agree on TLS, or to show what it speaks. nginx allows 60 s; ten are
 /// plenty for three messages.
@@ -121,7 +122,7 @@ impl Protocols {
         &self,
         stream: TcpStream,
         service: impl ConnectionService,
-        exchanges: Arc<Exchanges>,
+        requests: Arc<RequestTracker>,
         watcher: Watcher,
     ) {
         let Some(tls) = &self.tls else {
@@ -134,20 +135,20 @@ impl Protocols {
                 false
             };
             return if is_h2 {
-                let stream = Patient::new(stream, Arc::clone(exchanges.line()));
-                self.over_h2(stream, service, exchanges, watcher).await;
+                let stream = Patient::new(stream, Arc::clone(requests.line()));
+                self.over_h2(stream, service, requests, watcher).await;
             } else {
-                let stream = Patient::new(stream, Arc::clone(exchanges.line()));
-                self.over_h1(stream, service, exchanges, watcher).await;
+                let stream = Patient::new(stream, Arc::clone(requests.line()));
+                self.over_h1(stream, service, requests, watcher).await;
             };
         };
-        let Some(Ok(Some(stream))) = self.soon(agree(tls, stream, &exchanges)).await else {
+        let Some(Ok(Some(stream))) = self.soon(agree(tls, stream, &requests)).await else {
             return;
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.over_h2(stream, service, exchanges, watcher).await;
+            self.over_h2(stream, service, requests, watcher).await;
         } else {
-            self.over_h1(stream, service, exchanges, watcher).await;
+            self.over_h1(stream, service, requests, watcher).await;
         }
     }
 
@@ -177,10 +178,10 @@ impl Protocols {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         service: impl ConnectionService,
-        exchanges: Arc<Exchanges>,
+        requests: Arc<RequestTracker>,
         _watcher: Watcher,
     ) {
-        match run_h1(stream, service, Some(exchanges)).await {
+        match run_h1(stream, service, requests).await {
             // hyper has answered these itself; but to what is HTTP/2 it does not.
             Err(error) if error.is_parse_too_large() => self.observe(431),
             Err(error) if error.is_parse() && !error.is_parse_version_h2() => self.observe(400),
@@ -192,7 +193,7 @@ impl Protocols {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         service: impl ConnectionService,
-        exchanges: Arc<Exchanges>,
+        requests: Arc<RequestTracker>,
         _watcher: Watcher,
     ) {
         let is_used = Arc::new(AtomicBool::new(false));
@@ -201,7 +202,7 @@ impl Protocols {
             used.store(true, Ordering::Relaxed);
             service.call(request)
         });
-        let streams = Streams::new(Arc::clone(exchanges.line()));
+        let streams = Streams::new(Arc::clone(requests.line()));
         let connection = http2::Builder::new(streams.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
@@ -262,7 +263,7 @@ impl Protocols {
 pub(super) async fn run_h1<T, S>(
     stream: T,
     service: S,
-    exchanges: Option<Arc<Exchanges>>,
+    requests: Arc<RequestTracker>,
 ) -> hyper::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -271,13 +272,11 @@ where
     <S::ResBody as Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut connection = h1(stream, service, exchanges.clone());
+    let mut connection = h1(stream, service, requests.clone());
     let mut is_leaving = false;
     let ended = poll_fn(|cx| {
-        if let Some(exchanges) = exchanges.as_ref().filter(|_| !is_leaving)
-            && exchanges.line().is_leaving()
-        {
-            if !exchanges.is_used() {
+        if !is_leaving && requests.line().is_leaving() {
+            if !requests.is_used() {
                 return Poll::Ready(Ok(()));
             }
             is_leaving = true;
@@ -294,13 +293,12 @@ where
     ended
 }
 
-/// A connection of HTTP/1.1 within our limits. The service tells of its requests to `exchanges`, if
-/// there are any.
+/// An HTTP/1.1 connection within our limits.
 fn h1<T, S>(
     stream: T,
     service: S,
-    exchanges: Option<Arc<Exchanges>>,
-) -> http1::Connection<TokioIo<Repeats<Heads<T>>>, S>
+    requests: Arc<RequestTracker>,
+) -> http1::Connection<TokioIo<Gather<Heads<T>>>, S>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: HttpService<Incoming>,
@@ -308,7 +306,7 @@ where
     <S::ResBody as Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let stream = Repeats::new(Heads::h1(stream, exchanges.clone()), exchanges);
+    let stream = Gather::new(Heads::h1(stream, requests));
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
@@ -322,7 +320,7 @@ where
 async fn agree(
     tls: &TlsAcceptor,
     stream: TcpStream,
-    exchanges: &Exchanges,
+    requests: &RequestTracker,
 ) -> Option<TlsStream<Patient<TcpStream>>> {
     let mut first = [0];
     if stream.peek(&mut first).await.ok()? == 0 {
@@ -333,7 +331,7 @@ async fn agree(
         refuse(stream, refusal("400 Bad Request", "", text).as_bytes()).await;
         return None;
     }
-    let stream = Patient::new(stream, Arc::clone(exchanges.line()));
+    let stream = Patient::new(stream, Arc::clone(requests.line()));
     tls.accept(stream).await.ok()
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::exchange::Exchange;
+use super::connection::request_tracker::RequestGuard;
 use super::pending::{self, Sending};
 use super::streams;
 use crate::encode::held;
@@ -17,35 +17,36 @@ use crate::encode::held;
 /// A part of a large answer: what hyper takes before it waits for the connection.
 const PART: usize = held::LARGE;
 
-/// Content which ends its exchange when hyper lets go of it: once all of it is in hyper's buffer.
+/// A response's content. hyper drops it, and with it the guard of its request, once all of it is in
+/// hyper's buffer.
 #[derive(Debug)]
 pub(super) struct Content<B> {
     body: B,
     /// What is left of a large answer.
     rest: Bytes,
     sending: Option<Arc<Sending>>,
-    exchange: Exchange,
+    request: RequestGuard,
 }
 
 impl<B> Content<B> {
-    pub(super) fn new(body: B, exchange: Exchange) -> Self {
+    pub(super) fn new(body: B, request: RequestGuard) -> Self {
         Self {
             body,
             rest: Bytes::new(),
             sending: None,
-            exchange,
+            request,
         }
     }
 
     fn part(&mut self, bytes: Bytes) -> Part {
-        let line = self.exchange.line();
+        let line = self.request.line();
         if bytes.len() > PART {
             let address = bytes.as_ptr().addr();
             self.sending = Some(streams::send(line, address));
             self.rest = bytes;
             return self.next();
         }
-        let held = if self.exchange.is_h2() {
+        let held = if self.request.is_h2() {
             Held::Frame(line.give(bytes.len()))
         } else {
             Held::Nowhere
@@ -87,7 +88,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Content<B> {
 
     fn is_end_stream(&self) -> bool {
         match &self.sending {
-            Some(_) => self.rest.is_empty() && !self.exchange.is_h2(),
+            Some(_) => self.rest.is_empty() && !self.request.is_h2(),
             None => self.body.is_end_stream(),
         }
     }

@@ -8,7 +8,6 @@ use warp::http::header::{
 use warp::http::{HeaderMap, HeaderValue, Method};
 
 use super::head::{Field, Head};
-use super::lines;
 use super::problem::ALLOWED;
 use crate::plan::Origins;
 
@@ -82,17 +81,6 @@ fn requested<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<HeaderV
 /// RFC 9110, 5.6.2.
 fn is_of_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// The same, as lines of an answer.
-pub(super) fn lines(origins: Option<&Origins>, head: &Head) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Some(origins) = origins {
-        let mut headers = HeaderMap::new();
-        tell(origins, head, &mut headers);
-        lines::fields(&headers, &mut text);
-    }
-    text
 }
 
 #[cfg(test)]

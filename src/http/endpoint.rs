@@ -10,12 +10,9 @@ use warp::http::{Method, StatusCode};
 
 use super::head::{Field, Head};
 use super::kept::Kind;
-use super::known::{CONTENT_MAX, Known};
 use super::negotiate::Codings;
 use super::problem::{ALLOWED, Problem};
-use super::{
-    NOSNIFF, Reply, Response, Site, conditional, cors, decode, fields, freshness, negotiate,
-};
+use super::{NOSNIFF, Reply, Response, Site, conditional, decode, fields, freshness, negotiate};
 use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
@@ -26,7 +23,7 @@ use crate::repository::Description;
 /// How soon to come back when nothing says when it will be better.
 const RETRY: Duration = Duration::from_secs(1);
 
-pub(super) async fn answer(site: &Arc<Site>, head: &Head, routed: Routed<'_>) -> Reply {
+pub(super) async fn answer(site: &Site, head: &Head, routed: Routed<'_>) -> Reply {
     let id = routed.endpoint;
     if head.method == Method::OPTIONS {
         return Reply::plain(options(), Some(id));
@@ -48,7 +45,7 @@ fn refused(problem: Problem) -> Response {
     response
 }
 
-async fn read(site: &Arc<Site>, head: &Head, routed: &Routed<'_>) -> Reply {
+async fn read(site: &Site, head: &Head, routed: &Routed<'_>) -> Reply {
     let id = routed.endpoint;
     let endpoint = site.plan.endpoint(id);
     let Some(wanted) = Wanted::of(head, routed) else {
@@ -69,7 +66,7 @@ async fn read(site: &Arc<Site>, head: &Head, routed: &Routed<'_>) -> Reply {
     let key = Key::new(id, arguments);
     match site.read_through.get(&key).await {
         Ok(served) => Reply {
-            response: response(site, head, wanted, &key, &served, description).await,
+            response: response(site, head, wanted, &key, &served).await,
             endpoint: Some(id),
             cache: served.status,
             age: Some(served.age),
@@ -128,12 +125,11 @@ fn arguments(
 }
 
 async fn response(
-    site: &Arc<Site>,
+    site: &Site,
     head: &Head,
     wanted: Wanted,
     key: &Key,
     served: &Served,
-    description: Arc<Description>,
 ) -> Response {
     let endpoint = site.plan.endpoint(key.endpoint());
     let document = match served.entry.answer() {
@@ -146,8 +142,8 @@ async fn response(
     };
     let variant = wanted.variant(document);
     let changed = served.entry.last_modified();
-    let same = conditional::not_modified(head, document, variant, changed);
-    let renewed = same.filter(|_| freshness::can_renew(served.age, served.entry.lifetime()));
+    let renewed = conditional::not_modified(head, document, variant, changed)
+        .filter(|_| freshness::can_renew(served.age, served.entry.lifetime()));
     let mut response = match renewed {
         Some(_) => not_modified(),
         None => match representation(site, key, &served.entry, document, variant).await {
@@ -161,20 +157,6 @@ async fn response(
         is_not_modified: renewed.is_some(),
     };
     *response.headers_mut() = fields::of_document(document, endpoint, served, kind);
-    if let Some(learner) = &head.learner
-        && served.status == CacheStatus::Hit
-        && renewed == same
-        && response.body().len() <= CONTENT_MAX
-    {
-        learner.learn(Known {
-            site: Arc::clone(site),
-            key: key.clone(),
-            description,
-            document: Arc::downgrade(document),
-            kind,
-            cors: cors::lines(site.plan.server().cors.as_ref(), head),
-        });
-    }
     response
 }
 

@@ -35,35 +35,17 @@ pub(super) fn of_document(
     served: &Served,
     kind: Kind,
 ) -> HeaderMap {
-    let asked = asked(served, kind);
+    let asked = Asked {
+        entry: &served.entry,
+        kind,
+        age: served.age,
+        now: SystemTime::now(),
+    };
     let make = || made(document, endpoint, served, &asked);
     match served.status {
         CacheStatus::Hit | CacheStatus::Stale => kept::fields(&asked, make),
         CacheStatus::Miss | CacheStatus::Coalesced | CacheStatus::None => make().headers,
     }
-}
-
-fn asked(served: &Served, kind: Kind) -> Asked<'_> {
-    Asked {
-        entry: &served.entry,
-        kind,
-        age: served.age,
-        now: SystemTime::now(),
-    }
-}
-
-/// The same of a hit, shown as the head of its answer: see [`kept::head`].
-pub(super) fn head_of_hit(
-    document: &Document,
-    endpoint: &Endpoint,
-    served: &Served,
-    kind: Kind,
-    content: &[u8],
-    show: impl FnOnce(&[u8]),
-) {
-    let asked = asked(served, kind);
-    let make = || made(document, endpoint, served, &asked);
-    kept::head(&asked, content, make, show);
 }
 
 fn made(document: &Document, endpoint: &Endpoint, served: &Served, asked: &Asked<'_>) -> Fields {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Behind so many bytes nothing more is held back before they are sent.
-pub(super) const HELD_MAX: usize = 16 * 1024;
+const HELD_MAX: usize = 16 * 1024;
 
 /// More than this at once is not copied when nothing is held back.
 const COPIED_MAX: usize = 4 * 1024;
@@ -23,8 +23,7 @@ const COPIED_MAX: usize = 4 * 1024;
 /// That the put-off flush comes rests on hyper: each time that it is polled it reads, writes and flushes,
 /// and goes round again while there is something to read. A read that finds nothing may be the last of
 /// that round, so it asks to be polled once more. What is held back when hyper leaves in the middle is for
-/// the connection to send. Whoever
-/// reads by [`Gather::poll_more`] instead flushes by himself.
+/// the connection to send.
 pub(super) struct Gather<S> {
     stream: S,
     held: Vec<u8>,
@@ -50,26 +49,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
     /// Whether anything is held back.
     pub(super) fn owes(&self) -> bool {
         !self.held.is_empty()
-    }
-
-    /// Reads, for one who sends what is held back when there is nothing more.
-    pub(super) fn poll_more(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.is_drained = read.is_pending();
-        read
-    }
-
-    /// What is held back, for more to be written behind it. It is sent first where it is much already, so
-    /// that no more is held than that and one answer.
-    pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Vec<u8>>> {
-        if self.held.len() > HELD_MAX {
-            ready!(self.poll_send(cx))?;
-        }
-        Poll::Ready(Ok(&mut self.held))
     }
 
     /// Sends what is held back.
@@ -106,8 +85,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let was_drained = self.is_drained;
-        let read = self.poll_more(cx, buffer);
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let was_drained = std::mem::replace(&mut self.is_drained, read.is_pending());
         // Once: a flush was put off only before, and a client that does not read is no reason to spin.
         if self.is_drained && !was_drained && !self.held.is_empty() {
             cx.waker().wake_by_ref();
@@ -243,7 +222,7 @@ mod tests {
             let body = Full::new(Bytes::from(path.repeat(times)));
             Ok::<_, Infallible>(Response::new(body))
         });
-        let mut connection = Box::pin(run_h1(stream, service, None));
+        let mut connection = Box::pin(run_h1(stream, service, Arc::default()));
         let polled = Arc::clone(&did);
         tokio::spawn(poll_fn(move |cx| {
             polled.polls.fetch_add(1, Ordering::Relaxed);

@@ -13,7 +13,6 @@ use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::decode;
-use super::exchange::Learner;
 
 /// A field that an answer may depend on.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +47,6 @@ pub(super) struct Head {
     /// to look at all names once.
     has: [bool; FIELDS],
     pub(super) received: Instant,
-    /// Who learns how it was answered.
-    pub(super) learner: Option<Learner>,
 }
 
 tokio::task_local! {
@@ -60,7 +57,7 @@ tokio::task_local! {
 
 impl Head {
     /// Of a request that has just come in.
-    pub(super) fn of(parts: Parts, learner: Option<Learner>) -> Arc<Self> {
+    pub(super) fn of(parts: Parts) -> Arc<Self> {
         let mut has = [false; FIELDS];
         for name in parts.headers.keys() {
             if let Some(field) = NAMES.iter().position(|field| field == name) {
@@ -74,7 +71,6 @@ impl Head {
             headers: parts.headers,
             has,
             received: Instant::now(),
-            learner,
         })
     }
 
@@ -135,7 +131,7 @@ mod tests {
 
     fn head(path: &str) -> Arc<Head> {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
-        Head::of(parts, None)
+        Head::of(parts)
     }
 
     /// As the routes do: an endpoint first, then each of Larder's own pages.

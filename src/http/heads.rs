@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::exchange::Exchanges;
+use super::connection::request_tracker::RequestTracker;
 
 /// How long a head may take. Heads are a packet or two; Apache allows 20 s at first.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,18 +29,18 @@ enum Protocol {
     H1 {
         /// The last bytes that were read.
         tail: [u8; 3],
-        exchanges: Option<Arc<Exchanges>>,
+        requests: Arc<RequestTracker>,
     },
     H2(Frames),
 }
 
 impl<S> Heads<S> {
-    /// For a connection of HTTP/1.1. Without exchanges no request is known to be running.
-    pub(super) fn h1(stream: S, exchanges: Option<Arc<Exchanges>>) -> Self {
+    /// For an HTTP/1.1 connection.
+    pub(super) fn h1(stream: S, requests: Arc<RequestTracker>) -> Self {
         let tail = [0; 3];
         Self {
             stream,
-            protocol: Protocol::H1 { tail, exchanges },
+            protocol: Protocol::H1 { tail, requests },
             late: None,
         }
     }
@@ -72,11 +72,8 @@ impl<S> Heads<S> {
             return Poll::Pending;
         };
         ready!(late.as_mut().poll(cx));
-        if let Protocol::H1 {
-            exchanges: Some(exchanges),
-            ..
-        } = &self.protocol
-            && exchanges.is_busy()
+        if let Protocol::H1 { requests, .. } = &self.protocol
+            && requests.is_busy()
         {
             late.as_mut().reset(Instant::now() + HEAD_TIMEOUT);
             ready!(late.as_mut().poll(cx));
@@ -304,30 +301,27 @@ mod tests {
             ),
         ];
         for (parts, expected) in cases {
-            let failed = fails_after(parts, |stream| Heads::h1(stream, None)).await;
+            let failed = fails_after(parts, |stream| Heads::h1(stream, Arc::default())).await;
             assert_eq!(failed, expected, "{parts:?}");
         }
         // Each of these takes its time, and none too much.
         let overlapping: Vec<&[u8]> = [&b"\r\nHost: l\r\n\r\nGET / HTTP/1.1"[..]; 30].to_vec();
         let parts = [&[&b"GET / HTTP/1.1"[..]], &overlapping[..], &[b"\r\n\r\n"]].concat();
         assert_eq!(
-            fails_after(&parts, |stream| Heads::h1(stream, None)).await,
+            fails_after(&parts, |stream| Heads::h1(stream, Arc::default())).await,
             None
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_behind_a_request_waits_until_it_is_answered() {
-        let exchanges = Arc::<Exchanges>::default();
-        exchanges.hand(false);
-        let exchange = exchanges.begin(warp::http::Version::HTTP_11, false);
-        let ending = Arc::clone(&exchanges);
+        let requests = Arc::<RequestTracker>::default();
+        let running = requests.begin(warp::http::Version::HTTP_11);
         tokio::spawn(async move {
             sleep(25 * SECOND).await;
-            drop(exchange);
-            drop(ending);
+            drop(running);
         });
-        let heads = |stream| Heads::h1(stream, Some(exchanges));
+        let heads = |stream| Heads::h1(stream, requests);
         assert_eq!(fails_after(&[b"GET /"], heads).await, Some(30));
     }
 

@@ -2,17 +2,15 @@
 //!
 //! Whoever asks for an entry within a moment gets the same fields, and to make them takes longer than
 //! everything else that Larder does for a hit. Each thread keeps its own: what threads share is passed
-//! around between cores. Where they are sent without hyper they are kept as they are sent, too.
+//! around between cores.
 
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use warp::http::header::CONTENT_LENGTH;
-use warp::http::{HeaderMap, StatusCode};
+use warp::http::HeaderMap;
 
-use super::lines;
 use crate::cache::Entry;
 use crate::encode::Variant;
 use crate::observe::CacheStatus;
@@ -28,16 +26,6 @@ pub(super) struct Kind {
     /// Whose tag they have.
     pub(super) variant: Variant,
     pub(super) is_not_modified: bool,
-}
-
-impl Kind {
-    pub(super) fn status_code(self) -> StatusCode {
-        if self.is_not_modified {
-            StatusCode::NOT_MODIFIED
-        } else {
-            StatusCode::OK
-        }
-    }
 }
 
 /// Fields, and the ages of the entry at which they say the same, unless the clock is set back.
@@ -62,8 +50,6 @@ struct Kept {
     entry: Weak<Entry>,
     kind: Kind,
     fields: Fields,
-    /// Once they are sent without hyper.
-    head: Option<Vec<u8>>,
 }
 
 impl Kept {
@@ -81,50 +67,20 @@ thread_local! {
 
 /// The fields of an answer with this entry at this age: those that are kept, or else new ones.
 pub(super) fn fields(asked: &Asked<'_>, make: impl FnOnce() -> Fields) -> HeaderMap {
-    with_kept(asked, make, |kept| kept.fields.headers.clone())
-}
-
-/// Shows the same fields as the head of an answer of HTTP/1.1, without `Date` and the empty line. The
-/// answers of one kind with one entry have the same content.
-pub(super) fn head<R>(
-    asked: &Asked<'_>,
-    content: &[u8],
-    make: impl FnOnce() -> Fields,
-    show: impl FnOnce(&[u8]) -> R,
-) -> R {
-    let kind = asked.kind;
-    with_kept(asked, make, |Kept { fields, head, .. }| {
-        show(head.get_or_insert_with(|| {
-            let mut head = lines::status(kind.status_code());
-            lines::fields(&fields.headers, &mut head);
-            if !kind.is_not_modified {
-                lines::field(&CONTENT_LENGTH, &content.len().into(), &mut head);
-            }
-            head
-        }))
-    })
-}
-
-/// Looks at what is kept, or else is kept from now on.
-fn with_kept<R>(
-    asked: &Asked<'_>,
-    make: impl FnOnce() -> Fields,
-    look: impl FnOnce(&mut Kept) -> R,
-) -> R {
     KEPT.with_borrow_mut(|places| {
         if places.is_empty() {
             places.resize_with(PLACES, || None);
         }
         let place = &mut places[place(asked.entry, asked.kind)];
-        look(match place {
+        let kept = match place {
             Some(kept) if kept.is_of(asked) => kept,
             _ => place.insert(Kept {
                 entry: Arc::downgrade(asked.entry),
                 kind: asked.kind,
                 fields: make(),
-                head: None,
             }),
-        })
+        };
+        kept.fields.headers.clone()
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use bytes::BytesMut;
 use httpdate::HttpDate;
-use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use warp::http::HeaderValue;
 
 /// Values that are being written. All of ours are visible ASCII.
 pub(super) struct Lines {
@@ -38,26 +38,6 @@ impl Lines {
     pub(super) fn end(&mut self) -> HeaderValue {
         let value = HeaderValue::from_maybe_shared(self.bytes.split().freeze());
         value.expect("it is visible ASCII")
-    }
-}
-
-/// The first line of an answer of HTTP/1.1.
-pub(super) fn status(code: StatusCode) -> Vec<u8> {
-    let reason = code.canonical_reason().unwrap_or_default();
-    format!("HTTP/1.1 {} {reason}\r\n", code.as_str()).into_bytes()
-}
-
-/// Writes fields as HTTP/1.1 has them, one to a line.
-pub(super) fn fields(headers: &HeaderMap, out: &mut Vec<u8>) {
-    for (name, value) in headers {
-        field(name, value, out);
-    }
-}
-
-pub(super) fn field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-    let parts = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"];
-    for part in parts {
-        out.extend_from_slice(part);
     }
 }
 

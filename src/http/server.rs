@@ -26,11 +26,11 @@ use warp::Reply as _;
 use warp::http::header::{CONNECTION, DATE, EXPECT, HOST};
 use warp::http::{self, HeaderValue, Method, Version};
 
+use super::connection::request_tracker::RequestTracker;
 use super::connection::{HEAD_FIELDS_MAX, Protocols, run_h1};
 use super::content::Content;
 use super::date;
 use super::endpoint;
-use super::exchange::Exchanges;
 use super::head::{HEAD, Head};
 use super::pending::{Line, Pending};
 use super::problem::Problem;
@@ -103,12 +103,12 @@ pub async fn serve(
             continue;
         };
         let service = Guarded::new(routes.clone(), &observer, slot, pending.line());
-        let exchanges = Arc::clone(&service.exchanges);
+        let requests = Arc::clone(&service.requests);
         let service = service_fn(move |request| service.answer(request));
         let (protocols, watcher) = (protocols.clone(), draining.watcher());
         tokio::spawn(async move {
-            let line = Arc::clone(exchanges.line());
-            let serving = pin!(protocols.serve(stream, service, exchanges, watcher));
+            let line = Arc::clone(requests.line());
+            let serving = pin!(protocols.serve(stream, service, requests, watcher));
             line.serve(serving).await;
         });
     };
@@ -148,9 +148,9 @@ where
 {
     let observer = site.observer.clone();
     let service = Guarded::alone(warp::service(routes(site)), &observer);
-    let exchanges = Arc::clone(&service.exchanges);
+    let requests = Arc::clone(&service.requests);
     let service = service_fn(move |request| service.answer(request));
-    run_h1(stream, service, Some(exchanges)).await
+    run_h1(stream, service, requests).await
 }
 
 /// Bytes of answers that the kernel takes for a connection beyond those on their way to the client.
@@ -216,7 +216,7 @@ impl Listener {
 struct Guarded<R> {
     routes: R,
     open: OpenConnection,
-    exchanges: Arc<Exchanges>,
+    requests: Arc<RequestTracker>,
 }
 
 impl<R> Guarded<R> {
@@ -224,7 +224,7 @@ impl<R> Guarded<R> {
         Self {
             routes,
             open: OpenConnection::new(observer.clone(), slot),
-            exchanges: Arc::new(Exchanges::on(line)),
+            requests: Arc::new(RequestTracker::new(line)),
         }
     }
 
@@ -256,12 +256,11 @@ where
         // request. HTTP/2 has no such question, and no such field.
         let may_have_content = !request.body().is_end_stream();
         let is_last = may_have_content && request.version() < Version::HTTP_2;
-        let exchange = self.exchanges.begin(request.version(), is_last);
-        let learner = exchange.learner().filter(|_| is_same_again(&request));
+        let running = self.requests.begin(request.version());
         let refusal = refusal(&request);
         let (parts, content) = request.into_parts();
         let content = may_have_content.then_some(content);
-        let head = Head::of(parts, learner);
+        let head = Head::of(parts);
         let routed = match refusal {
             Some(refusal) => Err(refusal),
             None => {
@@ -307,18 +306,9 @@ where
                 let close = HeaderValue::from_static("close");
                 headers.insert(CONNECTION, close);
             }
-            Ok(response.map(|content| exchange.content(content)))
+            Ok(response.map(|content| running.content(content)))
         }
     }
-}
-
-/// Whether nothing is asked of the connection itself that would be different the next time.
-fn is_same_again<B>(request: &Request<B>) -> bool {
-    let stays_open = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
-    let headers = request.headers();
-    request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && headers.get_all(CONNECTION).iter().all(stays_open)
 }
 
 /// What is answered to a request that no route gets to see.
@@ -433,9 +423,9 @@ mod tests {
             warp::reply()
         }));
         let service = Guarded::alone(routes, &Observer::new(Vec::new()));
-        let exchanges = Arc::clone(&service.exchanges);
+        let requests = Arc::clone(&service.requests);
         let service = service_fn(move |request| service.answer(request));
-        let serving = run_h1(server, service, Some(exchanges));
+        let serving = run_h1(server, service, requests);
         let asking = async {
             let requests = b"GET /defect HTTP/1.1\r\nHost: l\r\n\r\n\
                 GET / HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n";
@@ -492,9 +482,9 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         let routes = warp::service(warp::any().map(warp::reply));
         let service = Guarded::alone(routes, &Observer::new(Vec::new()));
-        let exchanges = Arc::clone(&service.exchanges);
+        let requests = Arc::clone(&service.requests);
         let service = service_fn(move |request| service.answer(request));
-        let serving = run_h1(server, service, Some(exchanges));
+        let serving = run_h1(server, service, requests);
         let asking = async {
             // A server that has refused need not take the rest.
             let _ = client.write_all(sent).await;

@@ -16,12 +16,7 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn now(&self) -> Instant {
-        self.at(Instant::now())
-    }
-
-    /// What this clock says at a moment of the clock under it that is not long ago.
-    pub(super) fn at(&self, moment: Instant) -> Instant {
-        moment + Duration::from_nanos(self.asleep.load(Ordering::Relaxed))
+        Instant::now() + Duration::from_nanos(self.asleep.load(Ordering::Relaxed))
     }
 
     /// Says how long the machine has slept, all in all; and whether that is news.

@@ -58,7 +58,7 @@ impl<S: Source> ReadThrough<S> {
 impl ReadThrough<Described> {
     /// Says that a request was refused by this description, without a load.
     pub fn doubt(&self, endpoint: EndpointId, description: &Arc<Description>) {
-        if self.is_described_by(endpoint, description) {
+        if self.shared.source.is_described_by(endpoint, description) {
             self.renew(endpoint);
         }
     }

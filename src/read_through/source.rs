@@ -72,7 +72,12 @@ impl Described {
         self.descriptions[endpoint.index()].load_full()
     }
 
-    fn is_described_by(&self, endpoint: EndpointId, description: &Arc<Description>) -> bool {
+    /// Whether what Postgres said of the endpoint's statement is still this.
+    pub(super) fn is_described_by(
+        &self,
+        endpoint: EndpointId,
+        description: &Arc<Description>,
+    ) -> bool {
         let current = self.descriptions[endpoint.index()].load();
         current
             .as_ref()
@@ -164,11 +169,6 @@ impl ReadThrough<Described> {
     /// What Postgres said of the endpoint's statement, once it has.
     pub fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
         self.shared.source.description(endpoint)
-    }
-
-    /// Whether what Postgres said of the endpoint's statement is still this.
-    pub fn is_described_by(&self, endpoint: EndpointId, description: &Arc<Description>) -> bool {
-        self.shared.source.is_described_by(endpoint, description)
     }
 
     /// Has Postgres describe the endpoint's statement. A failure counts as one of its loads.

@@ -33,9 +33,9 @@ mod loading; // what reaches Postgres, and what does not
 mod openapi;
 mod outage; // Postgres goes away and comes back
 mod pages; // Larder's own pages, and by which names they are asked for
+mod polling; // the same request again and again on one connection
 mod pooler; // PgBouncer between Larder and Postgres
 mod renewal; // what was learned at start is learned again
-mod repeats; // the same asked again on a connection
 mod representations; // every form an answer can be had in
 mod serving; // what a client gets
 mod sessions; // what a load finds in its session, and leaves in it
