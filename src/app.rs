@@ -1,9 +1,11 @@
 //! The composition root: builds every part from a plan, runs them, and ends them in order.
 
-mod bring_up;
-mod measure;
-mod progress;
-mod warm;
+mod measure; // how long each query takes
+mod preflight; // what Postgres says of the plan, before anything is served
+mod progress; // of a start that takes a while
+mod rejection; // what cannot be served as declared
+mod startup; // from nothing to ready
+mod warm_keys; // keys loaded before the first request for them
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +15,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use bring_up::{Culprit, Descriptions, Misfit, describe_all};
-pub use measure::{Measurements, Run, measure_all};
+pub use measure::{Measurement, Measurements, measure_all};
+pub use preflight::{Descriptions, describe_all};
+pub use rejection::Rejection;
 
 use crate::cache::Cache;
 pub use crate::http::tls::TlsError;
@@ -63,9 +66,9 @@ pub enum BuildError {
 /// Why the server stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Postgres, or the declaration, refuses these endpoints.
-    #[error("{} endpoints can not be served", .0.len())]
-    Misfits(Vec<Misfit>),
+    /// Parts of the configuration cannot be served as declared.
+    #[error("{} parts of the configuration cannot be served", .0.len())]
+    Rejected(Vec<Rejection>),
     /// The scheduler did not start.
     #[error(transparent)]
     Heartbeat(#[from] HeartbeatError),
@@ -150,7 +153,7 @@ impl App {
     /// loaded; while Postgres is away it keeps trying.
     ///
     /// # Errors
-    /// [`RunError::Misfits`] as soon as Postgres refuses a statement at start.
+    /// [`RunError::Rejected`] as soon as Postgres refuses a statement at start.
     pub async fn run(
         mut self,
         listener: TcpListener,
@@ -212,15 +215,15 @@ impl App {
         shutdown: &CancellationToken,
     ) -> Result<(), RunError> {
         self.announce(readiness, Readiness::Warming);
-        let up = bring_up::bring_up(
+        let starting = startup::start(
             &self.plan,
             &self.repository,
             &self.read_through,
             &self.observer,
             &background,
         );
-        if let Some(up) = shutdown.run_until_cancelled(up).await {
-            up?;
+        if let Some(started) = shutdown.run_until_cancelled(starting).await {
+            started?;
             self.announce(readiness, Readiness::Ready);
             shutdown.cancelled().await;
         }

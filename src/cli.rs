@@ -18,11 +18,12 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{self, Culprit, Misfit, TlsError};
+use crate::app::{self, Rejection, TlsError};
 use crate::config::{Config, Mistake, Report};
 use crate::log::{self, Lines, LogFormat, escaped};
-use crate::plan::{Listen, Mismatch, Plan};
+use crate::plan::{Endpoint, Finding, Listen, Mismatch, Plan, Subject};
 use crate::repository::RepositoryError;
+use crate::repository::error::Refusal;
 
 /// Turns SQL you declare into REST endpoints over Postgres, answered from memory and kept fresh in
 /// the background.
@@ -228,53 +229,42 @@ fn say(text: &str) -> anyhow::Result<()> {
 fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
     let config = Config::load(path, &|name| std::env::var(name).ok())?;
     let plan = Plan::compile(config)?;
-    app::check_files(&plan).map_err(|error| unusable(&plan, &error))?;
+    app::check_files(&plan).map_err(|error| unusable_file(&plan, &error))?;
     Ok(Arc::new(plan))
 }
 
-/// A file that can not be used, at the place where it is named.
-fn unusable(plan: &Plan, error: &TlsError) -> Failure {
-    Failure::Mistakes(plan.tls_mistake(error.file, &error.reason, error.help))
+/// A file that cannot be used, shown where it is named.
+fn unusable_file(plan: &Plan, error: &TlsError) -> Failure {
+    let finding = Finding {
+        help: Some(error.help.to_owned()),
+        ..Finding::new(&error.reason)
+    };
+    Failure::Mistakes(plan.mistake(Subject::TlsFile(error.file), &finding))
 }
 
-/// Postgres could not find out a parameter's type, or found out two: indeterminate_datatype and
-/// ambiguous_parameter.
-const NO_TYPE: [&str; 2] = ["42P18", "42P08"];
-
-/// What Postgres found, at its place in the configuration.
-fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
+/// What cannot be served, shown where the configuration declares it.
+fn rejected(plan: &Plan, rejections: Vec<Rejection>) -> Failure {
     let mut report = Report::new();
     let mut other = None;
-    for Misfit { culprit, error } in misfits {
+    for Rejection { subject, error } in rejections {
         match error {
-            RepositoryError::Refused { refusal } => {
-                let message = format!("Postgres refuses this statement: {}", refusal.message);
-                let detail = refusal.detail.as_deref();
-                let position = refusal.position;
-                let is_untyped = NO_TYPE.contains(&refusal.code.as_str());
-                report.append(match (culprit, is_untyped) {
-                    (Culprit::Endpoint(id), true) => {
-                        plan.type_mistake(id, &message, detail, position)
-                    }
-                    (culprit, _) => mistake(plan, culprit, &message, detail, position),
-                });
-            }
+            RepositoryError::Refused { refusal } => report.append(refused(plan, subject, refusal)),
             RepositoryError::Failed { refusal } => {
-                let message = format!("the query fails: {} ({})", refusal.message, refusal.code);
-                let detail = refusal.detail.as_deref();
-                report.append(mistake(plan, culprit, &message, detail, None));
+                let finding = Finding {
+                    detail: refusal.detail,
+                    ..Finding::new(format!(
+                        "the query fails: {} ({})",
+                        refusal.message, refusal.code
+                    ))
+                };
+                report.append(plan.mistake(subject, &finding));
             }
             RepositoryError::Unusable { mistakes } => {
-                for Mismatch { parameter, text } in mistakes {
-                    report.append(match (culprit, parameter) {
-                        (Culprit::Endpoint(id), Some(name)) => {
-                            plan.parameter_mistake(id, &name, &text)
-                        }
-                        (culprit, _) => mistake(plan, culprit, &text, None, None),
-                    });
+                for mismatch in mistakes {
+                    report.append(unusable(plan, subject, mismatch));
                 }
             }
-            // About the repository as a whole: once is enough, and what Postgres did find comes first.
+            // These concern the whole repository: one is enough, and what Postgres did find comes first.
             RepositoryError::Settings { .. }
             | RepositoryError::Unavailable { .. }
             | RepositoryError::TimedOut { .. }
@@ -298,20 +288,39 @@ fn misfits(plan: &Plan, misfits: Vec<Misfit>) -> Failure {
     }
 }
 
-/// A mistake, at the place of its culprit.
-fn mistake(
-    plan: &Plan,
-    culprit: Culprit,
-    message: &str,
-    detail: Option<&str>,
-    position: Option<u32>,
-) -> Report {
-    match culprit {
-        Culprit::Endpoint(id) => plan.statement_mistake(id, message, detail, position),
-        Culprit::Probe(id) => plan.probe_mistake(id, message, detail, position),
-        Culprit::WarmStatement(id) => plan.warm_mistake(id, message, detail, position),
-        Culprit::WarmArguments(id, index) => plan.warm_argument_mistake(id, index, message),
-    }
+/// SQLSTATEs for a parameter whose type Postgres cannot determine, or determines to be two:
+/// indeterminate_datatype and ambiguous_parameter.
+const UNTYPED: [&str; 2] = ["42P18", "42P08"];
+
+fn refused(plan: &Plan, subject: Subject, refusal: Refusal) -> Report {
+    let is_untyped = UNTYPED.contains(&refusal.code.as_str());
+    let subject = match (subject, is_untyped) {
+        (Subject::Statement(id), true) => Subject::ParameterTypes(id),
+        (subject, _) => subject,
+    };
+    let finding = Finding {
+        detail: refusal.detail,
+        position: refusal.position,
+        ..Finding::new(format!(
+            "Postgres refuses this statement: {}",
+            refusal.message
+        ))
+    };
+    plan.mistake(subject, &finding)
+}
+
+fn unusable(plan: &Plan, subject: Subject, mismatch: Mismatch) -> Report {
+    let index_of = |endpoint: &Endpoint, name: &String| {
+        let mut parameters = endpoint.parameters.iter();
+        parameters.position(|parameter| parameter.name == *name)
+    };
+    let subject = match (subject, &mismatch.parameter) {
+        (Subject::Statement(id), Some(name)) => {
+            index_of(plan.endpoint(id), name).map_or(subject, |index| Subject::Parameter(id, index))
+        }
+        (subject, _) => subject,
+    };
+    plan.mistake(subject, &Finding::new(mismatch.text))
 }
 
 /// What signals ask for.

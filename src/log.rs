@@ -258,7 +258,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
                 "the parameters or columns of {endpoint} changed; its statement was described again"
             );
         }
-        Event::BringUpAdvanced { stage, done, of } => {
+        Event::StartupAdvanced { stage, done, of } => {
             let stage = stage.as_str();
             tracing::info!(stage, done, of, "{done} of {of} {stage}");
         }

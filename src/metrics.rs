@@ -132,7 +132,7 @@ impl Metrics {
             | Event::Listening
             | Event::ListeningFailed { .. }
             | Event::AheadTooSlow { .. }
-            | Event::BringUpAdvanced { .. }
+            | Event::StartupAdvanced { .. }
             | Event::RepresentationFailed { .. }
             | Event::CertificateRenewed
             | Event::CertificateRefused { .. }

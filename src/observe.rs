@@ -142,9 +142,9 @@ pub enum Event {
         endpoint: EndpointId,
     },
     /// Bringing everything up takes a while, and goes on: said now and then.
-    BringUpAdvanced {
+    StartupAdvanced {
         /// What is being done.
-        stage: BringUpStage,
+        stage: StartupStage,
         /// How many of them are done.
         done: usize,
         /// How many there are.
@@ -447,7 +447,7 @@ impl TaskEnd {
 
 /// What is done before the server is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BringUpStage {
+pub enum StartupStage {
     /// Postgres describes the endpoints' statements.
     Describing,
     /// Endpoints without parameters are loaded.
@@ -456,7 +456,7 @@ pub enum BringUpStage {
     WarmingKeys,
 }
 
-impl BringUpStage {
+impl StartupStage {
     /// The words in logs.
     pub fn as_str(self) -> &'static str {
         match self {

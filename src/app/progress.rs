@@ -1,46 +1,46 @@
-//! How far bringing everything up has come, for whoever waits for it.
+//! The progress of a start that takes a while.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::observe::{BringUpStage, Event, Observer};
+use crate::observe::{Event, Observer, StartupStage};
 
-/// A start that takes less says nothing of it.
-const SAID_EVERY: Duration = Duration::from_secs(2);
+/// The shortest time between two reports, so that a short start makes none.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// Counts, and tells at most every [`SAID_EVERY`], of what has advanced since.
+/// Counts finished steps, and reports them at most every [`REPORT_EVERY`].
 pub(super) struct Progress<'a> {
     observer: &'a Observer,
-    stage: BringUpStage,
+    stage: StartupStage,
     done: usize,
     of: usize,
-    said: Instant,
+    reported_at: Instant,
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(observer: &'a Observer, stage: BringUpStage, of: usize) -> Self {
+    pub(super) fn new(observer: &'a Observer, stage: StartupStage, of: usize) -> Self {
         Self {
             observer,
             stage,
             done: 0,
             of,
-            said: Instant::now(),
+            reported_at: Instant::now(),
         }
     }
 
-    /// Another one is done.
+    /// Counts one more finished step.
     pub(super) fn advance(&mut self) {
         self.done += 1;
-        if self.said.elapsed() < SAID_EVERY || self.done == self.of {
+        if self.reported_at.elapsed() < REPORT_EVERY || self.done == self.of {
             return;
         }
-        self.said = Instant::now();
-        let &mut Self {
-            stage, done, of, ..
-        } = self;
-        self.observer
-            .emit(&Event::BringUpAdvanced { stage, done, of });
+        self.reported_at = Instant::now();
+        self.observer.emit(&Event::StartupAdvanced {
+            stage: self.stage,
+            done: self.done,
+            of: self.of,
+        });
     }
 }
 
@@ -51,19 +51,19 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn only_what_takes_long_is_told_of_and_not_every_step() {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&told);
+    async fn a_long_start_is_reported_now_and_then() {
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&reports);
         let observer = Observer::new(vec![Box::new(move |event: &Event| {
-            if let Event::BringUpAdvanced { done, of, .. } = event {
-                heard.lock().unwrap().push((*done, *of));
+            if let Event::StartupAdvanced { done, of, .. } = event {
+                sink.lock().unwrap().push((*done, *of));
             }
         })]);
-        let mut progress = Progress::new(&observer, BringUpStage::Warming, 10);
+        let mut progress = Progress::new(&observer, StartupStage::Warming, 10);
         for _ in 0..10 {
             tokio::time::advance(Duration::from_millis(700)).await;
             progress.advance();
         }
-        assert_eq!(*told.lock().unwrap(), [(3, 10), (6, 10), (9, 10)]);
+        assert_eq!(*reports.lock().unwrap(), [(3, 10), (6, 10), (9, 10)]);
     }
 }

@@ -5,14 +5,14 @@ mod report;
 
 use std::path::Path;
 
-use super::{Failure, load, misfits, say};
-use crate::app::{self, Descriptions, Misfit};
+use super::{Failure, load, rejected, say};
+use crate::app::{self, Descriptions, Rejection};
 use crate::plan::Plan;
 
-/// With a way out, where Postgres could not be asked.
-const UNCHECKED: &str = "the statements can not be checked (--offline looks at the file alone)";
+/// Context for an error that kept Postgres from checking anything.
+const UNCHECKED: &str = "the statements cannot be checked (--offline checks only the file)";
 
-/// Looks at the file alone.
+/// Checks only the file.
 pub(super) fn offline(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let endpoints = match plan.endpoints().len() {
@@ -34,30 +34,32 @@ pub(super) async fn described(config: &Path) -> Result<(), Failure> {
     Ok(say(&report::of(&plan, &described, None))?)
 }
 
-/// Has Postgres prepare every statement and run it once. What fails then is a mistake; that the rest
-/// is slow is said and no more, for the next run may be faster.
+/// Has Postgres prepare every statement and run it once. A failure is a mistake; a slow query is only a
+/// warning, since the next run may be faster.
 pub(super) async fn measured(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let described = describe(&plan, UNCHECKED).await?;
     let measured = app::measure_all(&plan, &described).await;
     say(&report::of(&plan, &described, Some(&measured)))?;
-    if measured.misfits.is_empty() {
+    if measured.rejections.is_empty() {
         return Ok(());
     }
-    let way_out = "the queries can not be measured (--no-measure has them prepared alone)";
-    Err(failure(&plan, measured.misfits, way_out))
+    let alternative = "the queries cannot be measured (--no-measure only prepares them)";
+    Err(failure(&plan, measured.rejections, alternative))
 }
 
-/// What Postgres says of every statement, or why it could not be asked.
-pub(super) async fn describe(plan: &Plan, way_out: &'static str) -> Result<Descriptions, Failure> {
+/// Has Postgres describe every statement; where it cannot be asked, the error names the `alternative`.
+pub(super) async fn describe(
+    plan: &Plan,
+    alternative: &'static str,
+) -> Result<Descriptions, Failure> {
     let described = app::describe_all(plan).await;
-    described.map_err(|found| failure(plan, found, way_out))
+    described.map_err(|rejections| failure(plan, rejections, alternative))
 }
 
-/// What Postgres found, or with a way out why it could not be asked.
-fn failure(plan: &Plan, found: Vec<Misfit>, way_out: &'static str) -> Failure {
-    match misfits(plan, found) {
-        Failure::Other(error) => Failure::Other(error.context(way_out)),
+fn failure(plan: &Plan, rejections: Vec<Rejection>, alternative: &'static str) -> Failure {
+    match rejected(plan, rejections) {
+        Failure::Other(error) => Failure::Other(error.context(alternative)),
         mistakes @ Failure::Mistakes(_) => mistakes,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, lookup_host};
 
-use super::{Failure, Stop, load, misfits, stop, unusable};
+use super::{Failure, Stop, load, rejected, stop, unusable_file};
 use crate::app::{App, BuildError, RunError};
 use crate::log;
 use crate::plan::{Listen, Plan};
@@ -74,7 +74,7 @@ async fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
 /// Serves until told to stop.
 pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> Result<(), Failure> {
     let app = App::build(Arc::clone(&plan), Vec::new()).map_err(|error| match error {
-        BuildError::Tls(error) => unusable(&plan, &error),
+        BuildError::Tls(error) => unusable_file(&plan, &error),
         BuildError::Repository(error) => Failure::Other(error.into()),
     })?;
     make_room(&plan);
@@ -94,7 +94,7 @@ pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> R
             plan.server().shutdown_timeout
         )
         .into()),
-        Err(RunError::Misfits(found)) => Err(misfits(&plan, found)),
+        Err(RunError::Rejected(rejections)) => Err(rejected(&plan, rejections)),
         Err(error @ RunError::Heartbeat(_)) => Err(Failure::Other(error.into())),
     }
 }

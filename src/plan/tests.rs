@@ -505,7 +505,13 @@ fn what_postgres_says_is_shown_where_it_was_written() {
     let shown = |needle: &str| {
         let offset = text.find(needle).expect("in the text");
         let position = u32::try_from(text[..offset].chars().count() + 1).expect("short");
-        let report = plan.statement_mistake(endpoint.id, "no", None, Some(position));
+        let report = plan.mistake(
+            Subject::Statement(endpoint.id),
+            &Finding {
+                position: Some(position),
+                ..Finding::new("no")
+            },
+        );
         let span = report.mistakes()[0].span().expect("a place").clone();
         (span.line(), span.text().to_owned())
     };
@@ -514,7 +520,13 @@ fn what_postgres_says_is_shown_where_it_was_written() {
     assert_eq!(shown("from"), (7, "from".to_owned()));
     assert_eq!(shown("'ä"), (6, "'".to_owned()));
 
-    let report = plan.statement_mistake(endpoint.id, "no", Some("because"), None);
+    let report = plan.mistake(
+        Subject::Statement(endpoint.id),
+        &Finding {
+            detail: Some("because".to_owned()),
+            ..Finding::new("no")
+        },
+    );
     assert_eq!(report.mistakes()[0].span().map(Span::line), Some(4));
     assert!(report.render(false).contains("note: because"), "{report}");
 }
@@ -536,8 +548,9 @@ fn what_postgres_says_of_parameters_names_them_as_they_are_written() {
             advice,
         )
     };
-    let message = "could not determine data type of parameter $2";
-    let (message, line, text, advice) = shown(&plan.type_mistake(id, message, None, None));
+    let finding = Finding::new("could not determine data type of parameter $2");
+    let report = plan.mistake(Subject::ParameterTypes(id), &finding);
+    let (message, line, text, advice) = shown(&report);
     assert_eq!(message, "could not determine data type of parameter :year");
     assert_eq!((line, text.as_str()), (6, ":year"));
     assert!(
@@ -547,13 +560,25 @@ fn what_postgres_says_of_parameters_names_them_as_they_are_written() {
     assert!(advice.contains("`:year::integer`"), "{advice}");
 
     // A price is no parameter, and neither is what the statement has not.
-    let report = plan.statement_mistake(id, "$1 and $2, not $3, $0 or $x", Some("$1"), None);
+    let report = plan.mistake(
+        Subject::Statement(id),
+        &Finding {
+            detail: Some("$1".to_owned()),
+            ..Finding::new("$1 and $2, not $3, $0 or $x")
+        },
+    );
     assert_eq!(shown(&report).0, ":x and :year, not $3, $0 or $x");
     assert!(report.render(false).contains("note: :x"), "{report}");
 
-    let (_, line, text, _) = shown(&plan.parameter_mistake(id, "year", "no"));
+    let parameters = &plan.endpoints()[0].parameters;
+    let of_parameter = |name: &str| {
+        let index = parameters.iter().position(|it| it.name == name);
+        let index = index.expect("a parameter");
+        plan.mistake(Subject::Parameter(id, index), &Finding::new("no"))
+    };
+    let (_, line, text, _) = shown(&of_parameter("year"));
     assert_eq!((line, text.as_str()), (7, "year"));
-    let (_, line, _, _) = shown(&plan.parameter_mistake(id, "x", "no"));
+    let (_, line, _, _) = shown(&of_parameter("x"));
     assert_eq!(line, 4);
 }
 

@@ -111,7 +111,7 @@ impl Watch {
             | Event::LoadsFailing { .. }
             | Event::LoadsRecovered { .. }
             | Event::AheadTooSlow { .. }
-            | Event::BringUpAdvanced { .. }
+            | Event::StartupAdvanced { .. }
             | Event::RepresentationFailed { .. }
             | Event::StatementRedescribed { .. }
             | Event::ConnectionOpened

@@ -1,7 +1,6 @@
 //! Another Postgres takes over: behind the same address, or at another one of the url's.
 
 use futures_util::future::join_all;
-use larder::app::RunError;
 use larder::observe::{Event, RefreshOutcome, Trigger};
 use larder::repository::RepositoryError;
 use serde_json::json;
@@ -190,10 +189,8 @@ async fn a_server_that_refuses_is_the_last_that_is_tried() {
     first.execute(change).await;
     let url = to(&[first.url(), second.url()]);
     let app = App::launch(&url, "", ENDPOINTS).await;
-    let RunError::Misfits(misfits) = app.stopped().await else {
-        panic!("they are misfits")
-    };
+    let rejections = app.rejections().await;
     assert!(
-        matches!(&misfits[0].error, RepositoryError::Settings { reason, .. } if reason.contains("password"))
+        matches!(&rejections[0].error, RepositoryError::Settings { reason, .. } if reason.contains("password"))
     );
 }

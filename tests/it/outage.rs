@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use larder::app::RunError;
 use larder::observe::{Event, RefreshOutcome};
 use larder::repository::RepositoryError;
 use serde_json::json;
@@ -151,14 +150,12 @@ async fn a_statement_that_does_not_prepare_ends_the_start() {
     let db = Postgres::with("").await;
     let wrong = "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 FROM nowhere\"";
     let app = App::launch(db.url(), "", wrong).await;
-    let RunError::Misfits(misfits) = app.stopped().await else {
-        panic!("it is a misfit")
+    let rejections = app.rejections().await;
+    let [rejection] = &rejections[..] else {
+        panic!("{rejections:?}")
     };
-    let [misfit] = &misfits[..] else {
-        panic!("{misfits:?}")
-    };
-    let RepositoryError::Refused { refusal } = &misfit.error else {
-        panic!("{misfit:?}")
+    let RepositoryError::Refused { refusal } = &rejection.error else {
+        panic!("{rejection:?}")
     };
     assert_eq!(refusal.message, "relation \"nowhere\" does not exist");
     assert_eq!(refusal.position, Some(15));
@@ -170,11 +167,9 @@ async fn a_wrong_password_ends_the_start() {
     let (before, after) = db.url().split_once('@').unwrap();
     let (name, _) = before.rsplit_once(':').unwrap();
     let app = App::launch(&format!("{name}:wrong@{after}"), "", COUNT).await;
-    let RunError::Misfits(misfits) = app.stopped().await else {
-        panic!("it is a misfit")
-    };
+    let rejections = app.rejections().await;
     assert!(
-        matches!(&misfits[0].error, RepositoryError::Settings { reason, .. } if reason.contains("password"))
+        matches!(&rejections[0].error, RepositoryError::Settings { reason, .. } if reason.contains("password"))
     );
 }
 

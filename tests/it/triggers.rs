@@ -1,8 +1,8 @@
 //! What makes Larder load without a schedule and without waiting for a client: probes, notifications,
 //! keys in use, keys named beforehand.
 
-use larder::app::{Culprit, RunError};
 use larder::observe::{CacheStatus, Event, Fault, RefreshOutcome, Trigger};
+use larder::plan::Subject;
 use serde_json::json;
 
 use crate::support::app::App;
@@ -358,13 +358,11 @@ async fn what_can_not_be_probed_or_warmed_ends_the_start() {
         "#,
     )
     .await;
-    let RunError::Misfits(misfits) = app.stopped().await else {
-        panic!("they are misfits")
-    };
-    let culprits: Vec<Culprit> = misfits.iter().map(|misfit| misfit.culprit).collect();
+    let rejections = app.rejections().await;
+    let subjects: Vec<Subject> = rejections.iter().map(|it| it.subject).collect();
     assert!(
-        matches!(culprits[..], [Culprit::Probe(_), Culprit::WarmStatement(_)]),
-        "{culprits:?}"
+        matches!(subjects[..], [Subject::Probe(_), Subject::WarmStatement(_)]),
+        "{subjects:?}"
     );
 
     let app = App::launch(
@@ -373,14 +371,15 @@ async fn what_can_not_be_probed_or_warmed_ends_the_start() {
         "[[endpoint]]\npath = \"/n/{n}\"\nsql = \"SELECT :n::int\"\nwarm = [{ n = \"x\" }]",
     )
     .await;
-    let RunError::Misfits(misfits) = app.stopped().await else {
-        panic!("it is a misfit")
-    };
-    assert!(matches!(misfits[0].culprit, Culprit::WarmArguments(_, 0)));
+    let rejections = app.rejections().await;
+    assert!(matches!(
+        rejections[0].subject,
+        Subject::WarmArguments(_, 0)
+    ));
     assert!(
-        misfits[0].error.to_string().contains('n'),
+        rejections[0].error.to_string().contains('n'),
         "{}",
-        misfits[0].error
+        rejections[0].error
     );
 }
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::app::{Culprit, Measurements, Run};
+use crate::app::{Measurement, Measurements};
 use crate::plan::schedule::NOTIFIED_EVERY;
-use crate::plan::{Endpoint, EndpointId, Plan};
+use crate::plan::{Endpoint, EndpointId, Plan, ProbeId};
 
 /// The most queries a minute.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,15 +84,24 @@ pub(super) struct Demand {
     /// The slowest query that clients can cause.
     pub(super) slowest: Option<(EndpointId, Duration)>,
     /// Queries that are too slow for what is declared of them.
-    pub(super) late: Vec<(Culprit, Duration, Late)>,
+    pub(super) late: Vec<(Query, Duration, Late)>,
     /// Endpoints whose queries took nobody knows how long.
     pub(super) unknown: Vec<EndpointId>,
 }
 
-/// Who keeps connections busy.
+/// A query that is run on a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Query {
+    /// An endpoint's statement.
+    Endpoint(EndpointId),
+    /// A probe.
+    Probe(ProbeId),
+}
+
+/// A query that keeps connections busy.
 #[derive(Debug)]
 pub(super) struct Busy {
-    pub(super) culprit: Culprit,
+    pub(super) query: Query,
     pub(super) connections: f64,
 }
 
@@ -134,7 +143,7 @@ impl Demand {
         };
         let mut of_any_key = Duration::ZERO;
         for (endpoint, run) in plan.endpoints().iter().zip(&measured.endpoints) {
-            let Run::Took(time) = *run else {
+            let Measurement::Took(time) = *run else {
                 demand.unknown.push(endpoint.id);
                 continue;
             };
@@ -144,13 +153,12 @@ impl Demand {
                 of_any_key = of_any_key.max(time);
                 demand.can_be_caused(endpoint.id, time);
             }
-            let late =
-                late(endpoint, time).map(|late| (Culprit::Endpoint(endpoint.id), time, late));
+            let late = late(endpoint, time).map(|late| (Query::Endpoint(endpoint.id), time, late));
             demand.late.extend(late);
         }
         for (probe, run) in plan.probes().iter().zip(&measured.probes) {
-            if let Run::Took(time) = *run {
-                demand.add_scheduled(Culprit::Probe(probe.id), time, 1.0 / seconds(probe.every));
+            if let Measurement::Took(time) = *run {
+                demand.add_scheduled(Query::Probe(probe.id), time, 1.0 / seconds(probe.every));
             }
         }
         let loads = f64::from(plan.repository().max_loads_per_second);
@@ -167,23 +175,23 @@ impl Demand {
         let told = told_every(plan, endpoint).map(|every| 1.0 / seconds(every));
         let told = busy(scheduled + told.sum::<f64>(), time) - busy(scheduled, time);
         self.told += told;
-        self.add_scheduled(Culprit::Endpoint(endpoint.id), time, scheduled);
+        self.add_scheduled(Query::Endpoint(endpoint.id), time, scheduled);
         if let Some(max_age) = endpoint.freshness.max_age {
             self.clients += busy(1.0 / seconds(max_age), time);
             self.can_be_caused(endpoint.id, time);
         }
     }
 
-    fn add_scheduled(&mut self, culprit: Culprit, time: Duration, per_second: f64) {
+    fn add_scheduled(&mut self, query: Query, time: Duration, per_second: f64) {
         if per_second > 0.0 {
             self.scheduled.push(Busy {
-                culprit,
+                query,
                 connections: busy(per_second, time),
             });
         }
         if per_second * seconds(time) > 1.0 {
             let due = Duration::from_secs_f64(1.0 / per_second);
-            self.late.push((culprit, time, Late::Rhythm(due)));
+            self.late.push((query, time, Late::Rhythm(due)));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::demand::{Bound, Busy, Demand, Late, Verdict};
-use crate::app::{self, Culprit, Descriptions, Measurements, Run};
+use super::demand::{Bound, Busy, Demand, Late, Query, Verdict};
+use crate::app::{self, Descriptions, Measurement, Measurements};
 use crate::cli::table::Table;
 use crate::plan::{Endpoint, EndpointId, Plan, Presence};
 use crate::repository::Description;
@@ -17,7 +17,7 @@ pub(super) fn of(plan: &Plan, described: &Descriptions, measured: Option<&Measur
     let mut text = table(plan, described, measured);
     text.push('\n');
     text.push_str(&bound(plan));
-    if let Some(measured) = measured.filter(|measured| measured.misfits.is_empty()) {
+    if let Some(measured) = measured.filter(|measured| measured.rejections.is_empty()) {
         let demand = Demand::of(plan, measured);
         text.push('\n');
         text.push_str(&shares(plan, &demand));
@@ -109,10 +109,10 @@ fn refresh(plan: &Plan, endpoint: &Endpoint) -> Vec<String> {
 
 /// How long an endpoint's query took, and its probe's.
 fn took(endpoint: &Endpoint, measured: &Measurements) -> Vec<String> {
-    let words = |run: Run| match run {
-        Run::Took(time) => short(time),
-        Run::NeedsArguments => "needs arguments".to_owned(),
-        Run::Failed => "failed".to_owned(),
+    let words = |run: Measurement| match run {
+        Measurement::Took(time) => short(time),
+        Measurement::NeedsArguments => "needs arguments".to_owned(),
+        Measurement::Failed => "failed".to_owned(),
     };
     let mut lines = vec![words(measured.endpoints[endpoint.id.index()])];
     let probe = endpoint.refresh.probe.map(|id| measured.probes[id.index()]);
@@ -193,8 +193,8 @@ fn waiting(demand: &Demand) -> String {
 
 fn warnings(plan: &Plan, demand: &Demand) -> String {
     let mut warnings = Vec::new();
-    for (culprit, time, late) in &demand.late {
-        let (who, took) = (name(plan, *culprit), short(*time));
+    for (query, time, late) in &demand.late {
+        let (who, took) = (name(plan, *query), short(*time));
         warnings.push(match late {
             Late::Rhythm(due) => format!(
                 "{who} took {took} and is due every {}: it can not keep that rhythm. Let it run \
@@ -232,17 +232,14 @@ fn warnings(plan: &Plan, demand: &Demand) -> String {
 
 fn busiest(plan: &Plan, scheduled: &[Busy]) -> String {
     let most = scheduled.iter().take(NAMED_MAX);
-    let most =
-        most.map(|busy| format!("{} ({})", name(plan, busy.culprit), count(busy.connections)));
+    let most = most.map(|busy| format!("{} ({})", name(plan, busy.query), count(busy.connections)));
     most.collect::<Vec<_>>().join(", ")
 }
 
-fn name(plan: &Plan, culprit: Culprit) -> String {
-    match culprit {
-        Culprit::Endpoint(id) | Culprit::WarmStatement(id) | Culprit::WarmArguments(id, _) => {
-            plan.endpoint(id).path.as_str().to_owned()
-        }
-        Culprit::Probe(id) => {
+fn name(plan: &Plan, query: Query) -> String {
+    match query {
+        Query::Endpoint(id) => plan.endpoint(id).path.as_str().to_owned(),
+        Query::Probe(id) => {
             let mut endpoints = plan.endpoints().iter();
             let first = endpoints.find(|endpoint| endpoint.refresh.probe == Some(id));
             let path = first.map_or("", |endpoint| endpoint.path.as_str());

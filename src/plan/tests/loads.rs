@@ -108,9 +108,17 @@ fn endpoints_that_ask_the_same_as_often_share_a_probe() {
         (span.line(), span.text().to_owned())
     };
     let first = ProbeId::new(0);
-    let max = plan.probe_mistake(first, "no", None, Some(11));
+    let at_max = Finding {
+        position: Some(11),
+        ..Finding::new("no")
+    };
+    let max = plan.mistake(Subject::Probe(first), &at_max);
     assert_eq!(place(max), (5, "max".to_owned()));
-    let whole = plan.probe_mistake(ProbeId::new(2), "no", Some("because"), None);
+    let detailed = Finding {
+        detail: Some("because".to_owned()),
+        ..Finding::new("no")
+    };
+    let whole = plan.mistake(Subject::Probe(ProbeId::new(2)), &detailed);
     assert!(whole.render(false).contains("note: because"), "{whole}");
     assert_eq!(place(whole), (21, "'select 2'".to_owned()));
 }
@@ -234,15 +242,20 @@ fn warm_keys_are_what_a_request_would_send() {
         let span = report.mistakes()[0].span().expect("a place").clone();
         (span.line(), span.text().to_owned())
     };
+    let no = Finding::new("no");
     assert_eq!(
-        place(plan.warm_argument_mistake(a.id, 1, "no")),
+        place(plan.mistake(Subject::WarmArguments(a.id, 1), &no)),
         (7, "{ b = true }".to_owned())
     );
-    let at = |position| place(plan.warm_mistake(a.id, "no", None, position));
+    let finding_at = |position| Finding {
+        position,
+        ..no.clone()
+    };
+    let at = |position| place(plan.mistake(Subject::WarmStatement(a.id), &finding_at(position)));
     assert_eq!(at(Some(8)), (8, "ä".to_owned()));
     assert_eq!(at(None), (8, "'select ä as b;'".to_owned()));
-    // Asked about one that has none, it still says what it was told.
-    let report = plan.warm_mistake(b.id, "no", None, Some(8));
+    // The message is shown even for an endpoint without `warm_sql`.
+    let report = plan.mistake(Subject::WarmStatement(b.id), &finding_at(Some(8)));
     assert_eq!(report.mistakes()[0].message(), "no");
 }
 

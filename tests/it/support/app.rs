@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use larder::app::{App as Larder, RunError};
+use larder::app::{App as Larder, Rejection, RunError};
 use larder::config::Config;
 use larder::observe::{Event, Readiness, Sink};
 use larder::plan::Plan;
@@ -149,10 +149,13 @@ impl App {
         self.count(|event| matches!(event, Event::QueryFinished { .. }))
     }
 
-    /// Waits for it to stop by itself, and says why it did.
-    pub(crate) async fn stopped(mut self) -> RunError {
+    /// Waits for it to end because parts of the configuration cannot be served, and returns those.
+    pub(crate) async fn rejections(mut self) -> Vec<Rejection> {
         let ended = (&mut self.running).await.expect("it does not panic");
-        ended.expect_err("nobody told it to stop")
+        match ended {
+            Err(RunError::Rejected(rejections)) => rejections,
+            other => panic!("expected rejections, got {other:?}"),
+        }
     }
 
     /// Tells it to stop, and says whether every request could end.

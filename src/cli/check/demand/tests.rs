@@ -28,9 +28,9 @@ fn plan(head: &str, endpoints: &[&str]) -> Plan {
         .unwrap_or_else(|report| panic!("{report}"))
 }
 
-fn runs(times: &[u64]) -> Vec<Run> {
+fn runs(times: &[u64]) -> Vec<Measurement> {
     let times = times.iter().copied().map(Duration::from_millis);
-    times.map(Run::Took).collect()
+    times.map(Measurement::Took).collect()
 }
 
 /// The demand of endpoints and probes that took so many milliseconds.
@@ -39,7 +39,7 @@ fn demand(endpoints: &[(&str, u64)], probes: &[u64]) -> Demand {
     let measured = Measurements {
         endpoints: runs(&times),
         probes: runs(probes),
-        misfits: Vec::new(),
+        rejections: Vec::new(),
     };
     Demand::of(&plan(HEAD, &lines), &measured)
 }
@@ -127,7 +127,7 @@ fn schedules_fit_into_all_connections_but_one() {
         let measured = Measurements {
             endpoints: runs(&times),
             probes: Vec::new(),
-            misfits: Vec::new(),
+            rejections: Vec::new(),
         };
         Demand::of(&plan(head, &lines), &measured).verdict()
     };
@@ -180,9 +180,9 @@ fn what_is_too_slow_for_its_declaration_is_late() {
     }
     // A probe keeps fresh what is older than its max_age, and has a rhythm itself.
     let demand = demand(&[(PROBED, 60_000)], &[2_100]);
-    let (culprit, _, late) = demand.late[0];
+    let (query, _, late) = demand.late[0];
     assert_eq!(demand.late.len(), 1);
-    assert!(matches!(culprit, Culprit::Probe(_)), "{culprit:?}");
+    assert!(matches!(query, Query::Probe(_)), "{query:?}");
     assert_eq!(late, Late::Rhythm(Duration::from_secs(2)));
 }
 
@@ -190,14 +190,19 @@ fn what_is_too_slow_for_its_declaration_is_late() {
 fn the_busiest_comes_first_and_what_was_not_run_is_named() {
     let plan = plan(HEAD, &[EVERY_SECOND, OF_A_KEY, EVERY_SECOND, PROBED]);
     let measured = Measurements {
-        endpoints: [runs(&[100]), vec![Run::NeedsArguments], runs(&[300, 100])].concat(),
+        endpoints: [
+            runs(&[100]),
+            vec![Measurement::NeedsArguments],
+            runs(&[300, 100]),
+        ]
+        .concat(),
         probes: runs(&[400]),
-        misfits: Vec::new(),
+        rejections: Vec::new(),
     };
     let demand = Demand::of(&plan, &measured);
-    let busiest: Vec<Culprit> = demand.scheduled.iter().map(|busy| busy.culprit).collect();
-    let endpoint = |index| Culprit::Endpoint(EndpointId::new(index));
-    let probe = Culprit::Probe(plan.probes()[0].id);
+    let busiest: Vec<Query> = demand.scheduled.iter().map(|busy| busy.query).collect();
+    let endpoint = |index| Query::Endpoint(EndpointId::new(index));
+    let probe = Query::Probe(plan.probes()[0].id);
     assert_eq!(busiest, [endpoint(2), probe, endpoint(0)]);
     assert_eq!(demand.unknown, [EndpointId::new(1)]);
 }

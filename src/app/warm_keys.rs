@@ -1,4 +1,5 @@
-//! Keys that are named to be there before anyone asks: `warm`, `warm_sql`.
+//! Keys that are loaded before the first request for them: those in `warm`, and those that `warm_sql`
+//! finds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,60 +7,68 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use super::bring_up::{Culprit, Misfit, RETRY_AT_LEAST, WARMED_AT_ONCE};
 use super::progress::Progress;
-use crate::observe::{BringUpStage, Observer};
-use crate::plan::{Arguments, Endpoint, EndpointId, Mismatch, Plan, Signature};
+use super::rejection::{Rejection, unusable};
+use crate::observe::{Observer, StartupStage};
+use crate::plan::{Arguments, Endpoint, EndpointId, Mismatch, Plan, Signature, Subject};
 use crate::read_through::ReadThrough;
 use crate::repository::{Description, NamedTexts, Repository, RepositoryError};
 
-/// A key to be warmed.
-pub(super) type Named = (EndpointId, Arguments);
+/// The shortest wait between two attempts, whatever failed.
+pub(super) const MIN_RETRY_WAIT: Duration = Duration::from_millis(100);
 
-/// The keys that the configuration names itself.
-pub(super) fn written(
+/// How many loads a start keeps under way. How many of them query at once is up to
+/// [`ReadThrough`].
+pub(super) const LOADS_AT_ONCE: usize = 64;
+
+/// A key to load at start.
+pub(super) type WarmKey = (EndpointId, Arguments);
+
+/// The keys that an endpoint's `warm` lists.
+///
+/// # Errors
+/// Those that are not valid keys.
+pub(super) fn declared(
     endpoint: &Endpoint,
     description: &Description,
-) -> Result<Vec<Named>, Vec<Misfit>> {
+) -> Result<Vec<WarmKey>, Vec<Rejection>> {
     let mut keys = Vec::new();
-    let mut misfits = Vec::new();
+    let mut rejections = Vec::new();
     for (index, texts) in endpoint.warm.arguments.iter().enumerate() {
         match arguments(endpoint, &description.signature, texts) {
             Ok(arguments) => keys.push((endpoint.id, arguments)),
-            Err(mistake) => misfits.push(Misfit {
-                culprit: Culprit::WarmArguments(endpoint.id, index),
-                error: RepositoryError::Unusable {
-                    mistakes: vec![Mismatch::of_statement(mistake)],
-                },
+            Err(mistake) => rejections.push(Rejection {
+                subject: Subject::WarmArguments(endpoint.id, index),
+                error: unusable(mistake),
             }),
         }
     }
-    if misfits.is_empty() {
+    if rejections.is_empty() {
         Ok(keys)
     } else {
-        Err(misfits)
+        Err(rejections)
     }
 }
 
-/// Arguments to try an endpoint with, and what names them: the first of its keys, or else a request
-/// that leaves out whatever it may; nothing where that makes no key.
+/// Arguments to try an endpoint with, and where they come from: its first key to warm, or else a request
+/// without arguments. `None` if that is not a valid key.
 pub(super) async fn example(
     repository: &Repository,
     endpoint: &Endpoint,
     description: &Description,
-) -> Result<Option<(Arguments, Culprit)>, RepositoryError> {
+) -> Result<Option<(Arguments, Subject)>, RepositoryError> {
     let signature = &description.signature;
     let read = |texts: &NamedTexts| arguments(endpoint, signature, texts).ok();
     if let Some(key) = endpoint.warm.arguments.first().and_then(read) {
-        return Ok(Some((key, Culprit::WarmArguments(endpoint.id, 0))));
+        return Ok(Some((key, Subject::WarmArguments(endpoint.id, 0))));
     }
     if let Some(statement) = &endpoint.warm.statement {
         let rows = repository.texts(statement.text(), 1, endpoint.timeout);
         if let Some(key) = rows.await?.first().and_then(read) {
-            return Ok(Some((key, Culprit::WarmStatement(endpoint.id))));
+            return Ok(Some((key, Subject::WarmStatement(endpoint.id))));
         }
     }
-    Ok(read(&NamedTexts::new()).map(|key| (key, Culprit::Endpoint(endpoint.id))))
+    Ok(read(&NamedTexts::new()).map(|key| (key, Subject::Statement(endpoint.id))))
 }
 
 fn arguments(
@@ -72,7 +81,7 @@ fn arguments(
     arguments.map_err(|error| error.to_string())
 }
 
-/// Whether the columns of an endpoint's `warm_sql` are its parameters.
+/// Checks that the columns of an endpoint's `warm_sql` are parameters of the endpoint.
 pub(super) async fn check_statement(
     repository: &Repository,
     endpoint: &Endpoint,
@@ -89,7 +98,7 @@ pub(super) async fn check_statement(
         .filter(|name| !known(name))
         .map(|name| {
             Mismatch::of_statement(format!(
-                "`warm_sql` has a column `{name}`, and the endpoint has no such parameter"
+                "`warm_sql` returns a column `{name}`, but the endpoint has no such parameter"
             ))
         })
         .collect();
@@ -100,20 +109,20 @@ pub(super) async fn check_statement(
     }
 }
 
-/// Loads every named key, and keeps trying while Postgres is away. What else keeps a key from being
-/// loaded is told by the load itself.
+/// Loads every key to warm, and keeps trying while Postgres is unreachable. A load that fails for another
+/// reason reports that itself, and is not retried here.
 pub(super) async fn warm_until_done(
     plan: &Plan,
     repository: &Repository,
     read_through: &ReadThrough,
     observer: &Observer,
-    written: Vec<Named>,
+    declared: Vec<WarmKey>,
 ) {
-    let mut keys = written;
+    let mut keys = declared;
     for endpoint in plan.endpoints() {
         keys.extend(found(repository, read_through, endpoint).await);
     }
-    let mut progress = Progress::new(observer, BringUpStage::WarmingKeys, keys.len());
+    let mut progress = Progress::new(observer, StartupStage::WarmingKeys, keys.len());
     while !keys.is_empty() {
         keys = stream::iter(keys)
             .map(|(endpoint, arguments)| async move {
@@ -121,9 +130,9 @@ pub(super) async fn warm_until_done(
                 let is_outage = warmed.is_err_and(|error| error.is_outage());
                 is_outage.then_some((endpoint, arguments))
             })
-            .buffer_unordered(WARMED_AT_ONCE)
-            .inspect(|still_to_do| {
-                if still_to_do.is_none() {
+            .buffer_unordered(LOADS_AT_ONCE)
+            .inspect(|retry| {
+                if retry.is_none() {
                     progress.advance();
                 }
             })
@@ -131,18 +140,18 @@ pub(super) async fn warm_until_done(
             .collect()
             .await;
         if let Some(wait) = keys.iter().map(|(id, _)| read_through.retry_in(*id)).min() {
-            tokio::time::sleep(wait.max(RETRY_AT_LEAST)).await;
+            tokio::time::sleep(wait.max(MIN_RETRY_WAIT)).await;
         }
     }
 }
 
-/// The keys that an endpoint's `warm_sql` finds now. A row that is no key is left out: the data have
-/// changed since the operator looked.
+/// The keys that an endpoint's `warm_sql` finds. A row that is not a valid key is skipped: the data may
+/// have changed since the configuration was checked.
 async fn found(
     repository: &Repository,
     read_through: &ReadThrough,
     endpoint: &Endpoint,
-) -> Vec<Named> {
+) -> Vec<WarmKey> {
     let (Some(statement), Some(description)) = (
         &endpoint.warm.statement,
         read_through.description(endpoint.id),
@@ -165,7 +174,7 @@ async fn found(
             }
             Err(error) if error.is_outage() => {
                 let wait: Duration = repository.retry_in();
-                tokio::time::sleep(wait.max(RETRY_AT_LEAST)).await;
+                tokio::time::sleep(wait.max(MIN_RETRY_WAIT)).await;
             }
             Err(error) => {
                 read_through.tell_failed(endpoint.id, error);
