@@ -170,7 +170,7 @@ impl Refresher {
                 Some(key) = self.ahead.recv() => self.timetable.look_at(key),
             }
             if self.read_through.slept(self.sleep.total()) {
-                self.repository.doubt();
+                self.repository.suspect_sessions();
             }
             let now = self.read_through.now();
             for key in self.timetable.take_keys(now) {

@@ -1,24 +1,25 @@
-//! The only SQL traffic: a pool of read-only sessions that describe the declared statements and run
-//! them. What Postgres says is limited here: time, rows, connections.
+//! All SQL traffic: a pool of read-only sessions that describe the declared statements and run them.
+//! Time, rows and connections are limited here.
 //!
-//! | part        | does                                                            |
-//! |-------------|-----------------------------------------------------------------|
-//! | `url`       | libpq's options, in both of their spellings                     |
-//! | `connect`   | a connection to the first of the hosts that takes it            |
-//! | `way`       | whether Postgres can be reached, and when to try again          |
-//! | `tls`       | how much of the server's certificate is believed                |
-//! | `pool`      | sessions, their settings, how many                              |
-//! | `pooler`    | whether a pooler stands between, and whether it can be used     |
-//! | `session`   | what every load may rely on, whatever ran in its session before |
-//! | `lease`     | a session on loan for one load, and the load's transaction      |
-//! | `doubt`     | whether sessions are still connected to anything                |
-//! | `describe`  | the parameters' and columns' types, as Postgres gives them      |
-//! | `rows`      | a running query, cancelled unless it is read to its end         |
-//! | `aside`     | probes, and the keys to be warmed                               |
-//! | `listen`    | notifications                                                   |
-//! | `bind`      | arguments as Postgres's parameters                              |
-//! | `words`     | how much of what Postgres says about a query may be shown       |
-//! | `throwaway` | a Postgres of one's own, for the demo and the tests             |
+//! | part           | does                                                              |
+//! |----------------|-------------------------------------------------------------------|
+//! | `url`          | libpq's connection options, in both of their spellings            |
+//! | `connect`      | connects to the first host that accepts                           |
+//! | `reachability` | whether Postgres can be reached, and when to try again            |
+//! | `tls`          | how strictly the server's certificate is verified                 |
+//! | `pool`         | opens sessions, up to a limit, and reuses them                    |
+//! | `pooler`       | whether a pooler is in between, and whether Larder can work with it |
+//! | `session`      | the settings every load can rely on, whatever ran before it       |
+//! | `lease`        | a session on loan for one load, and the load's transaction        |
+//! | `liveness`     | whether idle sessions are still connected                         |
+//! | `describe`     | the types of parameters and columns, according to Postgres        |
+//! | `rows`         | a running query, cancelled unless it is read to its end           |
+//! | `probe`        | a probe's query and its answer                                    |
+//! | `warm_keys`    | the keys that `warm_sql` finds                                    |
+//! | `listen`       | notifications                                                     |
+//! | `bind`         | arguments as Postgres's parameters                                |
+//! | `disclosure`   | how much of Postgres's error messages may be shown                |
+//! | `throwaway`    | a temporary Postgres, for the demo and the tests                  |
 
 pub mod describe;
 pub mod error;
@@ -27,37 +28,39 @@ pub mod rows;
 pub mod throwaway;
 pub mod types;
 
-mod aside;
 mod bind;
 mod connect;
-mod doubt;
+mod disclosure;
 mod lease;
+mod liveness;
 mod pool;
 mod pooler;
+mod probe;
+mod reachability;
 mod session;
 mod tls;
 mod url;
-mod way;
-mod words;
+mod warm_keys;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use aside::Prepared;
-pub use aside::{NamedTexts, ProbeAnswer};
 pub use describe::{Description, ParameterDescription};
 pub use error::RepositoryError;
 pub use listen::Listener;
+use probe::Prepared;
+pub use probe::ProbeAnswer;
 pub use rows::{Row, Rows};
 pub use types::{Column, ValueType};
+pub use warm_keys::NamedTexts;
 
 use crate::observe::{Event, Observer};
 use crate::plan::{Arguments, Endpoint, Probe, RepositorySettings};
+use disclosure::Disclosure;
 use lease::Lease;
 use pool::Pool;
-use words::Words;
 
 /// A probe is given this long, however often it is due.
 const PROBE_AT_LEAST: Duration = Duration::from_secs(5);
@@ -87,7 +90,7 @@ impl Repository {
     /// Has Postgres prepare the endpoint's statement and say its types.
     ///
     /// # Errors
-    /// [`RepositoryError::Refused`] in Postgres's words, [`RepositoryError::Unusable`] when the
+    /// [`RepositoryError::Refused`] in Postgres's disclosure, [`RepositoryError::Unusable`] when the
     /// statement is fine and the declaration around it is not, or that Postgres is not there.
     pub async fn describe(&self, endpoint: &Endpoint) -> Result<Description, RepositoryError> {
         let mut lease = self.lease(endpoint.timeout).await?;
@@ -123,11 +126,11 @@ impl Repository {
         // before anyone hears of it, and not one that died with the first.
         match self.fetch_once(endpoint, description, arguments).await {
             Err(RepositoryError::Unavailable { .. }) => {
-                self.pool.doubt();
+                self.pool.suspect_sessions();
                 self.fetch_once(endpoint, description, arguments).await
             }
             ended @ Err(RepositoryError::SessionEnded { .. }) => {
-                self.pool.doubt();
+                self.pool.suspect_sessions();
                 ended
             }
             other => other,
@@ -141,8 +144,8 @@ impl Repository {
         arguments: &Arguments,
     ) -> Result<Rows, RepositoryError> {
         let lease = self.lease(endpoint.timeout).await?;
-        let words = Words::beside(arguments);
-        self.fetch_on(lease, endpoint, description, arguments, words)
+        let disclosure = Disclosure::for_client(arguments);
+        self.fetch_on(lease, endpoint, description, arguments, disclosure)
             .await
     }
 
@@ -171,7 +174,7 @@ impl Repository {
         };
         lease.end();
         prepared.map_err(|error| error.after(began.elapsed(), limit))?;
-        self.fetch_on(lease, endpoint, description, arguments, Words::Kept)
+        self.fetch_on(lease, endpoint, description, arguments, Disclosure::Full)
             .await
     }
 
@@ -181,13 +184,13 @@ impl Repository {
         endpoint: &Endpoint,
         description: &Arc<Description>,
         arguments: &Arguments,
-        words: Words,
+        disclosure: Disclosure,
     ) -> Result<Rows, RepositoryError> {
         let began = Instant::now();
         let deadline = began + endpoint.timeout;
         let timeout = endpoint.timeout.min(lease.statement_timeout());
-        let mut tally = rows::Tally::new(endpoint.id, self.pool.observer().clone(), began);
-        let starting = start(&mut lease, description, arguments, words);
+        let mut record = rows::QueryRecord::new(endpoint.id, self.pool.observer().clone(), began);
+        let starting = start(&mut lease, description, arguments, disclosure);
         let started = match tokio::time::timeout_at(deadline, starting).await {
             Ok(started) => {
                 if started.is_err() {
@@ -201,7 +204,7 @@ impl Repository {
                 after: endpoint.timeout,
             }),
         };
-        let stream = started.inspect_err(|error| tally.tell(error.query_outcome()))?;
+        let stream = started.inspect_err(|error| record.report(error.query_outcome()))?;
         let limits = rows::Limits {
             deadline,
             timeout,
@@ -212,8 +215,8 @@ impl Repository {
             stream,
             Arc::clone(description),
             limits,
-            words,
-            tally,
+            disclosure,
+            record,
         ))
     }
 
@@ -223,8 +226,8 @@ impl Repository {
     /// As [`RepositoryError`] says.
     pub async fn probe(&self, probe: &Probe) -> Result<ProbeAnswer, RepositoryError> {
         // As with `fetch`.
-        match self.probe_once(probe, Prepared::Before).await {
-            Err(RepositoryError::Unavailable { .. }) => self.pool.doubt(),
+        match self.probe_once(probe, Prepared::Reuse).await {
+            Err(RepositoryError::Unavailable { .. }) => self.pool.suspect_sessions(),
             Err(error) if error.is_outdated() => {}
             answer => return answer,
         }
@@ -236,7 +239,7 @@ impl Repository {
         probe: &Probe,
         prepared: Prepared,
     ) -> Result<ProbeAnswer, RepositoryError> {
-        let ask = async |lease: &Lease| aside::probe(lease, &probe.sql, prepared).await;
+        let ask = async |lease: &Lease| probe::probe(lease, &probe.sql, prepared).await;
         self.within(probe_timeout(probe), ask).await
     }
 
@@ -248,7 +251,7 @@ impl Repository {
         let ask = async |lease: &Lease| {
             lease.prepare_cached(&probe.sql).await?;
             let began = Instant::now();
-            aside::probe(lease, &probe.sql, Prepared::Before).await?;
+            probe::probe(lease, &probe.sql, Prepared::Reuse).await?;
             Ok(began.elapsed())
         };
         self.within(probe_timeout(probe), ask).await
@@ -263,7 +266,7 @@ impl Repository {
         sql: &str,
         timeout: Duration,
     ) -> Result<Vec<String>, RepositoryError> {
-        self.within(timeout, async |lease| aside::columns(lease, sql).await)
+        self.within(timeout, async |lease| warm_keys::columns(lease, sql).await)
             .await
     }
 
@@ -278,7 +281,7 @@ impl Repository {
         timeout: Duration,
     ) -> Result<Vec<NamedTexts>, RepositoryError> {
         self.within(timeout, async |lease| {
-            aside::texts(lease, sql, max_rows).await
+            warm_keys::texts(lease, sql, max_rows).await
         })
         .await
     }
@@ -317,9 +320,9 @@ impl Repository {
         Ok(Lease::new(self.pool.get(wait).await?, self.pool.tls()))
     }
 
-    /// Has connections give a sign of life before they are used again: they may be gone without a word.
-    pub fn doubt(&self) {
-        self.pool.doubt();
+    /// Makes every idle session answer once before it is used again: it may have been cut off unnoticed.
+    pub fn suspect_sessions(&self) {
+        self.pool.suspect_sessions();
     }
 
     /// How long until the next attempt to connect is allowed; zero while nothing failed.
@@ -347,11 +350,11 @@ async fn start(
     lease: &mut Lease,
     description: &Description,
     arguments: &Arguments,
-    words: Words,
+    disclosure: Disclosure,
 ) -> Result<tokio_postgres::RowStream, RepositoryError> {
     let (began, mut is_new) = (Instant::now(), false);
     loop {
-        let sending = send(lease, description, arguments, words);
+        let sending = send(lease, description, arguments, disclosure);
         let (begun, sent) = tokio::join!(biased; lease.begin(), sending);
         begun?;
         let sent = sent.map_err(|error| error.while_running(began.elapsed()));
@@ -371,7 +374,7 @@ async fn start(
 
 enum Sent {
     Query(tokio_postgres::RowStream),
-    /// The statement no longer is what was prepared; with Postgres's words, if it was Postgres that noticed.
+    /// The statement no longer is what was prepared; with Postgres's disclosure, if it was Postgres that noticed.
     Outdated(Option<RepositoryError>),
 }
 
@@ -379,7 +382,7 @@ async fn send(
     lease: &Lease,
     description: &Description,
     arguments: &Arguments,
-    words: Words,
+    disclosure: Disclosure,
 ) -> Result<Sent, RepositoryError> {
     let statement = description.prepare_on(lease).await?;
     if !description.still_holds(&statement) {
@@ -388,7 +391,7 @@ async fn send(
     let stream = lease.query_raw(&statement, bind::parameters(arguments));
     stream.await.map_or_else(
         |error| {
-            let error = bind::refusal(&error, description, words);
+            let error = bind::refusal(&error, description, disclosure);
             if error.is_outdated() {
                 Ok(Sent::Outdated(Some(error)))
             } else {

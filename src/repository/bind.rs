@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
-use super::words::Words;
+use super::disclosure::Disclosure;
 use super::{Description, RepositoryError};
 use crate::plan::Arguments;
 
@@ -56,9 +56,9 @@ const INPUT_REFUSED: [&str; 13] = [
 pub(super) fn refusal(
     error: &tokio_postgres::Error,
     description: &Description,
-    words: Words,
+    disclosure: Disclosure,
 ) -> RepositoryError {
-    RepositoryError::of_session(error, words).or_refused(|refusal| {
+    RepositoryError::of_session(error, disclosure).or_refused(|refusal| {
         let is_input = INPUT_REFUSED.contains(&refusal.code.as_str());
         if is_input && description.leaves_reading_to_postgres() {
             RepositoryError::ArgumentRefused { refusal }

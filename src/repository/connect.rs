@@ -39,7 +39,7 @@ impl Connected {
 pub(super) type Opened<Heard> = (Connected, Heard, Vec<SimpleQueryMessage>);
 
 /// Drives a connection until it ends. Its error is seen by the query that needed it, or by the next one.
-pub(super) fn drive_unheard(connection: Connection) -> JoinHandle<()> {
+pub(super) fn spawn_driver(connection: Connection) -> JoinHandle<()> {
     tokio::spawn(async move { drop(connection.await) })
 }
 
@@ -137,7 +137,7 @@ impl Connect {
             let connected = Connected::new(client, driver);
             let another = async {
                 let (client, connection) = config.connect(self.tls()).await?;
-                Ok(Connected::new(client, drive_unheard(connection)))
+                Ok(Connected::new(client, spawn_driver(connection)))
             };
             let pooler = &self.pooler;
             let sharing = pooler.shares_sessions(&connected.client, limit / 2, another);

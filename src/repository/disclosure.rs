@@ -1,6 +1,6 @@
-//! How much of what Postgres says about a query may be shown. A message may hold any part of an
-//! argument, in any language, form or disguise: whole, cut, folded, computed with. So no message is
-//! searched for arguments; where there are arguments, it is replaced by what cannot hold one.
+//! How much of Postgres's error messages may be shown. A message can contain any part of an argument, in
+//! any form: whole, cut, folded, or computed with. So messages are not searched for arguments. If a query
+//! had arguments, its message is replaced by text that cannot contain one.
 
 use super::error::Refusal;
 use crate::plan::Arguments;
@@ -9,28 +9,28 @@ use crate::plan::Arguments;
 /// of Postgres 15.
 const CONDITIONS: &str = include_str!("conditions.txt");
 
-/// Where Postgres ends a query or a session because it was told to, or a limit was passed: what it says
-/// there holds no value.
+/// The function in which Postgres ends a query or a session on request or at a limit. Its messages contain
+/// no values.
 pub(super) const INTERRUPTS: &str = "ProcessInterrupts";
 
-/// Opens what a message quotes, in the languages that Postgres has been translated to.
+/// The opening quotation marks of the languages that Postgres is translated to.
 const QUOTES: [char; 10] = ['"', '\'', '„', '“', '”', '«', '»', '‘', '「', '『'];
 
-/// What is kept of Postgres's words about a query.
+/// What is kept of an error message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Words {
-    /// All: there was no argument, or it was the operator's own.
-    Kept,
-    /// All but the values that Postgres quotes when it cannot convert one (class 22): nobody sent an
-    /// argument, but they are from a table.
+pub(super) enum Disclosure {
+    /// Everything: the arguments, if any, come from the operator.
+    Full,
+    /// Everything but the values that Postgres quotes when a conversion fails (class 22). There were no
+    /// arguments, so those values come from a table.
     Unquoted,
-    /// The name of the condition and the function that raised it, both of Postgres's source.
+    /// The name of the condition and of the function that raised it, both from Postgres's source code.
     Withheld,
 }
 
-impl Words {
-    /// What is kept when a query was sent with these arguments on behalf of a client.
-    pub(super) fn beside(arguments: &Arguments) -> Self {
+impl Disclosure {
+    /// What is kept for a query that a client sent these arguments for.
+    pub(super) fn for_client(arguments: &Arguments) -> Self {
         if arguments.iter().any(|argument| argument.is_some()) {
             Self::Withheld
         } else {
@@ -38,13 +38,13 @@ impl Words {
         }
     }
 
-    /// The error with what is kept.
-    pub(super) fn of(self, refusal: Refusal) -> Refusal {
+    /// Removes what may not be shown.
+    pub(super) fn apply(self, refusal: Refusal) -> Refusal {
         if refusal.routine.as_deref() == Some(INTERRUPTS) {
             return refusal;
         }
         match self {
-            Self::Kept => refusal,
+            Self::Full => refusal,
             Self::Unquoted => unquoted(refusal),
             Self::Withheld => withheld(refusal),
         }
@@ -61,17 +61,17 @@ fn unquoted(mut refusal: Refusal) -> Refusal {
     refusal
 }
 
-/// Neither the code nor the names of tables, columns and constraints are shown as they are: PL/pgSQL's RAISE
-/// takes each of them from an expression.
+/// The code and the names of tables, columns and constraints are withheld too: PL/pgSQL's RAISE takes each
+/// of them from an expression.
 fn withheld(mut refusal: Refusal) -> Refusal {
     let known = condition(&refusal.code);
     let condition = known.unwrap_or("an error with a SQLSTATE that Postgres does not define");
-    // It is the name of a function in C, whoever raised the error.
+    // Always the name of a C function, even if SQL raised the error.
     let is_name = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let routine = refusal.routine.as_deref().filter(is_name);
     let routine = routine.map_or(String::new(), |routine| format!(", raised by {routine}"));
     refusal.message = format!(
-        "{condition}{routine}; its message may hold arguments, and is in Postgres's log alone"
+        "{condition}{routine}; its message may contain arguments, and is only in Postgres's log"
     );
     refusal.detail = None;
     refusal
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_message_quotes_is_left_out_in_any_language() {
+    fn quoted_values_are_removed_in_any_language() {
         for message in [
             "invalid: \"Smith\"",
             "invalid: »Smith«",
@@ -125,24 +125,24 @@ mod tests {
             "invalid: « Smith »",
             "invalid: 「Smith」",
         ] {
-            let kept = Words::Unquoted.of(refusal("22P02", message));
+            let kept = Disclosure::Unquoted.apply(refusal("22P02", message));
             assert_eq!(kept.message, "invalid: \"...\"");
             assert_eq!(kept.detail, None);
         }
-        let kept = Words::Unquoted.of(refusal("42P01", "relation \"t\" does not exist"));
+        let kept = Disclosure::Unquoted.apply(refusal("42P01", "relation \"t\" does not exist"));
         assert_eq!(kept.message, "relation \"t\" does not exist");
     }
 
     #[test]
-    fn nothing_that_a_function_may_say_is_kept_beside_arguments() {
-        let kept = Words::Withheld.of(refusal("P0001", "no such customer: Smith"));
+    fn no_message_of_a_function_is_kept_when_there_are_arguments() {
+        let kept = Disclosure::Withheld.apply(refusal("P0001", "no such customer: Smith"));
         let text = format!("{kept:?}");
         assert!(
             kept.message
                 .starts_with("raise exception, raised by exec_stmt_raise; ")
         );
         assert!(!text.contains("Smith") && !text.contains("(5)"), "{text}");
-        let kept = Words::Withheld.of(refusal("SMITH", "Smith"));
+        let kept = Disclosure::Withheld.apply(refusal("SMITH", "Smith"));
         for shown in [
             RepositoryError::Busy {
                 refusal: kept.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
-use super::words::{INTERRUPTS, Words, is_defined};
+use super::disclosure::{Disclosure, INTERRUPTS, is_defined};
 use crate::observe::{Fault, QueryOutcome};
 use crate::plan::Mismatch;
 
@@ -260,12 +260,12 @@ impl RepositoryError {
 
     /// Of a session that was open. It is lost where Postgres says that it ends it, or says nothing more; an
     /// error inside a query, whatever its SQLSTATE, is the query's.
-    pub(super) fn of_session(error: &tokio_postgres::Error, words: Words) -> Self {
+    pub(super) fn of_session(error: &tokio_postgres::Error, disclosure: Disclosure) -> Self {
         let Some(db) = error.as_db_error() else {
             let cause = chain(error);
             return Self::Unavailable { cause };
         };
-        let refusal = words.of(refusal(db));
+        let refusal = disclosure.apply(refusal(db));
         if is_fatal(db) {
             let cause = refusal.with_code();
             return Self::Unavailable { cause };
@@ -328,7 +328,7 @@ impl Refusal {
 
 impl From<tokio_postgres::Error> for RepositoryError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::of_session(&error, Words::Kept)
+        Self::of_session(&error, Disclosure::Full)
     }
 }
 

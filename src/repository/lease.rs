@@ -55,7 +55,7 @@ impl Lease {
         self.end();
         self.finished = true;
         if let Some(session) = &mut self.session {
-            session.is_heard();
+            session.record_answer();
         }
     }
 

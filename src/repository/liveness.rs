@@ -1,67 +1,67 @@
-//! Whether sessions are still connected to anything. A server that hangs, or a way that swallows what
-//! it is given, closes nothing: it shows only in an answer that does not come. So once a query was
-//! given up or its connection lost, a session that has not been heard of since has to give a sign of
-//! life before it is used; where one gives none, the others of that time are not asked.
+//! Whether idle sessions are still connected. A server that hangs, or a network that drops packets, closes
+//! nothing; all that shows is an answer that does not come. So after a query was given up or its connection
+//! lost, each session that was idle at that time has to answer an empty query before it is used again. Once
+//! one does not answer, the others are closed without being asked.
 
 use std::sync::{Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
-/// When there was reason to doubt.
+/// The moments that put sessions under suspicion.
 #[derive(Debug, Default)]
-pub(super) struct Doubt {
-    reasons: Mutex<Reasons>,
+pub(super) struct Liveness {
+    moments: Mutex<Moments>,
 }
 
 #[derive(Debug, Default)]
-struct Reasons {
-    /// A query was given up, or its connection lost.
-    raised: Option<Instant>,
-    /// The latest of these moments that was followed by silence.
+struct Moments {
+    /// When a query was last given up, or its connection lost.
+    suspected: Option<Instant>,
+    /// The latest such moment from before which a session has failed to answer.
     silent_since: Option<Instant>,
 }
 
-/// What is to be thought of a session.
+/// What is known about a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(super) enum Verdict {
     /// It can be used.
     Alive,
-    /// It has to give a sign of life; silence is to be told of as of this moment.
-    Doubtful(Instant),
-    /// It can not be used.
+    /// It has to answer first; if it does not, that is recorded as of this moment.
+    Suspect(Instant),
+    /// It cannot be used.
     Silent,
 }
 
-impl Doubt {
-    /// There is a reason now.
-    pub(super) fn raise(&self) {
-        self.reasons().raised = Some(Instant::now());
+impl Liveness {
+    /// Puts every session under suspicion that does not answer from now on.
+    pub(super) fn suspect(&self) {
+        self.moments().suspected = Some(Instant::now());
     }
 
-    /// A session that was doubtful as of this moment gave no sign of life.
-    pub(super) fn confirm(&self, as_of: Instant) {
-        let mut reasons = self.reasons();
-        reasons.silent_since = reasons.silent_since.max(Some(as_of));
+    /// Records that a session did not answer that was suspect as of this moment.
+    pub(super) fn record_silence(&self, as_of: Instant) {
+        let mut moments = self.moments();
+        moments.silent_since = moments.silent_since.max(Some(as_of));
     }
 
-    /// About a session that was heard of last at this moment.
-    pub(super) fn about(&self, heard: Instant) -> Trust {
-        let reasons = self.reasons();
-        match *reasons {
-            Reasons {
+    /// Judges a session by when it last answered.
+    pub(super) fn verdict(&self, answered_at: Instant) -> Verdict {
+        let moments = self.moments();
+        match *moments {
+            Moments {
                 silent_since: Some(moment),
                 ..
-            } if heard < moment => Trust::Silent,
-            Reasons {
-                raised: Some(moment),
+            } if answered_at < moment => Verdict::Silent,
+            Moments {
+                suspected: Some(moment),
                 ..
-            } if heard < moment => Trust::Doubtful(moment),
-            Reasons { .. } => Trust::Alive,
+            } if answered_at < moment => Verdict::Suspect(moment),
+            Moments { .. } => Verdict::Alive,
         }
     }
 
-    fn reasons(&self) -> MutexGuard<'_, Reasons> {
-        self.reasons
+    fn moments(&self) -> MutexGuard<'_, Moments> {
+        self.moments
             .lock()
             .expect("nothing panics while it holds the lock")
     }
@@ -74,25 +74,29 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn sessions_are_doubted_until_they_are_heard_of_and_one_that_is_silent_speaks_for_all() {
-        let doubt = Doubt::default();
+    async fn sessions_are_suspect_until_they_answer_and_a_silent_one_condemns_the_others() {
+        let liveness = Liveness::default();
         let tick = async || {
             tokio::time::advance(Duration::from_secs(1)).await;
             Instant::now()
         };
         let before = tick().await;
-        assert_eq!(doubt.about(before), Trust::Alive);
-        let raised = tick().await;
-        doubt.raise();
-        assert_eq!(doubt.about(before), Trust::Doubtful(raised));
+        assert_eq!(liveness.verdict(before), Verdict::Alive);
+        let suspected = tick().await;
+        liveness.suspect();
+        assert_eq!(liveness.verdict(before), Verdict::Suspect(suspected));
         let after = tick().await;
-        assert_eq!(doubt.about(after), Trust::Alive);
-        doubt.confirm(raised);
-        assert_eq!(doubt.about(before), Trust::Silent);
-        assert_eq!(doubt.about(after), Trust::Alive, "it was heard of since");
+        assert_eq!(liveness.verdict(after), Verdict::Alive);
+        liveness.record_silence(suspected);
+        assert_eq!(liveness.verdict(before), Verdict::Silent);
+        assert_eq!(
+            liveness.verdict(after),
+            Verdict::Alive,
+            "it has answered since"
+        );
         let again = tick().await;
-        doubt.raise();
-        assert_eq!(doubt.about(before), Trust::Silent);
-        assert_eq!(doubt.about(after), Trust::Doubtful(again));
+        liveness.suspect();
+        assert_eq!(liveness.verdict(before), Verdict::Silent);
+        assert_eq!(liveness.verdict(after), Verdict::Suspect(again));
     }
 }

@@ -13,12 +13,12 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::RepositoryError;
-use super::connect::{Connect, drive_unheard};
-use super::doubt::{Doubt, Trust};
+use super::connect::{Connect, spawn_driver};
+use super::liveness::{Liveness, Verdict};
+use super::reachability::{OpenSession, Reachability};
 use super::session::{self, SessionSettings};
 use super::tls::Connector;
 use super::url::Target;
-use super::way::{Open, Way};
 use crate::observe::Observer;
 use crate::plan::RepositorySettings;
 
@@ -29,8 +29,8 @@ const SESSION_POLL: Duration = Duration::from_millis(20);
 pub(super) struct Pool {
     pool: managed::Pool<Sessions>,
     connect: Arc<Connect>,
-    way: Arc<Way>,
-    doubt: Arc<Doubt>,
+    reachability: Arc<Reachability>,
+    liveness: Arc<Liveness>,
 }
 
 impl Pool {
@@ -40,13 +40,13 @@ impl Pool {
     ) -> Result<Self, RepositoryError> {
         let target = Target::parse("url", settings.url.expose())?;
         let connect = Arc::new(Connect::new(target)?);
-        let way = Arc::new(Way::new(observer));
-        let doubt = Arc::<Doubt>::default();
+        let reachability = Arc::new(Reachability::new(observer));
+        let liveness = Arc::<Liveness>::default();
         let sessions = Sessions {
             connect: Arc::clone(&connect),
             statement_timeout: settings.statement_timeout,
-            way: Arc::clone(&way),
-            doubt: Arc::clone(&doubt),
+            reachability: Arc::clone(&reachability),
+            liveness: Arc::clone(&liveness),
         };
         let pool = managed::Pool::builder(sessions)
             .max_size(settings.max_connections)
@@ -56,8 +56,8 @@ impl Pool {
         Ok(Self {
             pool,
             connect,
-            way,
-            doubt,
+            reachability,
+            liveness,
         })
     }
 
@@ -79,11 +79,11 @@ impl Pool {
             let session = self.pool.timeout_get(&limits).await;
             let error = match session {
                 Ok(session) => return Ok(session),
-                Err(error) => failed(error, wait),
+                Err(error) => get_error(error, wait),
             };
             // Postgres has no room for another session: one of those there are will do.
             let can_be_shared = matches!(error, RepositoryError::Busy { .. })
-                && self.way.has_sessions()
+                && self.reachability.has_sessions()
                 && Instant::now() < deadline;
             if !can_be_shared {
                 return Err(error);
@@ -95,7 +95,7 @@ impl Pool {
     async fn may_connect(&self, deadline: Instant) -> Result<(), RepositoryError> {
         while let Some((cause, next)) = self.must_not_connect() {
             let until = deadline.min(next).min(Instant::now() + SESSION_POLL);
-            if !self.way.has_sessions() || Instant::now() >= deadline {
+            if !self.reachability.has_sessions() || Instant::now() >= deadline {
                 return Err(RepositoryError::Unavailable { cause });
             }
             tokio::time::sleep_until(until).await;
@@ -109,12 +109,12 @@ impl Pool {
         if status.available > 0 || status.size == status.max_size {
             return None;
         }
-        self.way.closed()
+        self.reachability.backing_off()
     }
 
-    /// Has the sessions there are give a sign of life before they are used again.
-    pub(super) fn doubt(&self) {
-        self.doubt.raise();
+    /// Makes every idle session answer once before it is used again.
+    pub(super) fn suspect_sessions(&self) {
+        self.liveness.suspect();
     }
 
     /// How connections beside the pool's are made.
@@ -124,7 +124,7 @@ impl Pool {
 
     /// How long until the next attempt to connect is allowed; zero while there are sessions.
     pub(super) fn retry_in(&self) -> Duration {
-        self.way.retry_in()
+        self.reachability.retry_in()
     }
 
     /// Idle and active sessions.
@@ -139,7 +139,7 @@ impl Pool {
     }
 
     pub(super) fn observer(&self) -> &Observer {
-        self.way.observer()
+        self.reachability.observer()
     }
 }
 
@@ -151,7 +151,7 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-fn failed(error: PoolError<RepositoryError>, waited: Duration) -> RepositoryError {
+fn get_error(error: PoolError<RepositoryError>, waited: Duration) -> RepositoryError {
     match error {
         PoolError::Backend(error) => error,
         PoolError::Timeout(TimeoutType::Wait) => RepositoryError::TimedOut { after: waited },
@@ -169,16 +169,16 @@ pub(super) struct Session {
     client: ClientWrapper,
     driver: AbortHandle,
     settings: SessionSettings,
-    /// When Postgres was last heard in it.
-    heard: Instant,
-    doubt: Arc<Doubt>,
-    _open: Open,
+    /// When Postgres last answered in it.
+    answered_at: Instant,
+    liveness: Arc<Liveness>,
+    _open: OpenSession,
 }
 
 impl Session {
-    /// Postgres has answered to the end.
-    pub(super) fn is_heard(&mut self) {
-        self.heard = Instant::now();
+    /// Records that Postgres has answered to the end.
+    pub(super) fn record_answer(&mut self) {
+        self.answered_at = Instant::now();
     }
 
     /// What every transaction in it begins with.
@@ -186,9 +186,9 @@ impl Session {
         &self.settings
     }
 
-    /// Closes the connection, because Postgres is not listened to any longer.
+    /// Closes the connection without waiting for Postgres's answer.
     pub(super) fn give_up(&self) {
-        self.doubt.raise();
+        self.liveness.suspect();
         self.driver.abort();
     }
 }
@@ -205,8 +205,8 @@ impl Deref for Session {
 pub(super) struct Sessions {
     connect: Arc<Connect>,
     statement_timeout: Duration,
-    way: Arc<Way>,
-    doubt: Arc<Doubt>,
+    reachability: Arc<Reachability>,
+    liveness: Arc<Liveness>,
 }
 
 impl Manager for Sessions {
@@ -214,41 +214,41 @@ impl Manager for Sessions {
     type Error = RepositoryError;
 
     async fn create(&self) -> Result<Session, RepositoryError> {
-        let attempt = self.way.attempt();
-        let drive = |connection| (drive_unheard(connection), ());
+        let attempt = self.reachability.begin_attempt();
+        let drive = |connection| (spawn_driver(connection), ());
         match self.connect.open(drive, session::READ).await {
             Ok((connected, (), read)) => Ok(Session {
                 driver: connected.driver.abort_handle(),
                 // It ends the driver when it is dropped.
                 client: ClientWrapper::new(connected.client, connected.driver.detach()),
                 settings: SessionSettings::new(&read, self.statement_timeout),
-                heard: Instant::now(),
-                doubt: Arc::clone(&self.doubt),
-                _open: attempt.succeeded(),
+                answered_at: Instant::now(),
+                liveness: Arc::clone(&self.liveness),
+                _open: attempt.succeed(),
             }),
             Err(error) => {
-                attempt.failed(&error);
+                attempt.fail(&error);
                 Err(error)
             }
         }
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<RepositoryError> {
-        let as_of = match self.doubt.about(session.heard) {
+        let as_of = match self.liveness.verdict(session.answered_at) {
             _ if session.is_closed() => return Err(RecycleError::message("it is closed")),
-            Trust::Alive => return Ok(()),
-            Trust::Silent => return Err(RecycleError::message("it is silent")),
-            Trust::Doubtful(as_of) => as_of,
+            Verdict::Alive => return Ok(()),
+            Verdict::Silent => return Err(RecycleError::message("it is silent")),
+            Verdict::Suspect(as_of) => as_of,
         };
         let asked = session.simple_query("");
         match tokio::time::timeout(self.connect.limit(), asked).await {
             Ok(Ok(_)) => {
-                session.is_heard();
+                session.record_answer();
                 Ok(())
             }
             Ok(Err(error)) => Err(RecycleError::Backend(error.into())),
             Err(_) => {
-                self.doubt.confirm(as_of);
+                self.liveness.record_silence(as_of);
                 Err(RecycleError::message("it is silent"))
             }
         }

@@ -1,4 +1,4 @@
-//! Small queries beside the endpoints': probes, and the keys to be warmed. Their answers are text.
+//! Runs a probe's query, and makes its answer comparable.
 
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -7,22 +7,19 @@ use super::rows::Raw;
 use super::{RepositoryError, ValueType, bind};
 use crate::plan::{Arguments, Mismatch};
 
-/// Rows and bytes of a probe's answer that are compared. A probe that says more is no probe.
+/// The most rows and bytes that a probe may answer.
 const PROBE_MAX: (usize, usize) = (1_000, 1024 * 1024);
 
-/// What a probe answered: equal when the answer is.
+/// A probe's answer. Two are equal if every row and value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeAnswer(Vec<u8>);
 
-/// A row of names and texts; NULLs are left out.
-pub type NamedTexts = Vec<(String, String)>;
-
-/// Whether a statement may be older than the tables it asks.
+/// Whether a prepared statement of the session may be reused, though the tables may have changed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Prepared {
-    /// As the session has it.
-    Before,
-    /// It has to be prepared again.
+    /// It may.
+    Reuse,
+    /// It is prepared again.
     Again,
 }
 
@@ -39,7 +36,7 @@ pub(super) async fn probe(
     };
     let mut statement = prepare(sql).await?;
     let mut columns = statement.columns().iter();
-    // What others have made may have no binary form, but everything has a text.
+    // A type of an extension may have no binary form, but every type has a text form.
     if !columns.all(|column| ValueType::from_oid(column.type_().oid()).is_some()) {
         let as_text = format!("SELECT ROW(larder.*)::text FROM (\n{sql}\n) AS larder");
         statement = prepare(&as_text).await?;
@@ -51,7 +48,7 @@ pub(super) async fn probe(
     for row in rows {
         for at in 0..row.len() {
             let value = row.get::<_, Raw<'_>>(at).0;
-            // The length tells ("a", "bc") from ("ab", "c"), and NULL from nothing.
+            // The length distinguishes ("a", "bc") from ("ab", "c"), and NULL from an empty value.
             let length = value.map_or(-1, |value| value.len() as i64);
             answer.extend_from_slice(&length.to_be_bytes());
             answer.extend_from_slice(value.unwrap_or_default());
@@ -76,41 +73,8 @@ async fn collect(
 fn too_much() -> RepositoryError {
     RepositoryError::Unusable {
         mistakes: vec![Mismatch::of_statement(format!(
-            "the probe answers more than {} rows or {} bytes; have it say one thing, as max(changed)",
+            "the probe returns more than {} rows or {} bytes; return a single value, such as max(changed)",
             PROBE_MAX.0, PROBE_MAX.1
         ))],
     }
-}
-
-/// The columns of a statement.
-pub(super) async fn columns(lease: &Lease, sql: &str) -> Result<Vec<String>, RepositoryError> {
-    let statement = lease.prepare(sql).await?;
-    let columns = statement.columns().iter();
-    Ok(columns.map(|column| column.name().to_owned()).collect())
-}
-
-/// At most so many rows of a statement, each value as Postgres writes it.
-pub(super) async fn texts(
-    lease: &Lease,
-    sql: &str,
-    max_rows: u64,
-) -> Result<Vec<NamedTexts>, RepositoryError> {
-    let names = columns(lease, sql).await?;
-    let places: Vec<String> = (0..names.len()).map(|at| format!("c{at}")).collect();
-    let outputs: Vec<String> = places
-        .iter()
-        .map(|place| format!("{place}::text"))
-        .collect();
-    let (outputs, places) = (outputs.join(", "), places.join(", "));
-    let sql = format!("SELECT {outputs} FROM (\n{sql}\n) AS larder({places}) LIMIT {max_rows}");
-    let rows = lease.query(&sql, &[]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let texts = names.iter().enumerate();
-            texts
-                .filter_map(|(at, name)| Some((name.clone(), row.get::<_, Option<String>>(at)?)))
-                .collect()
-        })
-        .collect())
 }

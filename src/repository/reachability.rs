@@ -1,4 +1,4 @@
-//! The way to Postgres: whether it is open, when to try again, and who wants to know.
+//! Whether Postgres can be reached, and when to try again.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -13,56 +13,57 @@ use crate::observe::{Event, Observer};
 /// of Postgres takes; longer waits would only keep answers old.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// What is known of the way.
+/// What attempts to open sessions have shown.
 #[derive(Debug)]
-pub(super) struct Way {
-    gate: Mutex<Gate>,
+pub(super) struct Reachability {
+    state: Mutex<State>,
     observer: Observer,
 }
 
-/// An attempt to open a session. Dropped without an ending, it was given up.
+/// An attempt to open a session. One that is dropped without a result counts as neither success nor
+/// failure.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    way: Arc<Way>,
+    reachability: Arc<Reachability>,
 }
 
-/// A session that is open, until it is dropped.
+/// Counts a session as open until it is dropped.
 #[derive(Debug)]
-pub(super) struct Open {
-    way: Arc<Way>,
+pub(super) struct OpenSession {
+    reachability: Arc<Reachability>,
 }
 
-impl Way {
+impl Reachability {
     pub(super) fn new(observer: Observer) -> Self {
         Self {
-            gate: Mutex::default(),
+            state: Mutex::default(),
             observer,
         }
     }
 
     /// Begins an attempt.
-    pub(super) fn attempt(self: &Arc<Self>) -> Attempt {
-        self.gate().attempts += 1;
+    pub(super) fn begin_attempt(self: &Arc<Self>) -> Attempt {
+        self.state().attempts += 1;
         Attempt {
-            way: Arc::clone(self),
+            reachability: Arc::clone(self),
         }
     }
 
-    /// Why a new session may not be opened now, and when one may.
-    pub(super) fn closed(&self) -> Option<(String, Instant)> {
-        self.gate().closed(Instant::now())
+    /// Why the last attempt failed and when the next is allowed, while it is not.
+    pub(super) fn backing_off(&self) -> Option<(String, Instant)> {
+        self.state().backing_off(Instant::now())
     }
 
     /// Whether a session is open, or may soon be.
     pub(super) fn has_sessions(&self) -> bool {
-        let gate = self.gate();
-        gate.sessions + gate.attempts > 0
+        let state = self.state();
+        state.sessions + state.attempts > 0
     }
 
     /// How long until the next attempt is allowed; zero while a session is open.
     pub(super) fn retry_in(&self) -> Duration {
-        let gate = self.gate();
-        let next = gate.next.filter(|_| gate.sessions == 0);
+        let state = self.state();
+        let next = state.next.filter(|_| state.sessions == 0);
         next.map_or(Duration::ZERO, |next| {
             next.saturating_duration_since(Instant::now())
         })
@@ -72,88 +73,89 @@ impl Way {
         &self.observer
     }
 
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
             .lock()
-            .expect("nothing panics while it holds the gate")
+            .expect("nothing panics while it holds the lock")
     }
 }
 
 impl Attempt {
-    /// It led to a session.
-    pub(super) fn succeeded(self) -> Open {
-        let mut gate = self.way.gate();
-        gate.sessions += 1;
-        let news = gate.open();
-        drop(gate);
-        if news {
-            self.way.observer.emit(&Event::RepositoryReached);
+    /// Records that the attempt opened a session.
+    pub(super) fn succeed(self) -> OpenSession {
+        let mut state = self.reachability.state();
+        state.sessions += 1;
+        let is_news = state.record_success();
+        drop(state);
+        if is_news {
+            self.reachability.observer.emit(&Event::RepositoryReached);
         }
-        Open {
-            way: Arc::clone(&self.way),
+        OpenSession {
+            reachability: Arc::clone(&self.reachability),
         }
     }
 
-    /// It led nowhere. Without a session, Postgres is lost by that; unless it said that it has no room,
-    /// which may well be because another attempt under way has got it.
-    pub(super) fn failed(self, error: &RepositoryError) {
+    /// Records a failed attempt. With no session open, Postgres is now unreachable, unless it refused for
+    /// lack of room while another attempt is under way, which may have taken the last place.
+    pub(super) fn fail(self, error: &RepositoryError) {
         let cause = if let RepositoryError::Unavailable { cause } = error {
             cause.clone()
         } else {
             error.to_string()
         };
-        let mut gate = self.way.gate();
-        gate.close(&cause, Instant::now());
-        let may_be_ours = matches!(error, RepositoryError::Busy { .. }) && gate.attempts > 1;
-        let is_lost = gate.sessions == 0 && !may_be_ours;
-        let news = is_lost && gate.reached.replace(false) != Some(false);
-        drop(gate);
-        if news {
-            self.way.observer.emit(&Event::RepositoryLost { cause });
+        let mut state = self.reachability.state();
+        state.record_failure(&cause, Instant::now());
+        let may_be_ours = matches!(error, RepositoryError::Busy { .. }) && state.attempts > 1;
+        let is_lost = state.sessions == 0 && !may_be_ours;
+        let is_news = is_lost && state.reached.replace(false) != Some(false);
+        drop(state);
+        if is_news {
+            self.reachability
+                .observer
+                .emit(&Event::RepositoryLost { cause });
         }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.way.gate().attempts -= 1;
+        self.reachability.state().attempts -= 1;
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenSession {
     fn drop(&mut self) {
-        self.way.gate().sessions -= 1;
+        self.reachability.state().sessions -= 1;
     }
 }
 
-/// Whether connecting is worth trying.
 #[derive(Debug, Default)]
-struct Gate {
-    /// `None` until the first attempt ended.
+struct State {
+    /// `None` until the first attempt has ended.
     reached: Option<bool>,
-    /// Those that are open.
+    /// Open sessions.
     sessions: usize,
-    /// Those under way.
+    /// Attempts under way.
     attempts: usize,
     failures: u32,
     next: Option<Instant>,
     cause: String,
 }
 
-impl Gate {
-    fn closed(&self, now: Instant) -> Option<(String, Instant)> {
+impl State {
+    fn backing_off(&self, now: Instant) -> Option<(String, Instant)> {
         let next = self.next.filter(|next| now < *next)?;
         Some((self.cause.clone(), next))
     }
 
-    /// Whether that is news.
-    fn open(&mut self) -> bool {
+    /// Returns whether Postgres was not known to be reachable before.
+    fn record_success(&mut self) -> bool {
         self.failures = 0;
         self.next = None;
         self.reached.replace(true) != Some(true)
     }
 
-    fn close(&mut self, cause: &str, now: Instant) {
+    fn record_failure(&mut self, cause: &str, now: Instant) {
         // Attempts that were under way together count as one.
         if self.next.is_none_or(|next| next <= now) {
             self.next = Some(now + backoff(self.failures));
@@ -178,41 +180,44 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn attempts_to_connect_are_spaced_and_the_wait_is_capped() {
-        let mut gate = Gate::default();
-        assert_eq!(gate.closed(Instant::now()), None);
+        let mut state = State::default();
+        assert_eq!(state.backing_off(Instant::now()), None);
         for _ in 0..20 {
-            gate.close("refused", Instant::now());
-            let (cause, next) = gate.closed(Instant::now()).unwrap();
+            state.record_failure("refused", Instant::now());
+            let (cause, next) = state.backing_off(Instant::now()).unwrap();
             assert_eq!(cause, "refused");
             let wait = next - Instant::now();
             assert!(wait >= BACKOFF.0 / 2 && wait <= BACKOFF.1, "{wait:?}");
             tokio::time::advance(wait).await;
-            assert_eq!(gate.closed(Instant::now()), None, "an attempt is due");
+            assert_eq!(state.backing_off(Instant::now()), None, "an attempt is due");
         }
-        assert!(gate.open() && !gate.open(), "it is reached once");
-        assert_eq!(gate.failures, 0);
+        assert!(
+            state.record_success() && !state.record_success(),
+            "it is reached once"
+        );
+        assert_eq!(state.failures, 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_of_one_moment_count_as_one() {
-        let mut gate = Gate::default();
+        let mut state = State::default();
         for _ in 0..100 {
-            gate.close("refused", Instant::now());
+            state.record_failure("refused", Instant::now());
         }
-        assert_eq!(gate.failures, 1);
+        assert_eq!(state.failures, 1);
     }
 
-    /// What is told of attempts that end in this order.
-    fn told(tell: impl FnOnce(&Arc<Way>)) -> Vec<&'static str> {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&told);
+    /// The events of the attempts that `make` makes.
+    fn events(make: impl FnOnce(&Arc<Reachability>)) -> Vec<&'static str> {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&events);
         let observer = Observer::new(vec![Box::new(move |event| {
             let is_reached = matches!(event, Event::RepositoryReached);
             let name = if is_reached { "reached" } else { "lost" };
-            heard.lock().unwrap().push(name);
+            sink.lock().unwrap().push(name);
         })]);
-        tell(&Arc::new(Way::new(observer)));
-        Arc::into_inner(told).unwrap().into_inner().unwrap()
+        make(&Arc::new(Reachability::new(observer)));
+        Arc::into_inner(events).unwrap().into_inner().unwrap()
     }
 
     fn full() -> RepositoryError {
@@ -228,39 +233,40 @@ mod tests {
 
     #[tokio::test]
     async fn a_postgres_without_room_is_lost_by_the_last_of_the_attempts_under_way() {
-        let one_got_it = told(|way| {
-            let [one, two, three] = [way.attempt(), way.attempt(), way.attempt()];
-            two.failed(&full());
-            three.failed(&full());
-            let open = one.succeeded();
-            way.attempt().failed(&full());
-            assert!(way.has_sessions() && way.retry_in().is_zero());
+        let one_got_it = events(|it| {
+            let [one, two, three] = [it.begin_attempt(), it.begin_attempt(), it.begin_attempt()];
+            two.fail(&full());
+            three.fail(&full());
+            let open = one.succeed();
+            it.begin_attempt().fail(&full());
+            assert!(it.has_sessions() && it.retry_in().is_zero());
             drop(open);
-            assert!(!way.has_sessions() && !way.retry_in().is_zero());
+            assert!(!it.has_sessions() && !it.retry_in().is_zero());
         });
         assert_eq!(one_got_it, ["reached"]);
-        let others_have_it = told(|way| {
-            let [one, two] = [way.attempt(), way.attempt()];
-            one.failed(&full());
-            two.failed(&full());
-            way.attempt().failed(&full());
-            drop(way.attempt().succeeded());
+        let others_have_it = events(|it| {
+            let [one, two] = [it.begin_attempt(), it.begin_attempt()];
+            one.fail(&full());
+            two.fail(&full());
+            it.begin_attempt().fail(&full());
+            drop(it.begin_attempt().succeed());
         });
         assert_eq!(others_have_it, ["lost", "reached"]);
     }
 
     #[tokio::test]
-    async fn a_postgres_that_can_not_be_reached_is_lost_at_once_and_told_once() {
+    async fn an_unreachable_postgres_is_lost_at_once_and_reported_once() {
         let away = || RepositoryError::Unavailable {
             cause: "refused".to_owned(),
         };
-        let told = told(|way| {
-            let [_under_way, one, two] = [way.attempt(), way.attempt(), way.attempt()];
-            one.failed(&away());
-            two.failed(&away());
-            let _open = way.attempt().succeeded();
-            way.attempt().failed(&away());
+        let events = events(|it| {
+            let [_under_way, one, two] =
+                [it.begin_attempt(), it.begin_attempt(), it.begin_attempt()];
+            one.fail(&away());
+            two.fail(&away());
+            let _open = it.begin_attempt().succeed();
+            it.begin_attempt().fail(&away());
         });
-        assert_eq!(told, ["lost", "reached"]);
+        assert_eq!(events, ["lost", "reached"]);
     }
 }

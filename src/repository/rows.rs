@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tokio_postgres::RowStream;
 use tokio_postgres::types::{FromSql, Type};
 
+use super::disclosure::Disclosure;
 use super::lease::Lease;
-use super::words::Words;
 use super::{Column, Description, RepositoryError};
 use crate::observe::{Event, Observer, QueryOutcome};
 use crate::plan::EndpointId;
@@ -24,26 +24,26 @@ pub(super) struct Limits {
     pub max_rows: u64,
 }
 
-/// Says once how the query ended.
-pub(super) struct Tally {
+/// Reports once how a query ended.
+pub(super) struct QueryRecord {
     endpoint: EndpointId,
     observer: Observer,
     began: Instant,
-    told: bool,
+    reported: bool,
 }
 
-impl Tally {
+impl QueryRecord {
     pub(super) fn new(endpoint: EndpointId, observer: Observer, began: Instant) -> Self {
         Self {
             endpoint,
             observer,
             began,
-            told: false,
+            reported: false,
         }
     }
 
-    pub(super) fn tell(&mut self, outcome: QueryOutcome) {
-        if std::mem::replace(&mut self.told, true) {
+    pub(super) fn report(&mut self, outcome: QueryOutcome) {
+        if std::mem::replace(&mut self.reported, true) {
             return;
         }
         self.observer.emit(&Event::QueryFinished {
@@ -54,9 +54,9 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
+impl Drop for QueryRecord {
     fn drop(&mut self) {
-        self.tell(QueryOutcome::Abandoned);
+        self.report(QueryOutcome::Abandoned);
     }
 }
 
@@ -66,8 +66,8 @@ pub struct Rows {
     lease: Lease,
     description: Arc<Description>,
     limits: Limits,
-    words: Words,
-    tally: Tally,
+    disclosure: Disclosure,
+    record: QueryRecord,
     read: u64,
 }
 
@@ -77,16 +77,16 @@ impl Rows {
         stream: RowStream,
         description: Arc<Description>,
         limits: Limits,
-        words: Words,
-        tally: Tally,
+        disclosure: Disclosure,
+        record: QueryRecord,
     ) -> Self {
         Self {
             stream: Box::pin(stream),
             lease,
             description,
             limits,
-            words,
-            tally,
+            disclosure,
+            record,
             read: 0,
         }
     }
@@ -98,7 +98,7 @@ impl Rows {
 
     /// When the query was sent.
     pub fn began(&self) -> Instant {
-        self.tally.began
+        self.record.began
     }
 
     /// The next row; `None` when there are no more.
@@ -124,12 +124,12 @@ impl Rows {
                 Ok(Some(row))
             }
             Some(Err(error)) => {
-                self.tally.tell(error.query_outcome());
+                self.record.report(error.query_outcome());
                 Err(error)
             }
             None => {
                 self.lease.finish();
-                self.tally.tell(QueryOutcome::Ok);
+                self.record.report(QueryOutcome::Ok);
                 Ok(None)
             }
         }
@@ -144,14 +144,14 @@ impl Rows {
     /// Postgres has ended the query, so the session is free again.
     fn refusal(&mut self, error: &tokio_postgres::Error) -> RepositoryError {
         self.lease.finish();
-        let took = self.tally.began.elapsed();
-        let error = RepositoryError::of_session(error, self.words).while_running(took);
+        let took = self.record.began.elapsed();
+        let error = RepositoryError::of_session(error, self.disclosure).while_running(took);
         error.after(took, self.limits.timeout)
     }
 
     /// Stops reading because what was made of the rows has passed its limit.
     pub fn abandon_as_too_large(mut self) {
-        self.tally.tell(QueryOutcome::TooLarge);
+        self.record.report(QueryOutcome::TooLarge);
     }
 }
 
