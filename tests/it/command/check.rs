@@ -197,7 +197,7 @@ async fn once_postgres_has_gone_away_nothing_more_is_measured() {
     let ended = check(&db, &config(endpoints), &[]).await;
     ended
         .assert_code(1)
-        .assert_stderr_has("error: the queries can not be measured (--no-measure has")
+        .assert_stderr_has("error: the queries cannot be measured (--no-measure only")
         .assert_stderr_has("postgres is not available: ");
     let failed = ended
         .stdout
