@@ -372,6 +372,8 @@ async fn refuse(mut stream: TcpStream, why: &[u8]) {
 #[cfg(test)]
 mod tests {
     use hyper_util::server::graceful::GracefulShutdown;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::net::TcpListener;
     use tokio::time::Instant;
     use warp::Reply as _;
 
@@ -411,5 +413,40 @@ mod tests {
             asking
         );
         assert!(began.elapsed() < slow + PING.0, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_ten_seconds_to_agree_on_tls() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let protocols = Protocols {
+            tls: Some(TlsAcceptor::from(Arc::new(config))),
+            h2c: false,
+            observer: Observer::new(Vec::new()),
+            shutdown: CancellationToken::new(),
+        };
+        let draining = GracefulShutdown::new();
+        let listener = TcpListener::bind("localhost:0").await.unwrap();
+        // Nothing, the type of a record that holds a handshake, and a record that never ends.
+        for sent in [&[][..], &[22], &[22, 3, 1, 1, 0, 1]] {
+            let address = listener.local_addr().unwrap();
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(sent).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let began = Instant::now();
+            let service = service_fn(async |_| Ok::<_, Infallible>(warp::reply().into_response()));
+            protocols
+                .serve(stream, service, Arc::default(), draining.watcher())
+                .await;
+            assert_eq!(began.elapsed().as_secs(), 10, "after {sent:?}");
+            assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0, "it is closed");
+        }
     }
 }

@@ -314,6 +314,10 @@ mod tests {
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false),
             ("CONNECT db:5432 HTTP/1.1\r\nHost: db\r\n\r\n", true),
             (
+                "GET /b HTTP/1.1\r\nHost: l\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+                true,
+            ),
+            (
                 "GET /b HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n",
                 false,
             ),

@@ -89,6 +89,42 @@ async fn a_request_that_does_not_end_in_time_is_admitted_in_the_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_without_a_request_do_not_hold_up_a_drain() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let db = Postgres::with("").await;
+    let endpoint = config("[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"");
+    let settings = "[server]\nh2c = true\nshutdown_timeout = \"1h\"";
+    let text = endpoint.replace("[server]", settings);
+    let folder = folder(&[("config.toml", &text)]);
+    let mut serving = Program::larder(&["serve"])
+        .within(folder.path())
+        .on(db.url())
+        .start();
+    let address = address(&mut serving).await;
+    has_said(&mut serving, "now ready").await;
+    let mut held = Vec::new();
+    for begun in [
+        &b""[..],
+        b"\r\n",
+        b"GET /n HTTP/1.1\r\nHost: l",
+        b"PRI * HT",
+        PREFACE,
+        &[PREFACE, SETTINGS].concat(),
+    ] {
+        let mut connection = Connection::open(address).await;
+        connection.send(begun).await;
+        held.push(connection);
+    }
+    let mut kept_alive = Connection::open(address).await;
+    kept_alive.get("/n").await.assert_status(200);
+    held.push(kept_alive);
+    // Connections are accepted in order: all of them are the server's by now.
+    serving.signal(Signal::SIGTERM);
+    serving.ended().await.assert_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_is_obeyed_at_once() {
     let db = Postgres::with("").await;
     let text = config(GATED).replace("[server]", "[server]\nshutdown_timeout = \"1h\"");
