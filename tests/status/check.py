@@ -44,6 +44,7 @@ warm = [{ customer = "Ada" }, { customer = "Grace" }]
 [[endpoint]]
 path = "/stock"
 sql = "SELECT n AS item, n * 7 % 100 AS pieces FROM generate_series(1, 500) AS n"
+max_age = "23h59m"
 refresh = { probe = { sql = "SELECT 1", every = "1s" } }
 
 [[endpoint]]
@@ -185,6 +186,16 @@ def legible(page, where):
     expect(not bad, f"{where}: too little contrast: {bad}")
 
 
+# Cells whose content reaches into the next one.
+OVERFLOWING = """[...document.querySelectorAll('#rows > .row > *')]
+    .filter((cell) => cell.scrollWidth > cell.clientWidth).map((cell) => cell.innerText)"""
+
+
+def fits(page, where):
+    overflowing = page.value(OVERFLOWING)
+    expect(not overflowing, f"{where}: cells overflow: {overflowing}")
+
+
 def healthy(page):
     title(page, "Everything in use is fresh")
     expect(page.value("document.querySelectorAll('#rows > .row').length") == 7, "seven endpoints are listed")
@@ -202,6 +213,7 @@ def healthy(page):
     page.once("document.querySelectorAll('.facts canvas').length === 6")
     page.value(f"{idle}.click()")
     legible(page, "healthy")
+    fits(page, "healthy")
 
 
 def outage(page, postgres, url):
@@ -315,6 +327,7 @@ def on_a_phone(page):
     expect(width == 360, f"it is {width} pixels wide on a phone of 360")
     accessible(page)
     legible(page, "on a phone")
+    fits(page, "on a phone")
     page.value("(document.getElementById('sort').value = 'Endpoint', document.getElementById('sort').dispatchEvent(new Event('change')))")
     page.once("document.querySelector('#rows > .row').dataset.endpoint === '/orders/by-country'")
 

@@ -15,7 +15,7 @@ function ages(one) {
 function ageText(one) {
   const { limit, to } = ages(one);
   if (to === null) return one.keys ? "nothing in memory" : "not loaded";
-  return limit === null ? age(to) : `${age(to)} of ${duration(limit)}`;
+  return limit === null ? age(to) : `${unbroken(age(to))} of ${unbroken(duration(limit))}`;
 }
 
 function nextText(one) {

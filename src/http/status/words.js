@@ -56,6 +56,9 @@ function span(seconds) {
   return `${Math.floor(seconds / size)} ${name}${rest ? ` ${rest} ${then}` : ""}`;
 }
 
+/** The same text, which no line break divides. */
+const unbroken = (text) => text.replaceAll(" ", "\u00a0");
+
 function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const power = value < 1 ? 0 : Math.min(Math.floor(Math.log2(value) / 10), units.length - 1);
