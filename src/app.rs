@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::observe::{Event, Observer, Readiness, Sink, Task};
 use crate::openapi;
 use crate::plan::{Endpoint, Plan};
-use crate::read_through::{Described, ReadThrough};
+use crate::read_through::{PostgresSource, ReadThrough};
 use crate::refresh::HeartbeatError;
 use crate::repository::{Repository, RepositoryError};
 use crate::status::{Status, Watch};
@@ -120,7 +120,7 @@ impl App {
         let cache = Cache::new(&plan, observer.clone());
         let read_through = ReadThrough::new(
             Arc::clone(&plan),
-            Described::new(&plan, repository.clone(), observer.clone()),
+            PostgresSource::new(&plan, repository.clone(), observer.clone()),
             cache,
             observer.clone(),
         );

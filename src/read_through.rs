@@ -1,36 +1,36 @@
 //! The one room where the story is told: a request finds its entry, or causes one load of it; a
 //! refresh loads it again. No SQL, HTTP, JSON or Prometheus in here.
 //!
-//! | part       | does                                                      |
-//! |------------|-----------------------------------------------------------|
-//! | `flight`   | one load per key at a time, and everyone who waits for it |
-//! | `budget`   | how many loads a second clients may cause                 |
-//! | `turns`    | how many load at once, and who comes next                 |
-//! | `load`     | a load from its beginning to the moment everyone knows    |
-//! | `source`   | where answers come from: Postgres                         |
-//! | `represent` | forms and codings of an answer, made once each            |
-//! | `ahead`    | keys in use, loaded before they go stale                  |
-//! | `blame`    | whether the arguments are to blame for a failure          |
-//! | `renewal`  | what Postgres said of a statement, learned again          |
-//! | `failures` | what failed, per key, and when it is tried again          |
-//! | `health`   | whether a failure is news, and what the last one was      |
-//! | `condition` | how things stand with an endpoint, for who shows it      |
-//! | `clock`    | what time it is, for ages and for what is due             |
+//! | part            | does                                                        |
+//! |-----------------|-------------------------------------------------------------|
+//! | `single_flight` | one load per key at a time, awaited by any number of requests |
+//! | `rate_limit`    | how many loads per second clients may cause                  |
+//! | `concurrency`   | how many loads run at once, and which comes next             |
+//! | `load`          | one load, from admission to the notification of its waiters  |
+//! | `source`        | where answers come from: Postgres                            |
+//! | `variants`      | formats and codings of an answer, each made once             |
+//! | `refresh_ahead` | loads keys in use again before they go stale                 |
+//! | `blame`         | whether a failed load was due to its arguments               |
+//! | `redescribe`    | describes a statement again when its description is in doubt |
+//! | `key_backoff`   | which keys failed, and when each is tried again              |
+//! | `health`        | an endpoint's failures: when to report them, and the last one |
+//! | `inspect`       | the state of an endpoint, for the status page                |
+//! | `clock`         | the time by which answers age, which includes machine sleep  |
 
-pub mod ahead;
-pub mod condition;
-pub mod flight;
+pub mod inspect;
 pub mod load;
+pub mod refresh_ahead;
+pub mod single_flight;
 pub mod source;
 
 mod blame;
-mod budget;
 mod clock;
-mod failures;
+mod concurrency;
 mod health;
-mod renewal;
-mod represent;
-mod turns;
+mod key_backoff;
+mod rate_limit;
+mod redescribe;
+mod variants;
 
 #[cfg(test)]
 mod simulation;
@@ -44,28 +44,28 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-pub use ahead::Ahead;
-pub use condition::{Condition, Keyed, Resident};
 pub use health::LastFailure;
+pub use inspect::{EndpointStatus, KeyStats, ResidentEntry};
 pub use load::LoadError;
-pub use source::{Described, Source};
+pub use refresh_ahead::AheadCheck;
+pub use source::{PostgresSource, Source};
 
 use crate::cache::{Cache, Entry, Freshness, Key, Standing, Unchanged};
 use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
 use crate::repository::RepositoryError;
 use blame::Evidence;
-use budget::Budget;
 use clock::Clock;
-use failures::Failures;
-use flight::{Flight, Flights};
+use concurrency::LoadSlots;
 use health::Health;
-use renewal::Doubted;
-use turns::Turns;
+use key_backoff::KeyBackoff;
+use rate_limit::RateLimit;
+use redescribe::RedescribeLimit;
+use single_flight::{InFlight, Waiter};
 
 /// Answers from the cache, filled from the repository. A cheap handle: clones share everything.
 #[derive(Debug)]
-pub struct ReadThrough<S = Described> {
+pub struct ReadThrough<S = PostgresSource> {
     shared: Arc<Shared<S>>,
 }
 
@@ -76,15 +76,15 @@ struct Shared<S> {
     cache: Cache,
     observer: Observer,
     endpoints: Box<[EndpointState]>,
-    flights: Flights,
-    budget: Budget,
-    turns: Turns,
+    in_flight: InFlight,
+    rate_limit: RateLimit,
+    slots: LoadSlots,
     /// Who makes representations.
-    makers: Semaphore,
-    failures: Failures,
+    encoding_slots: Semaphore,
+    key_backoff: KeyBackoff,
     clock: Clock,
     /// Who keeps the time of keys that are loaded ahead.
-    ahead: OnceLock<mpsc::UnboundedSender<Ahead>>,
+    ahead_checks: OnceLock<mpsc::UnboundedSender<AheadCheck>>,
     /// What is broken on purpose, to see that it is found.
     #[cfg(test)]
     broken: simulation::Broken,
@@ -95,7 +95,7 @@ struct EndpointState {
     standing: ArcSwap<Standing>,
     health: Mutex<Health>,
     evidence: Evidence,
-    doubted: Doubted,
+    doubted: RedescribeLimit,
     /// When its schedule loads it next.
     due: Mutex<Option<Instant>>,
 }
@@ -159,9 +159,9 @@ enum Cause {
 /// What asking for a load led to.
 enum Start {
     /// This one began.
-    Began(Flight),
+    Began(Waiter),
     /// One was running.
-    Joined(Flight),
+    Joined(Waiter),
     /// One had just ended.
     Loaded(Arc<Entry>),
 }
@@ -182,12 +182,12 @@ impl<S: Source> ReadThrough<S> {
                 .iter()
                 .map(|_| EndpointState::default())
                 .collect(),
-            ahead: OnceLock::new(),
-            flights: Flights::default(),
-            budget: Budget::new(plan.repository().max_loads_per_second),
-            turns: Turns::new(plan.repository().max_connections),
-            makers: represent::makers(),
-            failures: Failures::default(),
+            ahead_checks: OnceLock::new(),
+            in_flight: InFlight::default(),
+            rate_limit: RateLimit::new(plan.repository().max_loads_per_second),
+            slots: LoadSlots::new(plan.repository().max_connections),
+            encoding_slots: variants::encoding_slots(),
+            key_backoff: KeyBackoff::default(),
             clock: Clock::default(),
             #[cfg(test)]
             broken: simulation::Broken::default(),
@@ -250,7 +250,7 @@ impl<S: Source> ReadThrough<S> {
         let entry = self.shared.cache.get(key)?;
         let now = self.now();
         if entry.mark_used() {
-            self.noticed(key, &entry, now);
+            self.refresh_ahead_on_first_use(key, &entry, now);
         }
         let (freshness, age) = self.look_at(key, &entry, now);
         Some((entry, freshness, age))
@@ -304,8 +304,8 @@ impl<S: Source> ReadThrough<S> {
     }
 
     /// Says how long the machine has slept since the start; and whether that is news.
-    pub fn slept(&self, total: Duration) -> bool {
-        self.shared.clock.slept(total)
+    pub fn record_sleep(&self, total: Duration) -> bool {
+        self.shared.clock.record_sleep(total)
     }
 
     /// Loads a key that was named to be there before anyone asks for it.
@@ -319,14 +319,14 @@ impl<S: Source> ReadThrough<S> {
     ) -> Result<(), Arc<LoadError>> {
         let key = Key::new(endpoint, arguments);
         match self.start(&key, Cause::Background(Trigger::Warm)) {
-            Ok(Start::Began(flight) | Start::Joined(flight)) => flight.landed().await.map(drop),
+            Ok(Start::Began(waiter) | Start::Joined(waiter)) => waiter.wait().await.map(drop),
             Ok(Start::Loaded(_)) => Ok(()),
             Err(_) => Err(Arc::new(LoadError::Overloaded)),
         }
     }
 
     /// Counts a failure around an endpoint that is not a load's: what its keys are, for one.
-    pub fn tell_failed(&self, endpoint: EndpointId, error: RepositoryError) {
+    pub fn report_failure(&self, endpoint: EndpointId, error: RepositoryError) {
         self.failed(&whole(endpoint), &Arc::new(error.into()));
     }
 
@@ -342,16 +342,16 @@ impl<S: Source> ReadThrough<S> {
         loop {
             let before = self.shared.cache.get(&key);
             match self.start(&key, Cause::Background(trigger)) {
-                Ok(Start::Began(flight)) => {
-                    return match flight.landed().await {
+                Ok(Start::Began(waiter)) => {
+                    return match waiter.wait().await {
                         Ok(entry) => outcome(before.as_deref(), &entry),
                         Err(_) => RefreshOutcome::Failed,
                     };
                 }
-                Ok(Start::Joined(flight)) => {
+                Ok(Start::Joined(waiter)) => {
                     let Some(after) = after else { break };
                     // A client's load that waits for its turn may be given up.
-                    if flight.landed().await.is_ok_and(|e| e.began() >= after) {
+                    if waiter.wait().await.is_ok_and(|e| e.began() >= after) {
                         break;
                     }
                 }
@@ -375,7 +375,7 @@ impl<S: Source> ReadThrough<S> {
     }
 
     fn key_retry_in(&self, key: &Key) -> Duration {
-        let own = self.shared.failures.backing_off(key, Instant::now());
+        let own = self.shared.key_backoff.active(key, Instant::now());
         own.map_or(Duration::ZERO, |(_, wait)| wait)
             .max(self.shared.source.retry_in())
     }
@@ -397,19 +397,19 @@ impl<S: Source> ReadThrough<S> {
             let retry_in = due.map_or(Duration::ZERO, |due| due - self.now());
             return Err(ReadError::NotLoaded { retry_in });
         }
-        if let Some((error, retry_in)) = self.shared.failures.backing_off(key, Instant::now()) {
+        if let Some((error, retry_in)) = self.shared.key_backoff.active(key, Instant::now()) {
             return Err(ReadError::Load { error, retry_in });
         }
         let retry_in = self.shared.source.retry_in();
         if !retry_in.is_zero() {
             return Err(ReadError::Away { retry_in });
         }
-        let (flight, status) = match self.start(key, Cause::Client)? {
-            Start::Began(flight) => (flight, CacheStatus::Miss),
-            Start::Joined(flight) => (flight, CacheStatus::Coalesced),
+        let (waiter, status) = match self.start(key, Cause::Client)? {
+            Start::Began(waiter) => (waiter, CacheStatus::Miss),
+            Start::Joined(waiter) => (waiter, CacheStatus::Coalesced),
             Start::Loaded(entry) => return self.loaded(key, entry, CacheStatus::Hit),
         };
-        match tokio::time::timeout(patience, flight.landed()).await {
+        match tokio::time::timeout(patience, waiter.wait()).await {
             Ok(Ok(entry)) => self.loaded(key, entry, status),
             Ok(Err(error)) => Err(ReadError::Load {
                 error,
@@ -445,7 +445,7 @@ impl<S: Source> ReadThrough<S> {
 
     /// Whether loading the key is known to fail.
     fn is_failing(&self, key: &Key) -> bool {
-        self.shared.failures.contains(key) || !self.shared.source.retry_in().is_zero()
+        self.shared.key_backoff.is_failing(key) || !self.shared.source.retry_in().is_zero()
     }
 
     /// Whether nobody waits for a load of the endpoint.

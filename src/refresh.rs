@@ -29,7 +29,7 @@ pub use heartbeat::HeartbeatError;
 
 use crate::observe::{Observer, RefreshOutcome, Task, Trigger};
 use crate::plan::{EndpointId, Plan};
-use crate::read_through::{Ahead, ReadThrough};
+use crate::read_through::{AheadCheck, ReadThrough};
 use crate::repository::Repository;
 use crate::supervise;
 use heartbeat::Heartbeat;
@@ -46,7 +46,7 @@ pub struct Refresher {
     sleep: Sleep,
     heartbeat: Heartbeat,
     /// Keys that are to be looked at again.
-    ahead: mpsc::UnboundedReceiver<Ahead>,
+    ahead: mpsc::UnboundedReceiver<AheadCheck>,
     /// Refreshes that have ended.
     endings: mpsc::UnboundedReceiver<Ending>,
     changes: Changes,
@@ -86,7 +86,7 @@ impl Refresher {
         let timetable = Timetable::new(plan.endpoints(), read_through.now(), SystemTime::now());
         let (keeper, ahead) = mpsc::unbounded_channel();
         let (ended, endings) = mpsc::unbounded_channel();
-        read_through.keep_time_with(keeper);
+        read_through.send_ahead_checks_to(keeper);
         let refresher = Self {
             ahead,
             endings,
@@ -169,12 +169,12 @@ impl Refresher {
                 }
                 Some(key) = self.ahead.recv() => self.timetable.look_at(key),
             }
-            if self.read_through.slept(self.sleep.total()) {
+            if self.read_through.record_sleep(self.sleep.total()) {
                 self.repository.suspect_sessions();
             }
             let now = self.read_through.now();
             for key in self.timetable.take_keys(now) {
-                self.read_through.load_ahead(&key);
+                self.read_through.refresh_ahead(&key);
             }
             let wall = SystemTime::now();
             if self.timetable.clock_was_set(now, wall) {

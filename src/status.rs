@@ -29,7 +29,7 @@ pub use watch::Watch;
 
 use crate::metrics::{EndpointReadings, Metrics};
 use crate::plan::Plan;
-use crate::read_through::{Keyed, LoadError, ReadThrough};
+use crate::read_through::{KeyStats, LoadError, ReadThrough};
 use history::{History, Moment, STEP};
 
 /// A survey of all entries is made again after a hundred times as long as it took, so that it takes
@@ -53,7 +53,7 @@ pub struct Status {
 /// What was found in the cache, and when.
 #[derive(Debug)]
 struct Survey {
-    found: Arc<[Keyed]>,
+    found: Arc<[KeyStats]>,
     ended: Instant,
     took: Duration,
 }
@@ -141,7 +141,7 @@ impl Status {
             .collect()
     }
 
-    fn survey(&self) -> Arc<[Keyed]> {
+    fn survey(&self) -> Arc<[KeyStats]> {
         let mut survey = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = &*survey
             && last.ended.elapsed() < last.took * SURVEY_PAUSE
@@ -149,7 +149,7 @@ impl Status {
             return Arc::clone(&last.found);
         }
         let began = Instant::now();
-        let found: Arc<[Keyed]> = self.read_through.survey().into();
+        let found: Arc<[KeyStats]> = self.read_through.key_stats().into();
         *survey = Some(Survey {
             found: Arc::clone(&found),
             ended: Instant::now(),

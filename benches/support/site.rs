@@ -12,7 +12,7 @@ use larder::log::{self, LogFormat};
 use larder::metrics::Metrics;
 use larder::observe::{Observer, Readiness, Sink};
 use larder::plan::Plan;
-use larder::read_through::{Described, ReadThrough};
+use larder::read_through::{PostgresSource, ReadThrough};
 use larder::repository::Repository;
 use larder::status::{Status, Watch};
 use tokio::sync::watch;
@@ -86,7 +86,7 @@ pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Re
     let repository = Repository::new(plan.repository(), observer.clone())?;
     let read_through = ReadThrough::new(
         Arc::clone(&plan),
-        Described::new(&plan, repository, observer.clone()),
+        PostgresSource::new(&plan, repository, observer.clone()),
         Cache::new(&plan, observer.clone()),
         observer.clone(),
     );

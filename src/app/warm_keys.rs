@@ -177,7 +177,7 @@ async fn found(
                 tokio::time::sleep(wait.max(MIN_RETRY_WAIT)).await;
             }
             Err(error) => {
-                read_through.tell_failed(endpoint.id, error);
+                read_through.report_failure(endpoint.id, error);
                 return Vec::new();
             }
         }

@@ -58,7 +58,7 @@ async fn read(site: &Site, head: &Head, routed: &Routed<'_>) -> Reply {
         Ok(arguments) => arguments,
         Err(problem) => {
             if let Problem::InvalidArgument(_) = problem {
-                site.read_through.doubt(id, &description);
+                site.read_through.question_description(id, &description);
             }
             return refusal(problem, id);
         }

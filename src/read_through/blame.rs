@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::turns::Class;
+use super::concurrency::LoadClass;
 use super::{Cause, LoadError, ReadThrough, Source, UNPOISONED};
 use crate::cache::{Answer, Key};
 use crate::observe::Trigger;
@@ -84,7 +84,12 @@ impl Suspects {
 
 impl<S: Source> ReadThrough<S> {
     /// A load with these arguments has succeeded, which began then.
-    pub(super) fn note_success(&self, endpoint: EndpointId, arguments: &Arguments, began: Instant) {
+    pub(super) fn record_arguments_that_work(
+        &self,
+        endpoint: EndpointId,
+        arguments: &Arguments,
+        began: Instant,
+    ) {
         if arguments.iter().len() > 0 {
             let mut known = self
                 .state(endpoint)
@@ -99,7 +104,7 @@ impl<S: Source> ReadThrough<S> {
 
     /// Why a load that began then failed, once it is known whether its arguments are to blame: they are not
     /// where they have been answered before, or where it is the configuration that names them.
-    pub(super) async fn blamed(
+    pub(super) async fn attribute_failure(
         &self,
         key: &Key,
         suspects: Suspects,
@@ -148,7 +153,12 @@ impl<S: Source> ReadThrough<S> {
             None => {}
         }
         for other in &others {
-            if self.shared.budget.take(Class::New, Duration::ZERO).is_err() {
+            if self
+                .shared
+                .rate_limit
+                .take(LoadClass::ColdKey, Duration::ZERO)
+                .is_err()
+            {
                 return false;
             }
             let began = Instant::now();

@@ -20,7 +20,7 @@ impl Clock {
     }
 
     /// Says how long the machine has slept, all in all; and whether that is news.
-    pub(super) fn slept(&self, total: Duration) -> bool {
+    pub(super) fn record_sleep(&self, total: Duration) -> bool {
         let total = u64::try_from(total.as_nanos()).unwrap_or(u64::MAX);
         self.asleep.fetch_max(total, Ordering::Relaxed) < total
     }
@@ -36,9 +36,9 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         let before = clock.now();
         assert_eq!(before, Instant::now());
-        assert!(clock.slept(hour) && !clock.slept(hour));
+        assert!(clock.record_sleep(hour) && !clock.record_sleep(hour));
         assert_eq!(clock.now() - before, hour);
-        assert!(!clock.slept(hour / 2));
+        assert!(!clock.record_sleep(hour / 2));
         tokio::time::advance(hour).await;
         assert_eq!(clock.now() - before, 2 * hour);
     }

@@ -1,100 +1,99 @@
-//! Whose turn it is to load. There are as many turns as connections, so that a load waits here and
-//! not in the pool: waiting counts neither as age nor against its query's timeout.
+//! How many loads run at once. There are as many slots as connections, so that a load waits here and
+//! not in the pool: the wait counts neither as age nor against the query's timeout.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Who loads what.
+/// Whom a load is for. It decides which limits the load is held to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Clients, a key that is not in the cache.
-    New,
-    /// Clients, a key that is.
-    Known,
-    /// Schedules, and the start.
-    Schedules,
+pub(super) enum LoadClass {
+    /// A client, for a key that is not in the cache.
+    ColdKey,
+    /// A client, for a key that is in the cache.
+    CachedKey,
+    /// A schedule, a probe, a notification or the start.
+    Background,
 }
 
-/// The turns. A class waits for its own limits first, so that none can take every turn from another.
+/// The slots. A class is limited on its own first, so that none can occupy every slot.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct LoadSlots {
     all: Semaphore,
-    /// One less than all.
-    schedules: Semaphore,
-    /// One less than all.
+    /// One fewer than all.
+    background: Semaphore,
+    /// One fewer than all.
     clients: Semaphore,
-    /// One less again.
-    new: Semaphore,
-    /// Who wants a turn and has none.
+    /// Two fewer than all.
+    cold_keys: Semaphore,
     waiting: AtomicU64,
 }
 
-/// A turn, until it is dropped.
+/// A slot, held until this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'t> {
-    _permits: [Option<SemaphorePermit<'t>>; 3],
+pub(super) struct LoadPermit<'s> {
+    _permits: [Option<SemaphorePermit<'s>>; 3],
 }
 
-impl Turns {
+impl LoadSlots {
     pub(super) fn new(connections: usize) -> Self {
-        let less = |by: usize| Semaphore::new(connections.saturating_sub(by).max(1));
+        let all_but = |n: usize| Semaphore::new(connections.saturating_sub(n).max(1));
         Self {
-            all: less(0),
-            schedules: less(1),
-            clients: less(1),
-            new: less(2),
+            all: all_but(0),
+            background: all_but(1),
+            clients: all_but(1),
+            cold_keys: all_but(2),
             waiting: AtomicU64::new(0),
         }
     }
 
-    /// How many loads wait for a turn.
+    /// The number of loads that wait for a slot.
     pub(super) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Waits for a turn; within a class, first come, first served.
-    pub(super) async fn take(&self, class: Class) -> Turn<'_> {
-        let _waits = Waits::one_of(&self.waiting);
+    /// Waits for a slot. Within a class, loads get theirs in the order in which they asked.
+    pub(super) async fn acquire(&self, class: LoadClass) -> LoadPermit<'_> {
+        let _waiting = WaitingGuard::new(&self.waiting);
         let (first, second) = match class {
-            Class::New => (Some(&self.new), &self.clients),
-            Class::Known => (None, &self.clients),
-            Class::Schedules => (None, &self.schedules),
+            LoadClass::ColdKey => (Some(&self.cold_keys), &self.clients),
+            LoadClass::CachedKey => (None, &self.clients),
+            LoadClass::Background => (None, &self.background),
         };
         let first = match first {
-            Some(semaphore) => Some(acquire(semaphore).await),
+            Some(semaphore) => Some(permit(semaphore).await),
             None => None,
         };
-        let second = acquire(second).await;
-        let third = acquire(&self.all).await;
-        Turn {
+        let second = permit(second).await;
+        let third = permit(&self.all).await;
+        LoadPermit {
             _permits: [first, Some(second), Some(third)],
         }
     }
 }
 
-/// Counts one who waits, until it is dropped: with a turn, or because waiting was given up.
-struct Waits<'t>(&'t AtomicU64);
+/// Counts a waiting load until it has its slot, or gives up.
+struct WaitingGuard<'s>(&'s AtomicU64);
 
-impl<'t> Waits<'t> {
-    fn one_of(waiting: &'t AtomicU64) -> Self {
+impl<'s> WaitingGuard<'s> {
+    fn new(waiting: &'s AtomicU64) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
         Self(waiting)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn acquire(semaphore: &Semaphore) -> SemaphorePermit<'_> {
-    semaphore.acquire().await.expect(OPEN)
+async fn permit(semaphore: &Semaphore) -> SemaphorePermit<'_> {
+    semaphore
+        .acquire()
+        .await
+        .expect("the semaphores are never closed")
 }
-
-/// Why taking a turn can not fail.
-const OPEN: &str = "the semaphores are never closed";
 
 #[cfg(test)]
 mod tests {
@@ -102,51 +101,54 @@ mod tests {
 
     use super::*;
 
-    /// The turns one class can hold of so many.
-    fn held(turns: &Turns, class: Class) -> Vec<Turn<'_>> {
-        std::iter::from_fn(|| turns.take(class).now_or_never()).collect()
+    /// Every slot that a class can get.
+    fn acquire_all(slots: &LoadSlots, class: LoadClass) -> Vec<LoadPermit<'_>> {
+        std::iter::from_fn(|| slots.acquire(class).now_or_never()).collect()
     }
 
     #[tokio::test]
-    async fn no_class_can_take_every_turn() {
+    async fn no_class_can_occupy_every_slot() {
         for (greedy, most, other) in [
-            (Class::Known, 3, Class::Schedules),
-            (Class::Schedules, 3, Class::Known),
-            (Class::Schedules, 3, Class::New),
-            (Class::New, 2, Class::Known),
+            (LoadClass::CachedKey, 3, LoadClass::Background),
+            (LoadClass::Background, 3, LoadClass::CachedKey),
+            (LoadClass::Background, 3, LoadClass::ColdKey),
+            (LoadClass::ColdKey, 2, LoadClass::CachedKey),
         ] {
-            let turns = Turns::new(4);
-            let all = held(&turns, greedy);
-            assert_eq!(all.len(), most, "{greedy:?}");
-            assert_eq!(held(&turns, other).len(), 1, "{greedy:?}");
+            let slots = LoadSlots::new(4);
+            let held = acquire_all(&slots, greedy);
+            assert_eq!(held.len(), most, "{greedy:?}");
+            assert_eq!(acquire_all(&slots, other).len(), 1, "{greedy:?}");
         }
     }
 
     #[tokio::test]
-    async fn who_waits_is_counted_for_as_long_as_it_waits() {
-        let turns = Turns::new(1);
-        let turn = turns.take(Class::New).await;
-        assert_eq!(turns.waiting(), 0);
-        let mut served = Box::pin(turns.take(Class::Known));
-        let mut given_up = Box::pin(turns.take(Class::Schedules));
+    async fn a_load_is_counted_for_as_long_as_it_waits() {
+        let slots = LoadSlots::new(1);
+        let held = slots.acquire(LoadClass::ColdKey).await;
+        assert_eq!(slots.waiting(), 0);
+        let mut served = Box::pin(slots.acquire(LoadClass::CachedKey));
+        let mut abandoned = Box::pin(slots.acquire(LoadClass::Background));
         assert!(served.as_mut().now_or_never().is_none());
-        assert!(given_up.as_mut().now_or_never().is_none());
-        assert_eq!(turns.waiting(), 2);
-        drop(given_up);
-        assert_eq!(turns.waiting(), 1);
-        drop(turn);
-        let _turn = served.await;
-        assert_eq!(turns.waiting(), 0);
+        assert!(abandoned.as_mut().now_or_never().is_none());
+        assert_eq!(slots.waiting(), 2);
+        drop(abandoned);
+        assert_eq!(slots.waiting(), 1);
+        drop(held);
+        let _held = served.await;
+        assert_eq!(slots.waiting(), 0);
     }
 
     #[tokio::test]
-    async fn a_single_connection_is_shared() {
-        for (one, other) in [(Class::New, Class::Known), (Class::Known, Class::Schedules)] {
-            let turns = Turns::new(1);
-            let turn = turns.take(one).await;
-            assert!(turns.take(other).now_or_never().is_none());
-            drop(turn);
-            assert!(turns.take(other).now_or_never().is_some());
+    async fn all_classes_share_a_single_connection() {
+        for (one, other) in [
+            (LoadClass::ColdKey, LoadClass::CachedKey),
+            (LoadClass::CachedKey, LoadClass::Background),
+        ] {
+            let slots = LoadSlots::new(1);
+            let held = slots.acquire(one).await;
+            assert!(slots.acquire(other).now_or_never().is_none());
+            drop(held);
+            assert!(slots.acquire(other).now_or_never().is_some());
         }
     }
 }

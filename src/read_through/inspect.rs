@@ -5,17 +5,17 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::health::LastFailure;
-use super::{Described, ReadThrough, Source, UNPOISONED, whole};
+use super::{PostgresSource, ReadThrough, Source, UNPOISONED, whole};
 use crate::cache::{Freshness, weight};
 use crate::plan::{EndpointId, Lifetime};
 
 /// How things stand with an endpoint.
 #[derive(Debug, Clone)]
-pub struct Condition {
+pub struct EndpointStatus {
     /// Whether its statement is described: nothing can be loaded before.
     pub is_described: bool,
     /// The entry that answers every request, where there are no parameters and it is loaded.
-    pub resident: Option<Resident>,
+    pub resident: Option<ResidentEntry>,
     /// When its schedule loads it next, if it has one: of [`ReadThrough::now`].
     pub due: Option<Instant>,
     /// How long until what fails is tried again; zero while nothing fails.
@@ -26,7 +26,7 @@ pub struct Condition {
 
 /// The entry of an endpoint without parameters.
 #[derive(Debug, Clone, Copy)]
-pub struct Resident {
+pub struct ResidentEntry {
     /// How it may be used now.
     pub freshness: Freshness,
     /// How old it is.
@@ -43,7 +43,7 @@ pub struct Resident {
 
 /// The entries of an endpoint with parameters.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Keyed {
+pub struct KeyStats {
     /// How many there are.
     pub entries: u64,
     /// How many of them are fresh.
@@ -56,7 +56,7 @@ pub struct Keyed {
     pub oldest: Option<Duration>,
 }
 
-impl Keyed {
+impl KeyStats {
     fn count(&mut self, freshness: Freshness, age: Duration, bytes: u64) {
         if freshness == Freshness::Expired {
             return; // it serves nobody, and goes when the cache is tidied
@@ -69,11 +69,11 @@ impl Keyed {
     }
 }
 
-impl ReadThrough<Described> {
+impl ReadThrough<PostgresSource> {
     /// How things stand with an endpoint. Holds nothing up.
-    pub fn condition(&self, endpoint: EndpointId) -> Condition {
+    pub fn endpoint_status(&self, endpoint: EndpointId) -> EndpointStatus {
         let state = self.state(endpoint);
-        Condition {
+        EndpointStatus {
             is_described: self.description(endpoint).is_some(),
             resident: self.resident(endpoint),
             due: *state.due.lock().expect(UNPOISONED),
@@ -90,14 +90,14 @@ impl<S: Source> ReadThrough<S> {
         health.is_refused()
     }
 
-    fn resident(&self, endpoint: EndpointId) -> Option<Resident> {
+    fn resident(&self, endpoint: EndpointId) -> Option<ResidentEntry> {
         if !self.is_resident(endpoint) {
             return None;
         }
         let key = whole(endpoint);
         let entry = self.shared.cache.get(&key)?;
         let (freshness, age) = self.look_at(&key, &entry, self.now());
-        Some(Resident {
+        Some(ResidentEntry {
             freshness,
             age,
             lifetime: *entry.lifetime(),
@@ -114,8 +114,8 @@ impl<S: Source> ReadThrough<S> {
 
     /// What is held for each endpoint with parameters, by its place in the plan. It looks at every
     /// entry, of which there may be a million: not for a thread that answers requests.
-    pub fn survey(&self) -> Box<[Keyed]> {
-        let mut found = vec![Keyed::default(); self.shared.plan.endpoints().len()];
+    pub fn key_stats(&self) -> Box<[KeyStats]> {
+        let mut found = vec![KeyStats::default(); self.shared.plan.endpoints().len()];
         let now = self.now();
         self.shared.cache.for_each_keyed(|key, entry| {
             let (freshness, age) = self.look_at(key, entry, now);

@@ -1,5 +1,5 @@
-//! What failed to load, per key, and when it is tried again. Keys fail for reasons of their own: one
-//! argument that Postgres chokes on must not keep the others from being loaded.
+//! Which keys failed to load, and when each is tried again. Keys fail for reasons of their own: one
+//! argument that Postgres rejects must not keep other keys from being loaded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,18 +11,18 @@ use super::{LoadError, UNPOISONED};
 use crate::cache::Key;
 use crate::observe::Fault;
 
-/// Waits after the second failure in a row and later ones: doubled from the first to the last, each
-/// drawn from zero to that, so that what failed together does not come back together. After the first
-/// failure whoever asks may try at once.
+/// Waits after the second and every further failure in a row: doubled from the first to the last, each
+/// drawn between zero and that, so that keys that failed together do not come back together. After the
+/// first failure the next request may try at once.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
-/// Failures remembered at once. Beyond it a failing key is tried whenever it is asked for, within
+/// Failing keys remembered at once. Beyond that a failing key is tried whenever it is requested, within
 /// `max_loads_per_second`.
 const KEYS_MAX: usize = 10_000;
 
 /// The keys whose last load failed.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(super) struct KeyBackoff {
     by_key: Mutex<HashMap<Key, Failure>>,
 }
 
@@ -33,13 +33,9 @@ struct Failure {
     retry_at: Instant,
 }
 
-impl Failures {
-    /// Why the key is left alone for now, and for how long.
-    pub(super) fn backing_off(
-        &self,
-        key: &Key,
-        now: Instant,
-    ) -> Option<(Arc<LoadError>, Duration)> {
+impl KeyBackoff {
+    /// Why the key must not be loaded now, and how long that lasts.
+    pub(super) fn active(&self, key: &Key, now: Instant) -> Option<(Arc<LoadError>, Duration)> {
         let by_key = self.by_key.lock().expect(UNPOISONED);
         let failure = by_key.get(key)?;
         let wait = failure.retry_at.saturating_duration_since(now);
@@ -47,15 +43,15 @@ impl Failures {
     }
 
     /// Whether the key's last load failed.
-    pub(super) fn contains(&self, key: &Key) -> bool {
+    pub(super) fn is_failing(&self, key: &Key) -> bool {
         self.by_key.lock().expect(UNPOISONED).contains_key(key)
     }
 
-    pub(super) fn succeeded(&self, key: &Key) {
+    pub(super) fn record_success(&self, key: &Key) {
         self.by_key.lock().expect(UNPOISONED).remove(key);
     }
 
-    pub(super) fn failed(&self, key: &Key, error: &Arc<LoadError>, now: Instant) {
+    pub(super) fn record_failure(&self, key: &Key, error: &Arc<LoadError>, now: Instant) {
         if error.fault() == Fault::Client {
             return;
         }
@@ -77,15 +73,15 @@ impl Failures {
     }
 }
 
-/// How long to wait after so many failures before this one.
-fn wait(error: &LoadError, before: u32) -> Duration {
-    // Attempts to connect are spaced by the pool, and end sooner.
-    if error.is_away() || before == 0 {
+/// How long to wait after a failure that `earlier` others preceded.
+fn wait(error: &LoadError, earlier: u32) -> Duration {
+    // The pool spaces its attempts to connect, by shorter waits.
+    if error.is_away() || earlier == 0 {
         return Duration::ZERO;
     }
     let (first, last) = BACKOFF;
-    let whole = first.saturating_mul(2_u32.saturating_pow(before - 1));
-    whole.min(last).mul_f64(fastrand::f64())
+    let longest = first.saturating_mul(2_u32.saturating_pow(earlier - 1));
+    longest.min(last).mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]
@@ -105,19 +101,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_failure_costs_no_wait_and_more_are_spaced_up_to_a_cap() {
-        let failures = Failures::default();
-        failures.failed(&key(1), &too_slow(), Instant::now());
-        assert!(failures.backing_off(&key(1), Instant::now()).is_none());
-        assert!(failures.contains(&key(1)));
+    async fn the_first_failure_causes_no_wait_and_further_ones_back_off_up_to_a_cap() {
+        let backoff = KeyBackoff::default();
+        backoff.record_failure(&key(1), &too_slow(), Instant::now());
+        assert!(backoff.active(&key(1), Instant::now()).is_none());
+        assert!(backoff.is_failing(&key(1)));
         let mut longest = Duration::ZERO;
         for _ in 0..200 {
-            failures.failed(&key(1), &too_slow(), Instant::now());
-            if let Some((_, wait)) = failures.backing_off(&key(1), Instant::now()) {
+            backoff.record_failure(&key(1), &too_slow(), Instant::now());
+            if let Some((_, wait)) = backoff.active(&key(1), Instant::now()) {
                 longest = longest.max(wait);
                 tokio::time::advance(wait).await;
             }
-            assert!(failures.backing_off(&key(1), Instant::now()).is_none());
+            assert!(backoff.active(&key(1), Instant::now()).is_none());
         }
         assert!(
             longest > BACKOFF.1 / 2 && longest <= BACKOFF.1,
@@ -126,19 +122,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_success_forgets_and_other_keys_are_left_alone() {
-        let failures = Failures::default();
+    async fn a_success_clears_the_failure_and_other_keys_are_unaffected() {
+        let backoff = KeyBackoff::default();
         for _ in 0..10 {
-            failures.failed(&key(1), &too_slow(), Instant::now());
+            backoff.record_failure(&key(1), &too_slow(), Instant::now());
         }
-        assert!(!failures.contains(&key(2)));
-        failures.succeeded(&key(1));
-        assert!(!failures.contains(&key(1)));
+        assert!(!backoff.is_failing(&key(2)));
+        backoff.record_success(&key(1));
+        assert!(!backoff.is_failing(&key(1)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_argument_is_no_failure() {
-        let failures = Failures::default();
+    async fn a_rejected_argument_is_not_a_failure() {
+        let backoff = KeyBackoff::default();
         let refusal = Refusal {
             code: "22P02".to_owned(),
             message: "invalid input syntax".to_owned(),
@@ -147,18 +143,18 @@ mod tests {
             position: None,
         };
         let refused = Arc::new(RepositoryError::ArgumentRefused { refusal }.into());
-        failures.failed(&key(1), &refused, Instant::now());
-        assert!(!failures.contains(&key(1)));
+        backoff.record_failure(&key(1), &refused, Instant::now());
+        assert!(!backoff.is_failing(&key(1)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_is_bounded() {
-        let failures = Failures::default();
+    async fn the_number_of_remembered_keys_is_bounded() {
+        let backoff = KeyBackoff::default();
         for n in 0..KEYS_MAX + 100 {
             for _ in 0..2 {
-                failures.failed(&key(n), &too_slow(), Instant::now());
+                backoff.record_failure(&key(n), &too_slow(), Instant::now());
             }
         }
-        assert!(failures.by_key.lock().unwrap().len() <= KEYS_MAX);
+        assert!(backoff.by_key.lock().unwrap().len() <= KEYS_MAX);
     }
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::ahead::AHEAD_RETRY;
 use super::blame::Suspects;
-use super::flight::{Admitted, Landing};
-use super::turns::{Class, Turn};
+use super::concurrency::{LoadClass, LoadPermit};
+use super::refresh_ahead::AHEAD_RETRY;
+use super::single_flight::{Admission, LoadGuard};
 use super::{Cause, ReadError, ReadThrough, Source, Start, UNPOISONED, outcome};
 use crate::cache::{Entry, Freshness, Key, Origin};
 use crate::encode::EncodeError;
@@ -80,23 +80,23 @@ impl LoadError {
 /// What a load was admitted with.
 struct Ticket {
     cause: Cause,
-    class: Class,
+    class: LoadClass,
     /// How long it waits first, so that no more loads begin in a second than may.
     wait: Duration,
 }
 
 /// Who bears the cost of a load.
-fn class(cause: Cause, is_known: impl FnOnce() -> bool) -> Class {
+fn class(cause: Cause, is_known: impl FnOnce() -> bool) -> LoadClass {
     match cause {
         Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) => {
             if is_known() {
-                Class::Known
+                LoadClass::CachedKey
             } else {
-                Class::New
+                LoadClass::ColdKey
             }
         }
         Cause::Background(Trigger::Schedule | Trigger::Warm | Trigger::Probe | Trigger::Notify) => {
-            Class::Schedules
+            LoadClass::Background
         }
     }
 }
@@ -110,20 +110,20 @@ impl<S: Source> ReadThrough<S> {
                 // A load that ended since the caller looked has left its entry here.
                 let fresh = |entry: &&Arc<Entry>| self.freshness(key, entry) == Freshness::Fresh;
                 if let Some(entry) = there.as_ref().filter(fresh) {
-                    return Ok(Admitted::Loaded(Arc::clone(entry)));
+                    return Ok(Admission::Loaded(Arc::clone(entry)));
                 }
             }
             let class = class(cause, || self.is_known(key, there.as_deref()));
             // Half of the time is left for the query.
             let patience = self.endpoint(key.endpoint()).timeout / 2;
-            let taken = self.shared.budget.take(class, patience);
+            let taken = self.shared.rate_limit.take(class, patience);
             let wait = taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
-            Ok(Admitted::Load(Ticket { cause, class, wait }))
+            Ok(Admission::Load(Ticket { cause, class, wait }))
         };
-        let begin = |landing, ticket| {
-            drop(tokio::spawn(self.clone().run(key.clone(), ticket, landing)));
+        let begin = |guard, ticket| {
+            drop(tokio::spawn(self.clone().run(key.clone(), ticket, guard)));
         };
-        self.shared.flights.join_or_begin(key, admit, begin)
+        self.shared.in_flight.join_or_begin(key, admit, begin)
     }
 
     /// Whether a key is one that clients use: it is in the cache, or was until a short while ago.
@@ -136,11 +136,11 @@ impl<S: Source> ReadThrough<S> {
     }
 
     /// A load from its beginning to the moment everyone knows.
-    async fn run(self, key: Key, ticket: Ticket, landing: Landing) {
+    async fn run(self, key: Key, ticket: Ticket, guard: LoadGuard) {
         let cause = ticket.cause;
         let began = Instant::now();
         let previous = self.shared.cache.get(&key);
-        let load = self.load(&key, ticket, previous.as_deref(), &landing);
+        let load = self.load(&key, ticket, previous.as_deref(), &guard);
         // What a panic leaves half done is dropped with the load; nothing of it is in the cache.
         let loaded = AssertUnwindSafe(load).catch_unwind().await;
         let loaded = loaded.unwrap_or(Err(LoadError::Lost)).map_err(Arc::new);
@@ -149,14 +149,14 @@ impl<S: Source> ReadThrough<S> {
                 self.shared.cache.put(&key, Arc::clone(entry));
                 self.succeeded(&key);
                 if self.shared.source.lacks(key.endpoint(), key.arguments()) {
-                    self.renew(key.endpoint());
+                    self.redescribe(key.endpoint());
                 }
                 outcome(previous.as_deref(), entry)
             }
             Err(error) => {
                 self.failed(&key, error);
                 if error.is_of_arguments() {
-                    self.renew(key.endpoint());
+                    self.redescribe(key.endpoint());
                 }
                 RefreshOutcome::Failed
             }
@@ -165,19 +165,19 @@ impl<S: Source> ReadThrough<S> {
             let lifetime = loaded.as_ref().ok().map(|entry| *entry.lifetime());
             self.emit_refresh(key.endpoint(), trigger, outcome, began.elapsed(), lifetime);
         }
-        landing.land(loaded.clone());
-        self.what_comes_next(&key, cause, loaded.ok());
+        guard.finish(loaded.clone());
+        self.follow_up(&key, cause, loaded.ok());
     }
 
     /// After a load: another one at once, if the data changed while it ran; else a moment to look at
     /// the key again, if it is to be loaded ahead.
-    fn what_comes_next(&self, key: &Key, cause: Cause, loaded: Option<Arc<Entry>>) {
+    fn follow_up(&self, key: &Key, cause: Cause, loaded: Option<Arc<Entry>>) {
         let endpoint = self.endpoint(key.endpoint());
         let Some(entry) = loaded else {
             let there = self.shared.cache.get(key);
             if let (Cause::Background(Trigger::Ahead), Some(entry)) = (cause, there) {
                 let wait = self.key_retry_in(key).max(AHEAD_RETRY);
-                self.look_again(key, &entry, self.now() + wait);
+                self.schedule_ahead_check(key, &entry, self.now() + wait);
             }
             return;
         };
@@ -185,13 +185,13 @@ impl<S: Source> ReadThrough<S> {
             // Its answer is served to those who waited, and is not the last word.
             let _ = self.start(key, Cause::Background(Trigger::Notify));
         } else if endpoint.refresh.ahead {
-            self.tell_of_haste(endpoint, &entry);
-            self.look_again(key, &entry, self.ahead_of(key, &entry));
+            self.report_ahead_speed(endpoint, &entry);
+            self.schedule_ahead_check(key, &entry, self.ahead_time(key, &entry));
         }
     }
 
     fn succeeded(&self, key: &Key) {
-        self.shared.failures.succeeded(key);
+        self.shared.key_backoff.record_success(key);
         let endpoint = key.endpoint();
         let health = &self.state(endpoint).health;
         let news = health.lock().expect(UNPOISONED).succeeded();
@@ -203,7 +203,7 @@ impl<S: Source> ReadThrough<S> {
 
     pub(super) fn failed(&self, key: &Key, error: &Arc<LoadError>) {
         let now = Instant::now();
-        self.shared.failures.failed(key, error, now);
+        self.shared.key_backoff.record_failure(key, error, now);
         let endpoint = key.endpoint();
         let health = &self.state(endpoint).health;
         let news = health.lock().expect(UNPOISONED).failed(error, now);
@@ -242,10 +242,10 @@ impl<S: Source> ReadThrough<S> {
         key: &Key,
         ticket: Ticket,
         previous: Option<&Entry>,
-        landing: &Landing,
+        guard: &LoadGuard,
     ) -> Result<Arc<Entry>, LoadError> {
         let endpoint = self.endpoint(key.endpoint());
-        let turn = self.turn(endpoint, &ticket, landing).await?;
+        let permit = self.acquire_permit(endpoint, &ticket, guard).await?;
         // All of this from before the query: a schedule that comes while it runs is not served by
         // it, and neither is a change.
         let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
@@ -259,37 +259,38 @@ impl<S: Source> ReadThrough<S> {
             Ok(answer) => answer,
             Err(error) => {
                 let suspects = Suspects::of(ticket.cause, previous.is_some());
-                return Err(self.blamed(key, suspects, sent, error).await);
+                return Err(self.attribute_failure(key, suspects, sent, error).await);
             }
         };
-        self.note_success(endpoint.id, key.arguments(), sent);
+        self.record_arguments_that_work(endpoint.id, key.arguments(), sent);
         let query_time = self.now() - began;
-        drop(turn);
-        self.make_in_advance(key, &answer, previous).await;
+        drop(permit);
+        self.prepare_variants(key, &answer, previous).await;
         let until_refresh = due.map(|due| due.saturating_duration_since(began));
         let lifetime = endpoint.freshness.lifetime(until_refresh, endpoint.timeout);
         let entry = Entry::new(answer, origin, query_time, lifetime, previous);
         Ok(Arc::new(entry))
     }
 
-    async fn turn(
+    async fn acquire_permit(
         &self,
         endpoint: &Endpoint,
         ticket: &Ticket,
-        landing: &Landing,
-    ) -> Result<Turn<'_>, LoadError> {
-        let (turns, class) = (&self.shared.turns, ticket.class);
-        if class == Class::Schedules {
-            return Ok(turns.take(class).await);
+        guard: &LoadGuard,
+    ) -> Result<LoadPermit<'_>, LoadError> {
+        let (slots, class) = (&self.shared.slots, ticket.class);
+        if class == LoadClass::Background {
+            return Ok(slots.acquire(class).await);
         }
         if !ticket.wait.is_zero() {
             tokio::time::sleep(ticket.wait).await;
         }
         let asked = Instant::now();
         let patience = endpoint.timeout.saturating_sub(ticket.wait);
-        let turn = tokio::time::timeout(patience, turns.take(class)).await;
-        let is_abandoned = asked.elapsed() > ABANDONED_AFTER && !landing.is_awaited();
-        turn.ok()
+        let permit = tokio::time::timeout(patience, slots.acquire(class)).await;
+        let is_abandoned = asked.elapsed() > ABANDONED_AFTER && !guard.is_awaited();
+        permit
+            .ok()
             .filter(|_| !is_abandoned)
             .ok_or(LoadError::Overloaded)
     }

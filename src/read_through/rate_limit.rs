@@ -1,6 +1,6 @@
-//! How many loads a second clients may cause: a token bucket over all endpoints, one second deep. Keys
-//! that clients use come first, and new ones have what those leave: half of it at most stands ready for
-//! new ones at once, so that a client that invents keys cannot keep others from being loaded again.
+//! How many loads per second clients may cause: a token bucket for all endpoints, one second deep. Keys
+//! that clients use have priority. A cold key has to leave half of the bucket to them, so that a client
+//! that invents keys cannot keep others from being loaded again.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::UNPOISONED;
-use super::turns::Class;
+use super::concurrency::LoadClass;
 
-/// The longest that a load of a key in use waits until it may begin: then there are more keys in use than
-/// may be loaded.
+/// The longest that a load of a cached key waits for its token. A longer queue means that more keys are
+/// in use than may be loaded.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The loads clients may still cause.
+/// The token bucket.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct RateLimit {
     per_second: f64,
-    /// What new keys must leave.
+    /// What cold keys must leave.
     reserve: f64,
-    left: Mutex<Left>,
+    bucket: Mutex<Bucket>,
 }
 
 #[derive(Debug)]
-struct Left {
-    /// Below zero are those that wait to begin.
-    loads: f64,
-    at: Instant,
+struct Bucket {
+    /// Negative while loads wait for their token.
+    tokens: f64,
+    updated: Instant,
 }
 
-impl Budget {
+impl RateLimit {
     pub(super) fn new(per_second: u32) -> Self {
         let per_second = per_second.max(1);
         let reserve = f64::from(per_second / 2);
@@ -38,32 +38,35 @@ impl Budget {
         Self {
             per_second,
             reserve,
-            left: Mutex::new(Left {
-                loads: per_second,
-                at: Instant::now(),
+            bucket: Mutex::new(Bucket {
+                tokens: per_second,
+                updated: Instant::now(),
             }),
         }
     }
 
-    /// Takes one load, and says how long it has to wait until it may begin: no longer than `patience`.
-    /// Otherwise how long until there is one.
-    pub(super) fn take(&self, class: Class, patience: Duration) -> Result<Duration, Duration> {
-        let (kept, patience) = match class {
-            Class::New => (self.reserve, Duration::ZERO),
-            Class::Known => (0.0, patience.min(WAIT_MAX)),
-            Class::Schedules => return Ok(Duration::ZERO),
+    /// Takes one token and returns how long to wait before using it, which is at most `max_wait`.
+    ///
+    /// # Errors
+    /// How long until a token is available, where that is longer.
+    pub(super) fn take(&self, class: LoadClass, max_wait: Duration) -> Result<Duration, Duration> {
+        let (reserve, max_wait) = match class {
+            LoadClass::ColdKey => (self.reserve, Duration::ZERO),
+            LoadClass::CachedKey => (0.0, max_wait.min(WAIT_MAX)),
+            LoadClass::Background => return Ok(Duration::ZERO),
         };
-        let mut left = self.left.lock().expect(UNPOISONED);
+        let mut bucket = self.bucket.lock().expect(UNPOISONED);
         let now = Instant::now();
-        let gained = now.saturating_duration_since(left.at).as_secs_f64() * self.per_second;
-        left.loads = (left.loads + gained).min(self.per_second);
-        left.at = now;
-        let missing = kept + 1.0 - left.loads;
+        let elapsed = now.saturating_duration_since(bucket.updated);
+        let gained = elapsed.as_secs_f64() * self.per_second;
+        bucket.tokens = (bucket.tokens + gained).min(self.per_second);
+        bucket.updated = now;
+        let missing = reserve + 1.0 - bucket.tokens;
         let wait = Duration::from_secs_f64(missing.max(0.0) / self.per_second);
-        if wait > patience {
+        if wait > max_wait {
             return Err(wait);
         }
-        left.loads -= 1.0;
+        bucket.tokens -= 1.0;
         Ok(wait)
     }
 }
@@ -72,51 +75,60 @@ impl Budget {
 mod tests {
     use super::*;
 
-    /// How many of a class may begin now.
-    fn taken(budget: &Budget, class: Class) -> usize {
-        let begins = |_: &_| budget.take(class, Duration::ZERO).is_ok();
+    /// How many loads of a class may begin now.
+    fn take_all(limit: &RateLimit, class: LoadClass) -> usize {
+        let begins = |_: &_| limit.take(class, Duration::ZERO).is_ok();
         (0..100).filter(begins).count()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_loads_than_allowed_come_through_in_any_second() {
-        let budget = Budget::new(10);
-        assert_eq!(taken(&budget, Class::Known), 10);
-        let wait = budget.take(Class::Known, Duration::ZERO).unwrap_err();
+    async fn no_second_has_more_loads_than_allowed() {
+        let limit = RateLimit::new(10);
+        assert_eq!(take_all(&limit, LoadClass::CachedKey), 10);
+        let wait = limit
+            .take(LoadClass::CachedKey, Duration::ZERO)
+            .unwrap_err();
         assert!(wait <= Duration::from_millis(100), "{wait:?}");
         tokio::time::advance(Duration::from_millis(501)).await;
-        assert_eq!(taken(&budget, Class::Known), 5);
+        assert_eq!(take_all(&limit, LoadClass::CachedKey), 5);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(
-            taken(&budget, Class::Known),
+            take_all(&limit, LoadClass::CachedKey),
             10,
-            "what was not used is not saved up"
+            "unused tokens do not accumulate"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn new_keys_leave_half_to_those_in_use() {
-        let budget = Budget::new(10);
-        assert_eq!(taken(&budget, Class::New), 5);
-        assert_eq!(taken(&budget, Class::Known), 5);
+    async fn cold_keys_leave_half_to_cached_keys() {
+        let limit = RateLimit::new(10);
+        assert_eq!(take_all(&limit, LoadClass::ColdKey), 5);
+        assert_eq!(take_all(&limit, LoadClass::CachedKey), 5);
         tokio::time::advance(Duration::from_millis(501)).await;
-        assert_eq!(taken(&budget, Class::New), 0, "the reserve is filled first");
-        let single = Budget::new(1);
-        assert_eq!(taken(&single, Class::New), 1);
+        assert_eq!(
+            take_all(&limit, LoadClass::ColdKey),
+            0,
+            "the reserve is filled first"
+        );
+        let single = RateLimit::new(1);
+        assert_eq!(take_all(&single, LoadClass::ColdKey), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_in_use_wait_for_the_next_load_and_new_ones_for_what_they_leave() {
-        let budget = Budget::new(2);
-        let known = || budget.take(Class::Known, Duration::MAX);
-        assert_eq!((known(), known()), (Ok(Duration::ZERO), Ok(Duration::ZERO)));
+    async fn cached_keys_wait_for_a_token_and_cold_keys_get_what_they_leave() {
+        let limit = RateLimit::new(2);
+        let cached = || limit.take(LoadClass::CachedKey, Duration::MAX);
+        assert_eq!(
+            (cached(), cached()),
+            (Ok(Duration::ZERO), Ok(Duration::ZERO))
+        );
         let half = Duration::from_millis(500);
-        assert_eq!((known(), known()), (Ok(half), Ok(half * 2)));
-        assert_eq!(known(), Err(half * 3), "nobody waits for so long");
+        assert_eq!((cached(), cached()), (Ok(half), Ok(half * 2)));
+        assert_eq!(cached(), Err(half * 3), "longer than WAIT_MAX");
         for _ in 0..4 {
-            assert_eq!(taken(&budget, Class::New), 0);
+            assert_eq!(take_all(&limit, LoadClass::ColdKey), 0);
             tokio::time::advance(half).await;
         }
-        assert_eq!(known(), Ok(Duration::ZERO));
+        assert_eq!(cached(), Ok(Duration::ZERO));
     }
 }

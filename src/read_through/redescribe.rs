@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::turns::Class;
-use super::{Described, ReadThrough, Source, UNPOISONED};
+use super::concurrency::LoadClass;
+use super::{PostgresSource, ReadThrough, Source, UNPOISONED};
 use crate::plan::EndpointId;
 use crate::repository::Description;
 
@@ -17,9 +17,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// When an endpoint was doubted last.
 #[derive(Debug, Default)]
-pub(super) struct Doubted(Mutex<Option<Instant>>);
+pub(super) struct RedescribeLimit(Mutex<Option<Instant>>);
 
-impl Doubted {
+impl RedescribeLimit {
     /// Whether it is time to look again.
     fn is_due(&self, now: Instant) -> bool {
         let at = *self.0.lock().expect(UNPOISONED);
@@ -34,32 +34,38 @@ impl Doubted {
 impl<S: Source> ReadThrough<S> {
     /// Has the endpoint's statement described again in the background, as one of the loads that clients may
     /// cause.
-    pub(super) fn renew(&self, endpoint: EndpointId) {
+    pub(super) fn redescribe(&self, endpoint: EndpointId) {
         let (doubted, now) = (&self.state(endpoint).doubted, Instant::now());
         let may_ask = doubted.is_due(now) && self.shared.source.retry_in().is_zero();
-        if !may_ask || self.shared.budget.take(Class::New, Duration::ZERO).is_err() {
+        if !may_ask
+            || self
+                .shared
+                .rate_limit
+                .take(LoadClass::ColdKey, Duration::ZERO)
+                .is_err()
+        {
             return;
         }
         doubted.note(now);
         let read_through = self.clone();
         tokio::spawn(async move {
             let shared = &read_through.shared;
-            let _turn = shared.turns.take(Class::New).await;
+            let _permit = shared.slots.acquire(LoadClass::ColdKey).await;
             let described = shared
                 .source
                 .describe_again(read_through.endpoint(endpoint));
             if let Err(error) = described.await {
-                read_through.tell_failed(endpoint, error);
+                read_through.report_failure(endpoint, error);
             }
         });
     }
 }
 
-impl ReadThrough<Described> {
+impl ReadThrough<PostgresSource> {
     /// Says that a request was refused by this description, without a load.
-    pub fn doubt(&self, endpoint: EndpointId, description: &Arc<Description>) {
+    pub fn question_description(&self, endpoint: EndpointId, description: &Arc<Description>) {
         if self.shared.source.is_described_by(endpoint, description) {
-            self.renew(endpoint);
+            self.redescribe(endpoint);
         }
     }
 }
@@ -70,7 +76,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn clients_have_a_statement_described_once_in_a_while() {
-        let doubted = Doubted::default();
+        let doubted = RedescribeLimit::default();
         assert!(doubted.is_due(Instant::now()));
         doubted.note(Instant::now());
         assert!(!doubted.is_due(Instant::now()));

@@ -45,7 +45,7 @@ pub(super) enum Broken {
     /// Invalidations do nothing.
     Generations,
     /// Every load begins, whatever runs.
-    Flights,
+    SingleFlight,
     /// No key leaves for another of its endpoint.
     Limits,
     /// Keys in use are taken for new ones.
@@ -159,7 +159,7 @@ impl Simulation {
         let mut read = ReadThrough::new(Arc::clone(&plan), model.clone(), cache, observer);
         let shared = Arc::get_mut(&mut read.shared).unwrap();
         shared.broken = broken;
-        shared.flights.nobody_joins = broken == Broken::Flights;
+        shared.in_flight.never_joins = broken == Broken::SingleFlight;
         let mut keys = Vec::new();
         for endpoint in plan.endpoints() {
             let types = endpoint.parameters.iter().map(|_| ParameterType::Int4);
@@ -344,14 +344,14 @@ impl Simulation {
     /// What goes on whatever the seed says: schedules, probes, keys loaded ahead.
     fn background(&self, mut rng: Rng) {
         let (keeper, mut ahead) = mpsc::unbounded_channel();
-        self.read.keep_time_with(keeper);
+        self.read.send_ahead_checks_to(keeper);
         let this = self.clone();
         tokio::spawn(async move {
             while let Some(look) = ahead.recv().await {
                 let read = this.read.clone();
                 tokio::spawn(async move {
                     sleep_until(look.at).await;
-                    read.load_ahead(&look);
+                    read.refresh_ahead(&look);
                 });
             }
         });
@@ -614,7 +614,7 @@ fn an_engine_that_forgets_invalidations_is_found_out() {
 
 #[test]
 fn an_engine_that_loads_a_key_twice_at_once_is_found_out() {
-    let found = (0..20).find_map(|seed| run(seed, Broken::Flights).0);
+    let found = (0..20).find_map(|seed| run(seed, Broken::SingleFlight).0);
     let found = found.expect("a violation");
     assert!(found.contains("at once"), "{found}");
 }

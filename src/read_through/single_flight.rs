@@ -1,5 +1,5 @@
-//! One load per key at a time. A load belongs to no client: it runs in a task of its own, and whoever
-//! wants its result waits for it to land.
+//! One load per key at a time. A load belongs to no client: it runs in a task of its own, and every
+//! request that needs its result waits for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,99 +9,99 @@ use tokio::sync::watch;
 use super::{LoadError, ReadError, Start, UNPOISONED};
 use crate::cache::{Entry, Key};
 
-/// What a load led to; shared by everyone who waited.
-pub type Landed = Result<Arc<Entry>, Arc<LoadError>>;
+/// How a load ended, shared by everyone who waited for it.
+pub type LoadResult = Result<Arc<Entry>, Arc<LoadError>>;
 
 /// The loads that are running.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Flights {
-    running: Arc<Mutex<HashMap<Key, Flight>>>,
-    /// Nobody joins: for the test of the test that everyone does.
+pub(super) struct InFlight {
+    running: Arc<Mutex<HashMap<Key, Waiter>>>,
+    /// Every caller begins a load: a defect that the simulation must detect.
     #[cfg(test)]
-    pub(super) nobody_joins: bool,
+    pub(super) never_joins: bool,
 }
 
-impl Flights {
-    /// Joins the running load of `key`; else begins one, if `admit` neither refuses nor finds that
-    /// an entry has come meanwhile. Of any number of callers at once, one begins.
+impl InFlight {
+    /// Joins the running load of `key`. If there is none, begins one, unless `admit` refuses or finds an
+    /// entry that was stored meanwhile. Of any number of concurrent callers, one begins.
     pub(super) fn join_or_begin<T>(
         &self,
         key: &Key,
-        admit: impl FnOnce() -> Result<Admitted<T>, ReadError>,
-        begin: impl FnOnce(Landing, T),
+        admit: impl FnOnce() -> Result<Admission<T>, ReadError>,
+        begin: impl FnOnce(LoadGuard, T),
     ) -> Result<Start, ReadError> {
         let mut running = self.running.lock().expect(UNPOISONED);
         #[cfg(test)]
-        if self.nobody_joins {
+        if self.never_joins {
             running.remove(key);
         }
-        if let Some(flight) = running.get(key) {
-            return Ok(Start::Joined(flight.clone()));
+        if let Some(waiter) = running.get(key) {
+            return Ok(Start::Joined(waiter.clone()));
         }
         let ticket = match admit()? {
-            Admitted::Load(ticket) => ticket,
-            Admitted::Loaded(entry) => return Ok(Start::Loaded(entry)),
+            Admission::Load(ticket) => ticket,
+            Admission::Loaded(entry) => return Ok(Start::Loaded(entry)),
         };
         let (sender, receiver) = watch::channel(None);
-        let flight = Flight { receiver };
-        running.insert(key.clone(), flight.clone());
+        let waiter = Waiter { receiver };
+        running.insert(key.clone(), waiter.clone());
         drop(running);
-        let landing = Landing {
+        let guard = LoadGuard {
             key: key.clone(),
-            flights: self.clone(),
+            in_flight: self.clone(),
             sender,
         };
-        begin(landing, ticket);
-        Ok(Start::Began(flight))
+        begin(guard, ticket);
+        Ok(Start::Began(waiter))
     }
 }
 
-/// Whether a load may begin.
-pub(super) enum Admitted<T> {
-    /// It may, with what it was given for it.
+/// Whether a load is needed.
+pub(super) enum Admission<T> {
+    /// Yes, with what it was admitted with.
     Load(T),
-    /// It need not.
+    /// No: there is an entry.
     Loaded(Arc<Entry>),
 }
 
-/// A running load, seen by those who wait.
+/// A running load, as those who wait for it see it.
 #[derive(Debug, Clone)]
-pub(super) struct Flight {
-    receiver: watch::Receiver<Option<Landed>>,
+pub(super) struct Waiter {
+    receiver: watch::Receiver<Option<LoadResult>>,
 }
 
-impl Flight {
-    /// Waits for its end.
-    pub(super) async fn landed(mut self) -> Landed {
+impl Waiter {
+    /// Waits until the load ends.
+    pub(super) async fn wait(mut self) -> LoadResult {
         match self.receiver.wait_for(Option::is_some).await {
-            Ok(landed) => landed.clone().expect("waited until there is one"),
+            Ok(result) => result.clone().expect("waited until there is one"),
             Err(_) => Err(Arc::new(LoadError::Lost)),
         }
     }
 }
 
-/// The duty to end a load: held by its task, kept even when the task panics.
+/// The duty to end a load. Its task holds this, and fulfils it even if the task panics.
 #[derive(Debug)]
-pub(super) struct Landing {
+pub(super) struct LoadGuard {
     key: Key,
-    flights: Flights,
-    sender: watch::Sender<Option<Landed>>,
+    in_flight: InFlight,
+    sender: watch::Sender<Option<LoadResult>>,
 }
 
-impl Landing {
-    /// Tells everyone. By now a new entry is in the cache, so whoever comes next finds it there.
-    pub(super) fn land(self, landed: Landed) {
-        self.take_out();
-        self.sender.send_replace(Some(landed));
+impl LoadGuard {
+    /// Notifies everyone who waits. A new entry must be in the cache by now, so that later callers find it.
+    pub(super) fn finish(self, result: LoadResult) {
+        self.remove();
+        self.sender.send_replace(Some(result));
     }
 
-    /// Whether anyone waits for it, beside the map of what is running.
+    /// Whether anyone waits for the load; the map of running loads holds a receiver, too.
     pub(super) fn is_awaited(&self) -> bool {
         self.sender.receiver_count() > 1
     }
 
-    fn take_out(&self) {
-        self.flights
+    fn remove(&self) {
+        self.in_flight
             .running
             .lock()
             .expect(UNPOISONED)
@@ -109,11 +109,11 @@ impl Landing {
     }
 }
 
-impl Drop for Landing {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
-        // After `land` the key may be running again, on behalf of another landing.
+        // After `finish`, another load of the key may be running already.
         if self.sender.borrow().is_none() {
-            self.take_out();
+            self.remove();
         }
     }
 }

@@ -48,13 +48,13 @@ pub trait Source: Send + Sync + 'static {
 
 /// Postgres, with what it said of each endpoint's statement.
 #[derive(Debug)]
-pub struct Described {
+pub struct PostgresSource {
     repository: Repository,
     descriptions: Box<[ArcSwapOption<Description>]>,
     observer: Observer,
 }
 
-impl Described {
+impl PostgresSource {
     /// Nothing is described yet.
     pub fn new(plan: &Plan, repository: Repository, observer: Observer) -> Self {
         Self {
@@ -114,7 +114,7 @@ impl Described {
     }
 }
 
-impl Source for Described {
+impl Source for PostgresSource {
     async fn answer(
         &self,
         endpoint: &Endpoint,
@@ -165,7 +165,7 @@ impl Source for Described {
     }
 }
 
-impl ReadThrough<Described> {
+impl ReadThrough<PostgresSource> {
     /// What Postgres said of the endpoint's statement, once it has.
     pub fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
         self.shared.source.description(endpoint)
@@ -206,7 +206,7 @@ impl ReadThrough<Described> {
     /// Tells the observers how much is held, how many connections there are, and how many loads wait.
     pub fn measure(&self) {
         self.shared.cache.measure();
-        let waiting = self.shared.turns.waiting();
+        let waiting = self.shared.slots.waiting();
         self.shared
             .observer
             .emit(&Event::WaitingMeasured { waiting });

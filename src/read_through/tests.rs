@@ -79,15 +79,15 @@ impl Kept {
         let cache = Cache::new(&plan, observer.clone());
         let mut read = ReadThrough::new(plan, source, cache, observer);
         Arc::get_mut(&mut read.shared).unwrap().broken = broken;
-        let (keeper, mut looks) = mpsc::unbounded_channel::<Ahead>();
-        read.keep_time_with(keeper);
+        let (keeper, mut looks) = mpsc::unbounded_channel::<AheadCheck>();
+        read.send_ahead_checks_to(keeper);
         let reader = read.clone();
         tokio::spawn(async move {
             while let Some(look) = looks.recv().await {
                 let read = reader.clone();
                 tokio::spawn(async move {
                     sleep_until(look.at).await;
-                    read.load_ahead(&look);
+                    read.refresh_ahead(&look);
                 });
             }
         });
@@ -203,14 +203,14 @@ async fn a_sleep_of_the_machine_makes_answers_older() {
     let of = |served: &Served| (served.status, served.age);
     let hit = kept.get(1).await.unwrap();
     assert_eq!(of(&hit), (CacheStatus::Hit, seconds(1)));
-    assert!(kept.read.slept(seconds(30)));
+    assert!(kept.read.record_sleep(seconds(30)));
     let stale = kept.get(1).await.unwrap();
     assert_eq!(of(&stale), (CacheStatus::Stale, seconds(31)));
     // It is loaded again behind that, and is as young as ever.
     sleep(seconds(2)).await;
     let again = kept.get(1).await.unwrap();
     assert_eq!(of(&again), (CacheStatus::Hit, seconds(2)));
-    kept.read.slept(seconds(8 * 3_600));
+    kept.read.record_sleep(seconds(8 * 3_600));
     let expired = kept.get(1).await.unwrap();
     assert_eq!(of(&expired), (CacheStatus::Miss, seconds(1)));
 }

@@ -13,7 +13,7 @@ use crate::plan::EndpointId;
 
 /// As many representations are made at once for those who ask as there are processors: more would only
 /// wait for them.
-pub(super) fn makers() -> Semaphore {
+pub(super) fn encoding_slots() -> Semaphore {
     Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))
 }
 
@@ -35,7 +35,7 @@ impl<S: Source> ReadThrough<S> {
         let making = tokio::spawn(async move {
             let _maker = made.maker().await;
             if made.ready(variant).is_none() {
-                let _turn = this.shared.makers.acquire().await;
+                let _permit = this.shared.encoding_slots.acquire().await;
                 this.make(key.endpoint(), &made, vec![variant]).await;
                 this.shared.cache.recount(&key, &entry);
             }
@@ -48,7 +48,7 @@ impl<S: Source> ReadThrough<S> {
     /// Makes what was asked for of the entry before, so that a refresh is not noticed by anyone, in
     /// whatever form they ask. It waits for nobody who asks for more: there are as many of these as
     /// there are loads.
-    pub(super) async fn make_in_advance(
+    pub(super) async fn prepare_variants(
         &self,
         key: &Key,
         answer: &Answer,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::plan::{CronLine, Endpoint, EndpointId};
-use crate::read_through::Ahead;
+use crate::read_through::AheadCheck;
 
 /// Cron lines that fall on the same second are spread over a tenth of the time to their next run, and
 /// over this at most: nobody who writes "every hour" minds ten seconds, and Postgres minds a burst.
@@ -38,7 +38,7 @@ pub struct Timetable {
     /// Next moments on the monotonic clock.
     monotonic: BinaryHeap<Reverse<(Instant, Item)>>,
     /// Keys that are loaded ahead, by when they are to be looked at.
-    keys: BTreeMap<(Instant, u64), Ahead>,
+    keys: BTreeMap<(Instant, u64), AheadCheck>,
     /// Tells keys of one moment apart.
     key_number: u64,
     /// What the wall clock showed last, and when that was.
@@ -127,13 +127,13 @@ impl Timetable {
     }
 
     /// Has a key taken in its time.
-    pub fn look_at(&mut self, key: Ahead) {
+    pub fn look_at(&mut self, key: AheadCheck) {
         self.key_number += 1;
         self.keys.insert((key.at, self.key_number), key);
     }
 
     /// Takes the keys whose moment has come.
-    pub fn take_keys(&mut self, now: Instant) -> Vec<Ahead> {
+    pub fn take_keys(&mut self, now: Instant) -> Vec<AheadCheck> {
         let later = self.keys.split_off(&(now + Duration::from_nanos(1), 0));
         std::mem::replace(&mut self.keys, later)
             .into_values()

@@ -12,7 +12,7 @@ use super::history::STEP;
 use super::state::{Evidence, State};
 use super::watch::Known;
 use crate::plan::{Endpoint, Lifetime, Refresh};
-use crate::read_through::{Condition, Keyed, LastFailure, LoadError, Resident};
+use crate::read_through::{EndpointStatus, KeyStats, LastFailure, LoadError, ResidentEntry};
 
 /// Why a load failed, in words that anybody may read.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -141,7 +141,7 @@ struct LastError {
 /// What is so now.
 pub(super) fn now(
     status: &Status,
-    keyed: &[Keyed],
+    keyed: &[KeyStats],
     explain: &dyn Fn(&LoadError) -> Explained,
 ) -> Vec<u8> {
     let (plan, at) = (&*status.plan, Instant::now());
@@ -220,11 +220,11 @@ impl<'n> EndpointNow<'n> {
         status: &Status,
         endpoint: &'n Endpoint,
         figures: Figures,
-        keyed: &Keyed,
+        keyed: &KeyStats,
         known: &Known,
         explain: &dyn Fn(&LoadError) -> Explained,
     ) -> Self {
-        let condition = status.read_through.condition(endpoint.id);
+        let condition = status.read_through.endpoint_status(endpoint.id);
         let evidence = Evidence {
             endpoint,
             condition: &condition,
@@ -267,7 +267,7 @@ fn words(refresh: &Refresh) -> Vec<&'static str> {
 }
 
 /// A schedule rests while the endpoint fails, until it is tried again.
-fn next_refresh(condition: &Condition, state: State, now: Instant) -> Option<f64> {
+fn next_refresh(condition: &EndpointStatus, state: State, now: Instant) -> Option<f64> {
     let due = condition.due?;
     Some(if state == State::Failing {
         seconds(condition.retry_in)
@@ -277,7 +277,7 @@ fn next_refresh(condition: &Condition, state: State, now: Instant) -> Option<f64
 }
 
 /// Those of the entry; of an endpoint with parameters those that are declared.
-fn limits(endpoint: &Endpoint, resident: Option<&Resident>) -> Option<Limits> {
+fn limits(endpoint: &Endpoint, resident: Option<&ResidentEntry>) -> Option<Limits> {
     let declared = || {
         endpoint.freshness.max_age?;
         Some(endpoint.freshness.lifetime(None, endpoint.timeout))
@@ -296,7 +296,7 @@ fn limits(endpoint: &Endpoint, resident: Option<&Resident>) -> Option<Limits> {
 }
 
 impl EntryNow {
-    fn of(entry: &Resident) -> Self {
+    fn of(entry: &ResidentEntry) -> Self {
         Self {
             age_seconds: seconds(entry.age),
             bytes: entry.bytes,
@@ -307,7 +307,7 @@ impl EntryNow {
 }
 
 impl Keys {
-    fn of(keyed: &Keyed, max_entries: u64) -> Self {
+    fn of(keyed: &KeyStats, max_entries: u64) -> Self {
         Self {
             entries: keyed.entries,
             max_entries,

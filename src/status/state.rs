@@ -9,7 +9,7 @@ use super::figures::Figures;
 use super::watch::Reach;
 use crate::cache::Freshness;
 use crate::plan::Endpoint;
-use crate::read_through::{Condition, Keyed, LastFailure};
+use crate::read_through::{EndpointStatus, KeyStats, LastFailure};
 
 /// How an endpoint is, in the order of who has to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -34,8 +34,8 @@ const KEY_FAILURE_COUNTS: Duration = Duration::from_secs(60);
 /// What is known of an endpoint.
 pub(super) struct Evidence<'e> {
     pub(super) endpoint: &'e Endpoint,
-    pub(super) condition: &'e Condition,
-    pub(super) keyed: &'e Keyed,
+    pub(super) condition: &'e EndpointStatus,
+    pub(super) keyed: &'e KeyStats,
     pub(super) figures: &'e Figures,
     pub(super) repository: Option<Reach>,
     pub(super) now: Instant,

@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::observe::{CacheStatus, Event, Observer, Readiness};
 use crate::plan::EndpointId;
-use crate::read_through::Described;
+use crate::read_through::PostgresSource;
 use crate::repository::Repository;
 
 fn status() -> Status {
@@ -22,7 +22,7 @@ fn status() -> Status {
     let repository = Repository::new(plan.repository(), nobody.clone()).unwrap();
     let read_through = ReadThrough::new(
         Arc::clone(&plan),
-        Described::new(&plan, repository, nobody.clone()),
+        PostgresSource::new(&plan, repository, nobody.clone()),
         Cache::new(&plan, nobody.clone()),
         nobody,
     );

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::budget::WAIT_MAX;
+use super::super::rate_limit::WAIT_MAX;
 use super::model::KEYS;
 use crate::observe::{Event, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, Plan};

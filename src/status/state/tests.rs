@@ -8,15 +8,15 @@ use super::*;
 use crate::config::Config;
 use crate::metrics::EndpointReadings;
 use crate::plan::{FreshnessPolicy, Plan};
-use crate::read_through::{LoadError, Resident};
+use crate::read_through::{LoadError, ResidentEntry};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What is known of one of three endpoints: on a schedule, loaded when it is asked for, with keys.
 struct Known {
     plan: Plan,
-    condition: Condition,
-    keyed: Keyed,
+    condition: EndpointStatus,
+    keyed: KeyStats,
     counted: EndpointReadings,
     repository: Option<Reach>,
     now: Instant,
@@ -32,14 +32,14 @@ impl Known {
         let now = Instant::now() + 1_000 * SECOND;
         Self {
             plan: Plan::compile(config.unwrap()).unwrap(),
-            condition: Condition {
+            condition: EndpointStatus {
                 is_described: true,
                 resident: None,
                 due: None,
                 retry_in: Duration::ZERO,
                 last_failure: None,
             },
-            keyed: Keyed::default(),
+            keyed: KeyStats::default(),
             counted: EndpointReadings::default(),
             repository: None,
             now,
@@ -52,7 +52,7 @@ impl Known {
             stale_while_revalidate: SECOND,
             stale_if_error: SECOND,
         };
-        self.condition.resident = Some(Resident {
+        self.condition.resident = Some(ResidentEntry {
             freshness,
             age: SECOND,
             lifetime: policy.lifetime(None, SECOND),
