@@ -1,11 +1,11 @@
-//! Runs a command with a Postgres of its own, which is gone when the command ends:
+//! Runs a command with a throwaway Postgres, which is removed when the command ends:
 //!
 //! ```sh
 //! cargo run --example with_postgres -- psql                         # an empty database
 //! cargo run --example with_postgres -- --sample larder serve        # with the demo's made-up sales
 //! ```
 //!
-//! `DATABASE_URL` and `TEST_DATABASE_URL` say where it is. It knows nothing of what the command does.
+//! `DATABASE_URL` and `TEST_DATABASE_URL` contain its URL.
 
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         .next()
         .context("say which command to run: [--sample] COMMAND …")?;
 
-    // Caught from here on, so that the server is ended in every case.
+    // Caught from here on, so that the server is always stopped.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
 
@@ -44,16 +44,16 @@ async fn main() -> anyhow::Result<ExitCode> {
         .env("TEST_DATABASE_URL", throwaway.url())
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("can not run {}", program.display()))?;
+        .with_context(|| format!("cannot run {}", program.display()))?;
     let status = loop {
         tokio::select! {
             status = command.wait() => break status?,
-            // The terminal has told the command as well; how it ends is up to the command.
+            // The terminal signals the command as well, which decides how to end.
             _ = interrupted.recv() => {}
             _ = terminated.recv() => terminate(&command)?,
         }
     };
-    // A command that a signal ended has no code.
+    // A command that was killed by a signal has no code.
     let code = status
         .code()
         .and_then(|code| u8::try_from(code).ok())
@@ -61,7 +61,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// Asks the command to end: a test runner takes its tests along.
+/// Asks the command to end; a test runner ends its tests too.
 fn terminate(command: &Child) -> anyhow::Result<()> {
     if let Some(id) = command.id() {
         kill(Pid::from_raw(id.try_into()?), Signal::SIGTERM)?;

@@ -1,9 +1,8 @@
-"""Holds dashboards to Grafana's schema: `check.py DASHBOARD.json ...`.
+"""Checks dashboards against Grafana's schema: `check.py DASHBOARD.json ...`.
 
-Grafana itself shows what it can of a wrong dashboard and keeps silent about the rest. Here each is read into
-the types of the Grafana Foundation SDK, which Grafana makes from its schema: typeguard finds values of
-a wrong type, and what the types have no place for is missing when the dashboard is written again. At
-the end the check is held to that: it finds mistakes which are made on purpose.
+Grafana shows what it can of a wrong dashboard and ignores the rest. Here each dashboard is read into the types of
+the Grafana Foundation SDK, which are generated from Grafana's schema. typeguard finds values of a wrong type, and
+unknown fields are missing when the dashboard is written again. Finally, mistakes made on purpose must be found.
 """
 
 import copy
@@ -16,9 +15,9 @@ import sys
 import typeguard
 
 
-def read_by_the_schema(origin, args, extras):
-    """How typeguard takes what the SDK leaves as it stands in JSON: words of an enumeration, and objects
-    in some lists."""
+def schema_checker(origin, args, extras):
+    """How typeguard checks what the SDK leaves as plain JSON: values of an enumeration, and objects in some
+    lists."""
     if not inspect.isclass(origin):
         return None
     if issubclass(origin, enum.Enum):
@@ -26,7 +25,7 @@ def read_by_the_schema(origin, args, extras):
 
         def check(value, origin, args, memo):
             if value not in words:
-                raise typeguard.TypeCheckError(f"is none of {words}")
+                raise typeguard.TypeCheckError(f"is not one of {words}")
 
         return check
     if hasattr(origin, "from_json") and inspect.getmodule(origin).__name__.startswith(SDK):
@@ -42,7 +41,7 @@ def read_by_the_schema(origin, args, extras):
 
 
 SDK = "grafana_foundation_sdk"
-typeguard.checker_lookup_functions.insert(0, read_by_the_schema)
+typeguard.checker_lookup_functions.insert(0, schema_checker)
 typeguard.install_import_hook(f"{SDK}.models")
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder  # noqa: E402: types are checked from here on
@@ -57,7 +56,7 @@ UNITS = {value for name, value in vars(units).items() if name[0].isupper()}
 
 
 def lost(before, after, where=""):
-    """What is not there any more, or another."""
+    """What is missing or different after the round trip."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name, value in before.items():
             if name in after:
@@ -71,8 +70,8 @@ def lost(before, after, where=""):
         yield f"{where} is {before!r}, and read as {after!r}"
 
 
-def unknown_words(part, where=""):
-    """Panel types that nobody draws, units that nobody writes."""
+def unknown_values(part, where=""):
+    """Panel types and units that Grafana does not have."""
     if isinstance(part, dict):
         for panel in part.get("panels", []):
             if panel["type"] not in PANELS:
@@ -83,7 +82,7 @@ def unknown_words(part, where=""):
             yield f"{where}: there is no unit {part.get('value')!r}"
     children = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
     for name, child in children:
-        yield from unknown_words(child, f"{where}/{name}")
+        yield from unknown_values(child, f"{where}/{name}")
 
 
 def mistakes(dashboard):
@@ -92,7 +91,7 @@ def mistakes(dashboard):
     except (typeguard.TypeCheckError, TypeError, KeyError) as error:
         return [str(error)]
     written = json.loads(json.dumps(read, cls=JSONEncoder))
-    return [*lost(dashboard, written), *unknown_words(dashboard)]
+    return [*lost(dashboard, written), *unknown_values(dashboard)]
 
 
 def first(dashboard, kind):
@@ -104,19 +103,19 @@ def misspelt(dashboard):
     custom["lineWith"] = custom.pop("lineWidth")
 
 
-def of_a_wrong_type(dashboard):
+def wrong_type(dashboard):
     first(dashboard, "timeseries")["gridPos"]["w"] = "6"
 
 
-def no_word_of_its_list(dashboard):
+def unknown_option(dashboard):
     first(dashboard, "stat")["options"]["colorMode"] = "backgrund"
 
 
-def no_unit(dashboard):
+def unknown_unit(dashboard):
     first(dashboard, "stat")["fieldConfig"]["defaults"]["unit"] = "secs"
 
 
-def no_panel(dashboard):
+def unknown_panel(dashboard):
     first(dashboard, "stat")["type"] = "statistic"
 
 
@@ -126,12 +125,12 @@ def main():
         dashboard = json.loads(path.read_text())
         if found := mistakes(dashboard):
             sys.exit("\n".join(f"{path.name}: {mistake}" for mistake in found))
-        for make in (misspelt, of_a_wrong_type, no_word_of_its_list, no_unit, no_panel):
+        for make in (misspelt, wrong_type, unknown_option, unknown_unit, unknown_panel):
             wrong = copy.deepcopy(dashboard)
             make(wrong)
             if not mistakes(wrong):
-                sys.exit(f"{path.name}: a mistake is not found: {make.__name__}")
-    print(f"{len(sys.argv) - 1} dashboards are as Grafana's schema has them")
+                sys.exit(f"{path.name}: this mistake is not found: {make.__name__}")
+    print(f"{len(sys.argv) - 1} dashboards match Grafana's schema")
 
 
 main()

@@ -1,8 +1,8 @@
-"""Holds servers to the OpenAPI documents they show: `check.py FOLDER_OF_PROGRAMS`.
+"""Checks servers against their OpenAPI documents: `check.py FOLDER_OF_PROGRAMS`.
 
-The demo, and a server of everything.toml on the Postgres that DATABASE_URL names, are asked whatever their
-documents allow and forbid, by schemathesis. The documents themselves are held to the meta-schema of
-OpenAPI 3.1, and to what `larder openapi` prints. The demo's /docs is opened in Chromium.
+schemathesis sends what the documents allow and what they forbid to the demo, and to a server of everything.toml
+on the Postgres that DATABASE_URL names. The documents are validated against the meta-schema of OpenAPI 3.1 and
+compared with the output of `larder openapi`. The demo's /docs is opened in Chromium.
 """
 
 import json
@@ -20,20 +20,20 @@ from server import free_port, serving
 HERE = pathlib.Path(__file__).parent.resolve()
 PROGRAMS = pathlib.Path(sys.argv[1]).resolve()
 LARDER = PROGRAMS / "larder"
-SEED = os.environ.get("SCHEMATHESIS_SEED", "1")  # another one asks other questions
+SEED = os.environ.get("SCHEMATHESIS_SEED", "1")  # another seed sends other requests
 SCHEMATHESIS = pathlib.Path(sys.executable).with_name("st")
 VALIDATOR = pathlib.Path(sys.executable).with_name("openapi-spec-validator")
 
 
 def without_examples(document):
-    """What a server shows and the command line can not: examples are answers from memory."""
+    """Examples are answers from memory, which the command line does not have."""
     for path in document["paths"].values():
         for media in path["get"]["responses"]["200"]["content"].values():
             media.pop("example", None)
     return document
 
 
-def hold_to_its_document(url):
+def check_document(url):
     with urllib.request.urlopen(f"{url}/openapi.json") as answer:
         text = answer.read()
     subprocess.run([VALIDATOR, "-"], input=text, check=True)
@@ -42,22 +42,22 @@ def hold_to_its_document(url):
         *("run", f"{url}/openapi.json", "--seed", SEED, "--no-color"),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
-    # It leaves what it remembers where it runs, and asks that again: no run shall hang on another.
+    # It stores failing cases in its working directory and replays them. Runs must be independent.
     with tempfile.TemporaryDirectory() as folder:
-        asked = subprocess.run(command, env=environment, cwd=folder)
-    if asked.returncode != 0:
-        sys.exit(f"schemathesis: {url} does not do what its document says; see above")
+        result = subprocess.run(command, env=environment, cwd=folder)
+    if result.returncode != 0:
+        sys.exit(f"schemathesis: {url} does not match its document; see above")
     return json.loads(text)
 
 
 def main():
     port = free_port()
     with serving(LARDER, "demo", "--listen", f"127.0.0.1:{port}"):
-        hold_to_its_document(f"http://127.0.0.1:{port}")
-        docs_page.hold(f"http://127.0.0.1:{port}")
+        check_document(f"http://127.0.0.1:{port}")
+        docs_page.check(f"http://127.0.0.1:{port}")
         with under_prefix(f"http://127.0.0.1:{port}") as url:
-            # nginx undoes escapes of slashes where it takes off a prefix.
-            docs_page.hold(url, country="Côte d'Ivoire 50%")
+            # nginx decodes escaped slashes when it strips a prefix.
+            docs_page.check(url, country="Côte d'Ivoire 50%")
 
     subprocess.run(
         ["psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", HERE / "everything.sql", os.environ["DATABASE_URL"]],
@@ -65,10 +65,10 @@ def main():
     )
     config, port = HERE / "everything.toml", free_port()
     with serving(LARDER, "serve", "-c", config, PORT=str(port)):
-        shown = hold_to_its_document(f"http://127.0.0.1:{port}")
+        served = check_document(f"http://127.0.0.1:{port}")
     printed = subprocess.run([LARDER, "openapi", "-c", config], stdout=subprocess.PIPE, check=True)
-    if json.loads(printed.stdout) != without_examples(shown):
-        sys.exit("`larder openapi` prints another document than the server shows")
+    if json.loads(printed.stdout) != without_examples(served):
+        sys.exit("`larder openapi` prints a different document than the server serves")
     command = [LARDER, "openapi", "-c", config, "--server", "https://api.example/v1"]
     elsewhere = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     if elsewhere["servers"] != [{"url": "https://api.example/v1"}]:

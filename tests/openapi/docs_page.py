@@ -1,4 +1,4 @@
-"""/docs in a real Chromium: people can read it and send requests, and it asks no other host."""
+"""/docs in a real Chromium: it can be read and sends requests, and it contacts no other host."""
 
 import json
 
@@ -6,7 +6,7 @@ from browser import Page, chromium
 
 
 def send(page, operation, **arguments):
-    """Opens an endpoint, fills its form, sends it: the status and what is shown."""
+    """Opens an endpoint, fills in its form and submits it. Returns the status and the text shown."""
     form = f"document.querySelector('[data-operation={operation}] form')"
     page.once(f"document.getElementById('{operation}')?.querySelector('summary')")
     page.once(f"(document.getElementById('{operation}').open = true)")
@@ -23,8 +23,8 @@ def expect(is_so, what):
         raise SystemExit(f"/docs: {what}")
 
 
-def hold(url, country="Côte d'Ivoire / 50%"):
-    """The page of the demo; the country is one that nobody sells to."""
+def check(url, country="Côte d'Ivoire / 50%"):
+    """Checks the page of the demo. The country is one without sales."""
     with chromium() as devtools:
         page = Page(devtools)
         page.call("Page.navigate", url=f"{url}/docs")
@@ -40,5 +40,5 @@ def hold(url, country="Côte d'Ivoire / 50%"):
         status, shown = send(page, "get_products_code_prices", code="<img src=x onerror=alert(1)>")
         expect(status == "400" and "must match" in shown, shown)
 
-        page.complains_not(url)
+        page.expect_no_complaints(url)
     print(f"{url}/docs: read, and four requests sent, in Chromium")

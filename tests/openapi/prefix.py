@@ -23,7 +23,7 @@ http {{
 
 @contextlib.contextmanager
 def under_prefix(origin):
-    """The URL under which the server at `origin` is found."""
+    """The URL of the server at `origin` behind nginx."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = pathlib.Path(folder, "nginx.conf")
@@ -38,7 +38,7 @@ def under_prefix(origin):
                 except OSError:
                     time.sleep(0.05)
             else:
-                raise SystemExit("nginx has ended")
+                raise SystemExit("nginx has exited")
             yield url
         finally:
             nginx.kill()

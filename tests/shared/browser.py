@@ -20,11 +20,11 @@ WAIT = 60  # seconds, for a browser on a busy machine
 
 @contextlib.contextmanager
 def chromium():
-    """Where its DevTools listen."""
+    """The URL of its DevTools."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         raise SystemExit("there is no Chromium: install chromium")
-    # Its sandbox does not work for root, who has nothing to gain from it here: the page is Larder's.
+    # Its sandbox does not work for root, and is not needed: the page is Larder's own.
     as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = subprocess.Popen(
@@ -33,21 +33,21 @@ def chromium():
             stderr=subprocess.PIPE, text=True,
         )
         try:
-            told = (re.search(r"DevTools listening on (ws://\S+)", line) for line in browser.stderr)
-            yield next(found.group(1) for found in told if found)
+            matches = (re.search(r"DevTools listening on (ws://\S+)", line) for line in browser.stderr)
+            yield next(found.group(1) for found in matches if found)
         finally:
             browser.kill()
             browser.communicate()
 
 
 class Page:
-    """A tab, what it asked for, and what it complained about."""
+    """A tab, with the URLs it requested and the errors it logged."""
 
     def __init__(self, devtools):
         self.socket = websocket.create_connection(devtools, timeout=WAIT, suppress_origin=True)
         self.ids = itertools.count(1)
         self.session = None
-        self.asked, self.complaints = [], []
+        self.requested, self.complaints = [], []
         tab = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -59,25 +59,25 @@ class Page:
             sent["sessionId"] = self.session
         self.socket.send(json.dumps(sent))
         deadline = time.monotonic() + WAIT
-        while (heard := json.loads(self.socket.recv())).get("id") != sent["id"]:
-            self.hear(heard)
+        while (message := json.loads(self.socket.recv())).get("id") != sent["id"]:
+            self.record(message)
             if time.monotonic() > deadline:
                 raise SystemExit(f"{method} takes more than {WAIT} s: {parameters}")
-        if "error" in heard:
-            raise SystemExit(f"{method}: {heard['error']}")
-        return heard["result"]
+        if "error" in message:
+            raise SystemExit(f"{method}: {message['error']}")
+        return message["result"]
 
-    def hear(self, heard):
-        match heard.get("method"):
+    def record(self, message):
+        match message.get("method"):
             case "Network.requestWillBeSent":
-                self.asked.append(heard["params"]["request"]["url"])
+                self.requested.append(message["params"]["request"]["url"])
             case "Runtime.exceptionThrown" | "Log.entryAdded":
-                self.complaints.append(heard["params"])
-            case "Runtime.consoleAPICalled" if heard["params"]["type"] in ("error", "warning", "assert"):
-                self.complaints.append(heard["params"])
+                self.complaints.append(message["params"])
+            case "Runtime.consoleAPICalled" if message["params"]["type"] in ("error", "warning", "assert"):
+                self.complaints.append(message["params"])
 
     def once(self, expression):
-        """The value of the expression as soon as it has one; of an element, that it is there."""
+        """Waits until the expression has a value, and returns it; true for an element."""
         waiting = f"""new Promise((done) => {{
             const look = () => {{ const value = {expression}; if (value) done(value instanceof Node ? true : value); return value; }};
             if (!look()) new MutationObserver(look).observe(document, {{ subtree: true, childList: true,
@@ -86,14 +86,14 @@ class Page:
         return self.value(waiting)
 
     def value(self, expression):
-        """The value of the expression, or of what it promises."""
+        """The value of the expression; promises are awaited."""
         answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
             raise SystemExit(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
     def press(self, key, text=None):
-        """Presses a key of the keyboard."""
+        """Presses a key."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowRight": 39}
         known = {"key": key, "windowsVirtualKeyCode": codes.get(key, ord(key[0].upper()))}
         if text:
@@ -108,12 +108,12 @@ class Page:
         shot = self.call("Page.captureScreenshot", format="png")
         pathlib.Path(path).write_bytes(base64.b64decode(shot["data"]))
 
-    def complains_not(self, url):
-        """It asked no host but that of the url, and logged nothing but answers that it did not like."""
-        others = [asked for asked in self.asked if urlsplit(asked).netloc not in ("", urlsplit(url).netloc)]
+    def expect_no_complaints(self, url):
+        """Fails if the page contacted another host, or logged anything except failed requests."""
+        others = [url_ for url_ in self.requested if urlsplit(url_).netloc not in ("", urlsplit(url).netloc)]
         if others:
-            raise SystemExit(f"other hosts are asked: {others}")
-        # A browser logs an answer of 400, and that there is none, by itself.
+            raise SystemExit(f"the page contacts other hosts: {others}")
+        # A browser logs 4xx answers, and missing ones, by itself.
         complaints = [one for one in self.complaints if one.get("entry", {}).get("source") != "network"]
         if complaints:
             raise SystemExit(f"the browser complains: {complaints}")

@@ -1,4 +1,4 @@
-"""A Postgres of a test's own, which can be stopped and started again."""
+"""A Postgres for one test, which can be stopped and started again."""
 
 import glob
 import os
@@ -14,7 +14,7 @@ FOLDERS = ["/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/p
 
 
 def program(name):
-    """The newest there is."""
+    """The path of the newest version."""
     found = [path for folder in FOLDERS for path in glob.glob(f"{folder}/{name}")]
     if not found and shutil.which(name) is None:
         raise SystemExit(f"there is no {name}: install postgresql")
@@ -22,7 +22,7 @@ def program(name):
 
 
 class Postgres:
-    """In a temporary folder, from `with` until its end."""
+    """Runs in a temporary folder for the duration of a `with` block."""
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="larder-status-")

@@ -1,4 +1,4 @@
-"""Running Larders."""
+"""Runs `larder`."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ def free_port():
 
 @contextlib.contextmanager
 def serving(program, *arguments, **environment):
-    """A server, once it is ready, until the end of the block."""
+    """Runs a server for the duration of a `with` block, which begins when it is ready."""
     server = subprocess.Popen(
         [program, *arguments],
         env={**os.environ, **environment},
@@ -26,17 +26,17 @@ def serving(program, *arguments, **environment):
         text=True,
     )
     try:
-        told = []
+        lines = []
         for line in server.stderr:
-            told.append(line)
+            lines.append(line)
             if "now ready" in line:
                 break
         else:
-            sys.exit("".join(told))
+            sys.exit("".join(lines))
         yield
     finally:
         server.send_signal(signal.SIGTERM)
         _, rest = server.communicate()
-    # A defect that a client was told of as a 500 is a line with this word, wherever it was met.
+    # Every panic is logged with this word, also one that a client saw as a 500.
     if server.returncode != 0 or re.search("panic", rest):
         sys.exit(f"the server ended with {server.returncode}:\n{rest}")

@@ -260,7 +260,7 @@ def lost_and_found(page, postgres, port):
         title(page, "Everything in use is fresh")
         page.once("document.getElementById('rows').innerText.includes('/orders/count')")
         expect("Postgres can not" not in page.value("document.body.innerText"), "the errors are forgotten")
-        page.complains_not(url)
+        page.expect_no_complaints(url)
 
 
 def many(page):
@@ -353,7 +353,7 @@ def main():
             in_the_back(page)
             phone = opened(devtools, url, 360, 740)
             on_a_phone(phone)
-            phone.complains_not(url)
+            phone.expect_no_complaints(url)
         lost_and_found(page, postgres, port)
 
         port = free_port()
@@ -361,7 +361,7 @@ def main():
             page = opened(devtools, url)
             many(page)
             by_keyboard(page)
-            page.complains_not(url)
+            page.expect_no_complaints(url)
     print(f"/status: healthy, in an outage, without Larder, with 300 endpoints, in Chromium; see {SHOTS}")
 
 
