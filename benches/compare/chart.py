@@ -1,4 +1,4 @@
-"""The comparison as a picture."""
+"""The comparison as a chart."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from report import median
 
 
 def draw(compare, file: Path):
-    """Processor time of a request, by scenario and server."""
+    """Processor time per request, by scenario and server."""
     scenarios = [scenario.name for scenario in compare.scenarios]
     figure, axes = pyplot.subplots(figsize=(11, 1.5 + 0.9 * len(scenarios)))
     servers = compare.options.servers
@@ -27,7 +27,7 @@ def draw(compare, file: Path):
     axes.set_yticks(range(len(scenarios)), scenarios)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlabel("processor time of a request, µs (less is better)")
+    axes.set_xlabel("processor time per request, µs (less is better)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best")
     figure.tight_layout()

@@ -1,4 +1,4 @@
-"""Larder beside what a user would take instead: see --help."""
+"""Larder compared with the alternatives: see --help."""
 
 import argparse
 import http.client
@@ -24,7 +24,11 @@ GZIP = {"Accept-Encoding": "gzip"}
 SERVERS = ["larder", "hyper", "nginx", "varnish", "flask open", "flask new"]
 SLOW = ["flask open", "flask new"]
 FOR_THE_SLOW = ["6 B", "6 B, 1 connection", "2 KB", "2 KB, not modified", "100 KB"]
-"""They have no use for more connections, neither pipeline nor compress, and take seconds for larger answers."""
+"""They do not benefit from more connections, neither pipeline nor compress, and take seconds for larger answers."""
+
+LEGEND = """CPU and Postgres: µs of processor time per request. busy: the share of the server's core. × Larder: the ratio of
+processor time to Larder's, in pairs.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Scenario:
     load: wrk.Load
     status: int = 200
     seconds: float = 1.0
-    """Beside what is chosen for all."""
+    """Measured for this long minus one second more than the others."""
 
 
 def scenarios(etag: str) -> list[Scenario]:
@@ -46,7 +50,7 @@ def scenarios(etag: str) -> list[Scenario]:
         Scenario("6 B, pipelined 16", load(pipelined=16)),
         Scenario("6 B, 1 connection", load(connections=1)),
         Scenario("6 B, 1,000 connections", load(connections=1_000)),
-        # A part of the time goes to connecting.
+        # Connecting takes part of the time.
         Scenario("6 B, 10,000 connections", load(connections=10_000), seconds=3.0),
         Scenario("2 KB", load("/lines/2k")),
         Scenario("2 KB, not modified", load("/lines/2k", headers={"If-None-Match": etag}), status=304),
@@ -66,17 +70,17 @@ class Run:
     pair: int
     tally: wrk.Tally
     cpu: float
-    """Microseconds of processor time for each request."""
+    """Microseconds of processor time per request."""
     postgres: float
-    """The same of Postgres."""
+    """The same for Postgres."""
     busy: float
-    """Of its core."""
+    """The share of its core."""
     memory: int
 
 
 @dataclass(frozen=True)
 class Target:
-    """How many times as much of something as Larder another server needs, or the other way round."""
+    """A bound on the ratio between another server's figure and Larder's, or its inverse."""
 
     name: str
     server: str
@@ -84,7 +88,7 @@ class Target:
     of: Callable[[Run], float]
     bound: float
     at_least: bool
-    """Of the other's to Larder's; or else at most, of Larder's to the other's."""
+    """If true, the other's divided by Larder's is at least this; otherwise Larder's divided by the other's at most."""
 
 
 def cpu(run: Run) -> float:
@@ -96,13 +100,13 @@ def all_cpu(run: Run) -> float:
 
 
 TARGETS = [
-    Target("CPU of a hit, times that of hyper alone", "hyper", "6 B", cpu, 1.05, False),
+    Target("CPU of a hit, compared with hyper", "hyper", "6 B", cpu, 1.05, False),
     Target("the same, 16 requests pipelined", "hyper", "6 B, pipelined 16", cpu, 1.2, False),
-    Target("CPU of a hit that was not asked for in these bytes before", "hyper", "6 B, no request like another", cpu, 1.05, False),
-    Target("CPU of nginx, times that of a hit", "nginx", "6 B", cpu, 2.0, True),
-    Target("CPU of Varnish, times that of a hit", "varnish", "6 B", cpu, 2.8, True),
-    Target("requests/s per core, times those of Flask with Postgres", "flask open", "6 B", all_cpu, 50, True),
-    Target("the same, Postgres's processor time not counted", "flask open", "6 B", cpu, 50, True),
+    Target("the same, no request like another", "hyper", "6 B, no request like another", cpu, 1.05, False),
+    Target("CPU of nginx, compared with a hit", "nginx", "6 B", cpu, 2.0, True),
+    Target("CPU of Varnish, compared with a hit", "varnish", "6 B", cpu, 2.8, True),
+    Target("requests/s per core, compared with Flask including Postgres", "flask open", "6 B", all_cpu, 50, True),
+    Target("the same, without Postgres's processor time", "flask open", "6 B", cpu, 50, True),
 ]
 
 
@@ -132,14 +136,14 @@ class Compare:
         ]
 
     def of(self, scenario: Scenario, server) -> Scenario:
-        """With the tag that this server knows the answer by."""
+        """The scenario with the ETag of this server."""
         if "If-None-Match" not in scenario.load.headers:
             return scenario
         _, headers, _ = get(server.port, scenario.load.target)
         return next(s for s in scenarios(headers["ETag"]) if s.name == scenario.name)
 
     def check(self, name: str, server, scenario: Scenario, expected: bytes) -> bool:
-        """Whether it answers with the bytes that Larder answers with; then it has them in its cache."""
+        """Checks that it sends the same bytes as Larder, from its cache. False if it does not support the encoding."""
         for _ in range(2):
             own = self.of(scenario, server)
             status, headers, _ = get(server.port, own.load.target, own.load.headers)
@@ -148,13 +152,13 @@ class Compare:
             return False
         _, _, plainly = get(server.port, own.load.target, {"Accept-Encoding": "identity"})
         if status != scenario.status or plainly != expected:
-            self.complaints.append(f"{name}, {scenario.name}: a {status}, or not the bytes of Larder")
+            self.complaints.append(f"{name}, {scenario.name}: a {status}, or other bytes than Larder's")
         return True
 
     def measure(self, name: str, server, scenario: Scenario, number: int, pair: int) -> Run:
         own = self.of(scenario, server)
         wrk.run(server.port, own.load, 1)
-        # Linux counts processor time in hundredths of a second: long enough for these to be few.
+        # Linux accounts processor time in hundredths of a second, so the run must be much longer.
         seconds = self.options.seconds + scenario.seconds - 1
         before, at_origin, of_postgres = server.cpu(), self.origin.cpu(), postgres_cpu()
         begun = time.monotonic()
@@ -165,7 +169,7 @@ class Compare:
         if tally.errors and name == "larder":
             self.complaints.append(f"{name}, {scenario.name}: {tally.errors} of {tally.requests} failed")
         if name in ("nginx", "varnish") and asked > 0.1 * elapsed:
-            self.complaints.append(f"{name}, {scenario.name}: it did not answer from its cache")
+            self.complaints.append(f"{name}, {scenario.name}: not answered from its cache")
         requests = max(tally.requests, 1)
         each = 1e6 / requests
         return Run(
@@ -212,7 +216,7 @@ class Compare:
                 if name != "hyper" and not self.check(name, server, scenario, expected):
                     self.skipped.add(f"{name}, {scenario.name}")
                     continue
-                # A B, B A, A B …: what drifts meanwhile does not favour one of them.
+                # Alternating order, so that drift favours neither.
                 both = [("larder", self.larder), (name, server)]
                 for which, process in both if number % 2 == 0 else reversed(both):
                     run = self.measure(which, process, scenario, number, pair)
@@ -230,7 +234,7 @@ class Compare:
         return [run for run in self.runs if (run.server, run.scenario) == (server, scenario)]
 
     def pairs(self, server: str, scenario: str, of) -> list[float]:
-        """How many times as much as Larder, in each pair."""
+        """The ratio to Larder's, in each pair."""
         ratios = []
         for its in self.select(server, scenario):
             for mine in self.select("larder", scenario):
@@ -239,9 +243,8 @@ class Compare:
         return ratios
 
     def report(self) -> str:
-        parts = [f"Machine: {machine()}. {self.options.rounds} rounds; medians.\n"]
-        header = ["server", "requests/s", "failed", "p50", "p99", "p99.9", "CPU µs/request"]
-        header += ["Postgres µs/request", "core busy", "memory MiB", "CPU, times Larder's"]
+        parts = [f"Machine: {machine()}. {self.options.rounds} rounds; medians.\n", LEGEND]
+        header = ["server", "requests/s", "failed", "p50", "p99", "p99.9", "CPU", "Postgres", "busy", "MiB", "× Larder"]
         for scenario in self.scenarios:
             rows = []
             for name in self.options.servers:
@@ -284,7 +287,7 @@ class Compare:
 
 
 def raw_answer(port: int, load: wrk.Load) -> bytes:
-    """An answer as it comes over the wire, without what its connection alone is about."""
+    """A response as it is sent, without the headers of the connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", load.target, headers={"Accept-Encoding": "identity", **load.headers})
@@ -298,19 +301,19 @@ def raw_answer(port: int, load: wrk.Load) -> bytes:
 def options():
     parser = argparse.ArgumentParser(
         prog="benches/compare/run",
-        description="Measures Larder beside a bare hyper server, nginx and Varnish in front of a Flask server, and "
-        "that server itself: the same bytes, servers on one core, load on another. Prints a table; a chart "
-        "and the single runs go to target/benches/compare. Exits with 1 when answers were wrong or failed; no "
-        "speed is judged.",
+        description="Compares Larder with a bare hyper server, with nginx and Varnish in front of a Flask server, and "
+        "with that server itself: the same bytes, servers on one core, load on another. Prints a table; a chart "
+        "and the single runs go to target/benches/compare. Exits with 1 when responses are wrong or fail, never "
+        "because of a speed.",
     )
     parser.add_argument("--rounds", type=int, default=5, metavar="NUMBER", help="how often to measure each (default: 5)")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="NUMBER", help="how long each time (default: 2)")
-    parser.add_argument("--minutes", type=float, default=28.0, metavar="NUMBER", help="begin nothing new after these (default: 28)")
-    parser.add_argument("--quick", action="store_true", help="one round of one second, to see that everything works")
-    parser.add_argument("--servers", metavar="LIST", help=f"of {', '.join(SERVERS)} (default: all); larder is always among them")
-    parser.add_argument("--scenarios", metavar="LIST", help="those whose names contain one of these; '+' parts them, for names have commas")
-    parser.add_argument("--larder", type=Path, metavar="FILE", help="the program to measure, rather than the one that is built")
-    parser.add_argument("--list", action="store_true", help="print the scenarios and end")
+    parser.add_argument("--minutes", type=float, default=28.0, metavar="NUMBER", help="start nothing new after this time (default: 28)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second, to check that everything works")
+    parser.add_argument("--servers", metavar="LIST", help=f"some of {', '.join(SERVERS)} (default: all); larder is always included")
+    parser.add_argument("--scenarios", metavar="LIST", help="those whose names contain one of these, separated by '+'")
+    parser.add_argument("--larder", type=Path, metavar="FILE", help="the program to measure, instead of building one")
+    parser.add_argument("--list", action="store_true", help="print the scenarios and exit")
     parser.add_argument("--programs", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -318,7 +321,7 @@ def options():
         options.rounds, options.seconds = 1, 1.0
     chosen = [name.strip() for name in options.servers.split(",")] if options.servers else SERVERS
     if unknown := set(chosen) - set(SERVERS):
-        parser.error(f"no such server: {', '.join(unknown)}")
+        parser.error(f"unknown server: {', '.join(unknown)}")
     options.servers = [name for name in SERVERS if name in chosen or name == "larder"]
     options.scenarios = [part.strip() for part in options.scenarios.split("+")] if options.scenarios else []
     return options
@@ -331,11 +334,11 @@ def main() -> int:
         return 0
     core, others = cores()
     if others == {core}:
-        say("there is one core: servers and load share it, and times tell little")
+        say("there is only one core: servers and load share it, and times mean little")
     prepare()
     chosen.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        # Where servers find it that give up root's rights.
+        # Readable for servers that give up root.
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="larder-compare-")))
         folder.chmod(0o755)
         compare = Compare(chosen, folder)

@@ -1,7 +1,7 @@
 """The server of the blog post "REST API for Your Repository", for gunicorn: a query on every request.
 
-It answers with the same bytes as Larder, and says as much of them as HTTP caches need. CONNECTION says
-whether a connection to Postgres stays "open", or each request has a "new" one.
+It sends the same bytes as Larder, with the headers that HTTP caches need. CONNECTION is "open" for persistent
+connections to Postgres, or "new" for one per request.
 """
 
 import json
@@ -44,7 +44,7 @@ def query(sql: str, factory) -> list:
 
 @api.representation("application/json")
 def compact(data, code, headers=None):
-    """As Larder writes JSON, so that every server has the same bytes to send."""
+    """JSON as Larder writes it, so that every server sends the same bytes."""
     answer = Response(json.dumps(data, separators=(",", ":"), ensure_ascii=False), code)
     answer.mimetype = "application/json"
     answer.headers.extend(headers or {})

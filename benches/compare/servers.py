@@ -1,4 +1,4 @@
-"""The servers that are compared, each with the same answers, and none with more than it needs."""
+"""The servers to compare, each with the same answers and no more than it needs."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from processes import Process, answers, free_port
 
 HERE = Path(__file__).parent
 
-# Text and whole numbers alone: what a float or a date looks like is each encoder's own affair.
+# Text and integers only: encoders write floats and dates differently.
 LINES = f"""
 SELECT ordernumber, quantityordered, productline, status, customername, country
 FROM {SALES}, generate_series(1, 4) AS copy
@@ -23,7 +23,7 @@ STATEMENTS = {
     "/lines/100k": LINES + "760",
     "/lines/1m": LINES + "7800",
 }
-"""What is asked for: bodies of about 6 B, 2 KB, 100 KB and 1 MB."""
+"""Bodies of about 6 B, 2 KB, 100 KB and 1 MB."""
 
 ENDPOINTS = '[defaults]\nmax_age = "1h"\n' + "".join(
     f"[[endpoint]]\npath = \"{path}\"\nsql = '''{sql}'''\nshape = \"{'tuple' if path == '/count' else 'rows'}\"\n"
@@ -76,7 +76,7 @@ sub vcl_backend_response {
 
 
 class Listening(Process):
-    """A server that is ready when it listens."""
+    """A server that is ready once it listens."""
 
     def __init__(self, name: str, command: list[str], port: int, folder: Path, env=None):
         self.port = port
@@ -93,14 +93,14 @@ def larder(program: Path, folder: Path) -> Larder:
 
 
 def floor(program: Path, folder: Path, answer: bytes) -> Listening:
-    """hyper alone, with one answer of Larder's."""
+    """hyper alone, with one response of Larder."""
     port, file = free_port(), folder / "answer.http"
     file.write_bytes(answer)
     return Listening("hyper", [str(program), f"127.0.0.1:{port}", str(file)], port, folder)
 
 
 def flask(folder: Path, connection: str) -> Listening:
-    """The blog post's server. Its own threads, so that connections can stay open."""
+    """The blog post's server, with threads, so that connections can stay open."""
     port = free_port()
     gunicorn = [str(Path(sys.executable).parent / "gunicorn"), "--chdir", str(HERE), "-b", f"127.0.0.1:{port}"]
     gunicorn += ["-w", "1", "-k", "gthread", "--threads", "4", "--keep-alive", "60", "--backlog", "4096"]

@@ -1,13 +1,13 @@
-# Sourced by the scripts that compare with other programs: installs what they need on a fresh Debian
-# machine, builds Larder, and says where things are in `build` and `python`.
+# Sourced by benches/*/run: installs what they need on a fresh Debian machine, builds Larder, and sets `build` and
+# `python`.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
-export PATH=$PATH:/usr/sbin # nginx and varnishd are where only root's PATH has them
+export PATH=$PATH:/usr/sbin # nginx and varnishd are in root's PATH only
 
 say() { printf '==> %s\n' "$*" >&2; }
 
-# Mirrors and fresh machines' networks have their moments.
+# Mirrors and networks of fresh machines fail now and then.
 retry() {
     local attempt
     for attempt in 1 2 3 4 5; do
@@ -30,7 +30,7 @@ packages() {
     python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3 python3-venv)
     [[ ${#missing[@]} -gt 0 ]] || return 0
     if ! command -v apt-get > /dev/null; then
-        say "missing, and there is no apt-get to install it with: ${missing[*]}"
+        say "missing, and there is no apt-get to install them: ${missing[*]}"
         return 1
     fi
     [[ $(id -u) -eq 0 ]] || as_root=(sudo)
@@ -41,7 +41,7 @@ packages() {
     retry "${apt_get[@]}" install -q -y --no-install-recommends "${missing[@]}" >&2
 }
 
-# environment REQUIREMENTS: a Python of the benches' own, in `python`.
+# environment REQUIREMENTS: sets `python` to a virtual environment with these packages.
 environment() {
     local folder=$target/benches/python
     if ! cmp -s "$1" "$folder/installed.txt"; then
@@ -53,14 +53,14 @@ environment() {
     python=$folder/bin/python
 }
 
-# The program by itself, for what its tests need of its dependencies would be compiled into it otherwise.
+# The program is built by itself; otherwise Cargo would enable dependency features that only tests need.
 programs() {
     say "building"
     cargo build --locked --release --bin larder
     cargo build --locked --release --example with_postgres --example floor
 }
 
-export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 # nothing is left beside the sources
+export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 # leaves no files next to the sources
 packages cc:gcc cc:libc6-dev
 target=$(cargo metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 build=$target/release

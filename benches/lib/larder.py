@@ -1,4 +1,4 @@
-"""A running Larder, asked from outside alone."""
+"""A running Larder, seen only from outside."""
 
 import http.client
 import time
@@ -10,7 +10,7 @@ SALES = '"tk-bitio/Sales"."sales_data_sample"'
 
 
 class Larder(Process):
-    """`larder serve` on a configuration of the bench's, ready to answer."""
+    """`larder serve` with a configuration of the bench, once it is ready."""
 
     def __init__(
         self,
@@ -21,7 +21,7 @@ class Larder(Process):
         patience: float = 60.0,
         on_one_core: bool = True,
     ):
-        """`settings` are more lines of `[repository]`, and what comes after it."""
+        """`settings` are further lines of `[repository]` and of the sections after it."""
         self.port = free_port()
         config = folder / f"larder-{self.port}.toml"
         config.write_text(
@@ -45,13 +45,13 @@ class Larder(Process):
             return False
 
     def metrics(self) -> dict[str, float]:
-        """Every sample by its name with its labels."""
+        """Every sample, by its name with labels."""
         text = get(self.port, "/metrics")[2].decode()
         samples = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
     def total(self, metric: str, **labels: str) -> float:
-        """The sum over all series of a metric that have these labels."""
+        """The sum of all series of a metric with these labels."""
         wanted = [f'{name}="{value}"' for name, value in labels.items()]
         return sum(
             value
@@ -61,7 +61,7 @@ class Larder(Process):
 
 
 def get(port: int, target: str, headers: dict[str, str] | None = None) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """Status, headers and body of one answer."""
+    """Status, headers and body of a response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", target, headers=headers or {})

@@ -1,4 +1,4 @@
-"""Servers as processes: on a core of their own, with what they cost by the system's own accounting."""
+"""Servers as processes on a core of their own, with the processor time and memory that Linux accounts to them."""
 
 import contextlib
 import functools
@@ -13,19 +13,19 @@ from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 PATIENCE = 60.0
-"""Seconds a server may take to start or to end."""
+"""Seconds that a server may take to start or to stop."""
 
 
 @functools.cache
 def cores() -> tuple[int, set[int]]:
-    """The servers' core, and those of everything else: this program, what loads, and Postgres."""
+    """The servers' core, and the cores of everything else: this program, the load, and Postgres."""
     first, *others = sorted(os.sched_getaffinity(0))
     return first, set(others or [first])
 
 
 def prepare():
-    """Makes room for the servers: their core is left to them by everything that was started before, and
-    there are as many file descriptors as the system allows. Told to end, the program ends what it started."""
+    """Moves everything that was started before off the servers' core, and raises the open-file limit. On SIGTERM the
+    program ends what it started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -37,13 +37,13 @@ def prepare():
 
 
 def free_port() -> int:
-    """Free until a moment before a server takes it."""
+    """A port that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
 
 class Process:
-    """A server with all its workers. It is ended with the block that it was started for."""
+    """A server with all its workers. It is stopped at the end of its `with` block."""
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class Process:
         self.stop()
 
     def wait_for(self, is_ready, patience: float = PATIENCE):
-        """Returns what `is_ready` says once that is true."""
+        """Returns the result of `is_ready` once that is true."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self.child.poll() is not None:
-                raise RuntimeError(f"{self.name} has ended:\n{self.last_words()}")
+                raise RuntimeError(f"{self.name} has exited:\n{self.last_words()}")
             if ready := is_ready():
                 return ready
             time.sleep(0.01)
@@ -101,12 +101,12 @@ class Process:
         return sum(cpu_of(pid) for pid in family(self.child.pid))
 
     def memory(self) -> int:
-        """Bytes in memory. What processes share is counted once."""
+        """Resident bytes. Memory that processes share is counted once."""
         return sum(memory_of(pid) for pid in family(self.child.pid))
 
 
-def told(file: Path) -> str:
-    """What Linux tells of a process; nothing once that has ended, between a look at it and the next too."""
+def read_proc(file: Path) -> str:
+    """The content of a file in /proc; empty once its process has exited."""
     try:
         return file.read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -115,11 +115,11 @@ def told(file: Path) -> str:
 
 def children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in told(task).split()]
+    return [int(child) for task in tasks for child in read_proc(task).split()]
 
 
 def family(pid: int) -> list[int]:
-    """A process and what descends from it."""
+    """A process and its descendants."""
     members = [pid]
     for member in members:
         members += children(member)
@@ -127,33 +127,33 @@ def family(pid: int) -> list[int]:
 
 
 def postgres_cpu() -> float:
-    """Seconds of processor time so far, of the Postgres that was started with this program."""
-    [postmaster] = [pid for pid in children(os.getppid()) if told(Path(f"/proc/{pid}/comm")).startswith("postgres")]
+    """Seconds of processor time so far, of the Postgres that `with_postgres` started."""
+    [postmaster] = [pid for pid in children(os.getppid()) if read_proc(Path(f"/proc/{pid}/comm")).startswith("postgres")]
     return sum(cpu_of(pid) for pid in family(postmaster))
 
 
 def cpu_of(pid: int) -> float:
-    text = told(Path(f"/proc/{pid}/stat"))
+    text = read_proc(Path(f"/proc/{pid}/stat"))
     if not text:
-        return 0  # It is counted by its parent.
-    # The second field is the program's name in brackets, which may hold anything. User and system time
-    # are the fourteenth and the fifteenth; then those of children that have ended.
+        return 0  # Its parent counts it.
+    # proc_pid_stat(5): the second field is the name in parentheses, which may contain anything. Fields 14 to 17 are
+    # user and system time, of the process and of its children that have exited.
     fields = text.rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15]) * TICK
 
 
 def memory_of(pid: int) -> int:
-    text = told(Path(f"/proc/{pid}/smaps_rollup"))
+    text = read_proc(Path(f"/proc/{pid}/smaps_rollup"))
     if not text:
         return 0
     for line in text.splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"the system does not tell how much memory process {pid} holds")
+    raise RuntimeError(f"the memory of process {pid} is not in /proc")
 
 
 def answers(port: int) -> bool:
-    """Whether something listens."""
+    """Whether something listens on the port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
         return True

@@ -1,4 +1,4 @@
-"""What people read: tables in Markdown, and how far it is."""
+"""Output: tables in Markdown, and progress."""
 
 import os
 import platform
@@ -11,19 +11,19 @@ BEGUN = time.monotonic()
 
 
 def say(text: str):
-    """Progress, beside the tables."""
+    """Progress, on stderr."""
     elapsed = time.monotonic() - BEGUN
     print(f"[{int(elapsed // 60):2}:{int(elapsed % 60):02}] {text}", file=sys.stderr)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A table whose first column is text and whose others are figures."""
+    """A table whose first column is text; the others are numbers."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """With as many digits as are worth something."""
+    """A number with its significant digits."""
     if value is None:
         return "-"
     if value == 0:
@@ -33,7 +33,7 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def micros(value: float | None) -> str:
-    """A time that is given in microseconds."""
+    """A time in microseconds, with its unit."""
     if value is None:
         return "-"
     return f"{value:.0f} µs" if value < 10_000 else f"{value / 1_000:,.0f} ms"
@@ -44,7 +44,7 @@ def median(values: list[float]) -> float | None:
 
 
 def ratio(values: list[float]) -> str:
-    """The median of pairs, and how far they lie apart."""
+    """The median of the pairs, with the minimum and maximum."""
     if not values:
         return "-"
     low, high = min(values), max(values)
@@ -52,7 +52,7 @@ def ratio(values: list[float]) -> str:
 
 
 def machine() -> str:
-    """What this ran on, in a line."""
+    """One line about this machine."""
     model = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -60,5 +60,5 @@ def machine() -> str:
             break
     load = os.getloadavg()[0]
     return (
-        f"{model}, {os.cpu_count()} cores, Linux {platform.release()}; load average {load:.1f} when it began"
+        f"{model}, {os.cpu_count()} cores, Linux {platform.release()}; load average {load:.1f}"
     )

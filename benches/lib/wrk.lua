@@ -1,11 +1,11 @@
--- What wrk sends, and how it reports: one line of JSON. Arguments: TARGET PIPELINED KEYS VARIED.
+-- Requests for wrk, and its results as one line of JSON. Arguments: TARGET PIPELINED KEYS VARIED.
 
 local number = "000000"
 
 function init(arguments)
    local target, pipelined, keys = arguments[1], tonumber(arguments[2]), tonumber(arguments[3])
    local is_varied = arguments[4] == "varied"
-   assert(pipelined == 1 or keys == 0 and not is_varied, "what differs is not pipelined")
+   assert(pipelined == 1 or keys == 0 and not is_varied, "requests that differ are not pipelined")
    wrk.path = target
    if is_varied then
       wrk.headers["X-Request-ID"] = number
@@ -33,7 +33,7 @@ function init(arguments)
          return whole
       end
    end
-   -- Otherwise wrk has its request ready, and asks for none.
+   -- Otherwise wrk sends the request it has prepared.
 end
 
 function done(summary, latency)

@@ -1,4 +1,4 @@
-"""Load, by wrk: a fixed number of connections, each of which asks again as soon as it is answered."""
+"""Load by wrk: a fixed number of connections, each of which sends its next request when it has the answer."""
 
 import json
 import subprocess
@@ -11,26 +11,26 @@ SCRIPT = Path(__file__).parent / "wrk.lua"
 
 @dataclass(frozen=True)
 class Load:
-    """Who asks for what."""
+    """What is requested, and over how many connections."""
 
     target: str
     connections: int = 64
     pipelined: int = 1
     headers: dict[str, str] = field(default_factory=dict)
     keys: int = 0
-    """Where there are any, `%d` in the target is one of these at random."""
+    """If not 0, `%d` in the target is a random number up to this."""
     varied: bool = False
-    """Whether each request has a number of its own in a field, so that hardly any comes again."""
+    """Whether each request has its own number in a header, so that hardly any is repeated."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What came back."""
+    """The results of a run."""
 
     requests: int
     seconds: float
     errors: int
-    """Answers that were neither 2xx nor 3xx, and connections that failed."""
+    """Responses other than 2xx and 3xx, and failed connections."""
     p50: float
     p99: float
     p999: float
@@ -54,5 +54,5 @@ def run(port: int, load: Load, seconds: float) -> Tally:
     lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
     if ran.returncode != 0 or not lines:
         print(ran.stdout, ran.stderr, file=sys.stderr)
-        raise RuntimeError(f"wrk did not end well: {' '.join(command)}")
+        raise RuntimeError(f"wrk failed: {' '.join(command)}")
     return Tally(**json.loads(lines[-1]))

@@ -1,4 +1,4 @@
-"""Many clients that ask for a cold key at once: one query."""
+"""Many clients request a cold key at once: one query."""
 
 import selectors
 import socket
@@ -16,8 +16,9 @@ max_age = "1h"
 """
 
 
-def ask(port: int, target: str, clients: int) -> tuple[dict[str, int], float, float]:
-    """All connected first, then all at once. Answers by status, and seconds to send and to the last answer."""
+def request_at_once(port: int, target: str, clients: int) -> tuple[dict[str, int], float, float]:
+    """Connects all, then sends all requests at once. Returns answers by status, and the seconds until all were sent and
+    until the last answer."""
     request = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode()
     sockets = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(clients)]
     begun = time.monotonic()
@@ -55,7 +56,7 @@ def run(options, folder) -> tuple[str, list[str]]:
     with Larder(options.larder, ENDPOINT, folder) as server:
         for number in range(min(options.rounds, 3)):
             before = server.total("larder_repository_queries_total")
-            statuses, sent, elapsed = ask(server.port, f"/cold/{number}", options.clients)
+            statuses, sent, elapsed = request_at_once(server.port, f"/cold/{number}", options.clients)
             queries = server.total("larder_repository_queries_total") - before
             answered = sum(count for status, count in statuses.items() if status.startswith("200"))
             if queries != 1 or answered != options.clients:
@@ -69,5 +70,5 @@ def run(options, folder) -> tuple[str, list[str]]:
                 f"{elapsed:.2f} s",
                 f"{server.memory() / 2**20:.0f}",
             ])
-    header = ["clients on a cold key", "queries", "answers", "all had asked after", "last answer after", "memory MiB"]
+    header = ["clients on a cold key", "queries", "answers", "all had sent after", "last answer after", "MiB"]
     return "**A crowd** (target: 1 query; the query takes 3 s)\n\n" + table(header, rows), broken

@@ -1,4 +1,4 @@
-"""What a hit costs one Larder against another, in pairs."""
+"""The cost of hits on one Larder compared with another, in pairs."""
 
 from dataclasses import dataclass, field
 
@@ -9,18 +9,18 @@ from report import say
 
 @dataclass
 class Cost:
-    """Of hits on one server: medians of what was measured."""
+    """Hits on one server: what was measured in each round."""
 
     cpu: list[float] = field(default_factory=list)
-    """Microseconds of processor time for each request."""
+    """Microseconds of processor time per request."""
     p99: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
-    """As much processor time as the first server's hits, in each pair."""
+    """The ratio of processor time to the first server's, in each pair."""
     failed: int = 0
 
 
 def compare(servers: list[Larder], loads: list[wrk.Load], rounds: int, seconds: float) -> list[Cost]:
-    """Each server, under its load, beside the first one: A B, B A, A B …"""
+    """Measures each server under its load in pairs with the first one, in alternating order."""
     costs = [Cost() for _ in servers]
     for number in range(rounds):
         for at in range(1, len(servers)):
@@ -36,7 +36,7 @@ def compare(servers: list[Larder], loads: list[wrk.Load], rounds: int, seconds: 
                 costs[which].p99.append(tally.p99)
                 costs[which].failed += tally.errors
             costs[at].times.append(cpu[at] / cpu[0])
-            say(f"round {number + 1}/{rounds}: {cpu[at]:.1f} µs a hit, {cpu[at] / cpu[0]:.3f} times as much as with one")
+            say(f"round {number + 1}/{rounds}: {cpu[at]:.1f} µs a hit, {cpu[at] / cpu[0]:.3f} times that of the first")
     return costs
 
 

@@ -1,4 +1,4 @@
-"""Many keys of one endpoint: loading them, a hit, memory beside their bytes."""
+"""Many keys of one endpoint: loading them, a hit, memory in addition to their bytes."""
 
 from contextlib import ExitStack
 
@@ -32,7 +32,7 @@ def run(options, folder) -> tuple[str, list[str]]:
             say(f"{count:,} keys: ready after {server.start_up:.1f} s")
             entries = server.total("larder_cache_entries")
             if entries != count:
-                broken.append(f"{count:,} keys: {entries:,.0f} entries are there")
+                broken.append(f"{count:,} keys: {entries:,.0f} entries were loaded")
             servers.append(server)
             memory.append(server.memory())
         body = len(get(servers[0].port, "/k/1")[2])
@@ -56,7 +56,6 @@ def run(options, folder) -> tuple[str, list[str]]:
                 figure((held - memory[0]) / (count - 1) - body) if many else "-",
                 figure(counted - body),
             ])
-    header = ["keys", "ready after", "loads/s", "CPU µs/hit", "times that of 1", "all of them asked for", "p99 µs", "memory MiB"]
-    header += [f"B/key beside its {body}", "the same by larder_cache_bytes"]
-    target = "a hit costs at most 1.10 times that of 1, a key takes at most 300 B beside its bytes"
+    header = ["keys", "ready", "loads/s", "CPU µs", "one", "all", "p99 µs", "MiB", f"B/key besides {body}", "counted B/key"]
+    target = "a hit costs at most 1.10 times that of 1, a key takes at most 300 B in addition to its bytes"
     return f"**Keys** (target: {target})\n\n" + table(header, rows), broken

@@ -1,4 +1,4 @@
-"""A large answer that is made anew all the time while it is read."""
+"""A large answer that is reloaded continuously while it is read."""
 
 import wrk
 from larder import SALES, Larder
@@ -20,8 +20,8 @@ refresh = {{ every = "{every}" }}
 
 
 def measure(options, folder, every: str) -> tuple[wrk.Tally, float, float]:
-    """What readers saw, with the loads that went on and those that failed."""
-    # On all cores: a load is not to take turns with those who read, where it need not.
+    """The readers' results, and the numbers of successful and failed loads."""
+    # On all cores, so that loads and readers do not share one.
     with Larder(options.larder, declared(every), folder, on_one_core=False) as server:
         load = wrk.Load("/large", READERS)
         wrk.run(server.port, load, 1)
@@ -56,10 +56,10 @@ def run(options, folder) -> tuple[str, list[str]]:
             micros(of(lambda it: it.p999)),
             micros(of(lambda it: it.worst)),
         ])
-    header = ["1 MB, loaded anew", "loads meanwhile", "requests/s", "p50", "p99", "p99.9", "worst"]
+    header = ["1 MB, reloaded", "loads meanwhile", "requests/s", "p50", "p99", "p99.9", "worst"]
     pairs = list(zip(tallies["100ms"], tallies["1h"]))
     worst = ratio([busy.worst / quiet.p99 for busy, quiet in pairs])
     p99 = ratio([busy.p99 / quiet.p99 for busy, quiet in pairs])
-    text = "**A large answer made anew while it is read** (target: the worst time is at most 2 times the quiet p99)\n\n"
+    text = "**A large answer reloaded while it is read** (target: the worst time is at most 2 times the quiet p99)\n\n"
     text += table(header, rows)
-    return text + f"\nWorst, times the quiet p99: {worst}; p99, times the quiet p99: {p99}.\n", broken
+    return text + f"\nCompared with the quiet p99: worst {worst}, p99 {p99}.\n", broken

@@ -1,4 +1,4 @@
-"""Many schedules that are due in the same second, and how fast loads go at most."""
+"""Many schedules due in the same second, and the maximum rate of loads."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from larder import Larder
 from report import figure, micros, say, table
 
 PERIOD = 10
-"""Seconds between the runs of the cron line. Larder spreads them over a tenth of that."""
+"""Seconds between cron runs. Larder spreads the endpoints over a tenth of that."""
 
 READERS = 4
 
@@ -18,13 +18,13 @@ class Rhythm:
     name: str
     refresh: str
     due: float
-    """How often a second each is due."""
+    """Runs per second of each."""
 
 
 RHYTHMS = [
     Rhythm("in the same second", f'refresh = {{ cron = "*/{PERIOD} * * * * *" }}', 1 / PERIOD),
     Rhythm("every second", 'refresh = { every = "1s" }', 1),
-    Rhythm("every 100 ms, as many as go", 'refresh = { every = "100ms" }', 10),
+    Rhythm("every 100 ms, as many as possible", 'refresh = { every = "100ms" }', 10),
 ]
 
 
@@ -39,7 +39,7 @@ def loads(server: Larder, outcome: str) -> float:
 
 
 def between_periods():
-    """Waits for the middle of one: all runs of the last are over."""
+    """Waits for the middle of a period, when all runs are over."""
     time.sleep((PERIOD / 2 - time.time()) % PERIOD)
 
 
@@ -79,6 +79,6 @@ def run(options, folder) -> tuple[str, list[str]]:
         row, complaints = measure(options, folder, rhythm)
         rows.append(row)
         broken += complaints
-    header = [f"{options.schedules:,} schedules", "loads/s due", "loads/s", "skipped", "first to last"]
-    header += ["core busy", "hits/s meanwhile", "p50", "p99", "worst"]
-    return "**Schedules** (one core; the hits beside them take what is left of it)\n\n" + table(header, rows), broken
+    header = [f"{options.schedules:,} schedules", "due/s", "loads/s", "skipped", "first to last"]
+    header += ["busy", "hits/s", "p50", "p99", "worst"]
+    return "**Schedules** (one core; hits take what is left of it)\n\n" + table(header, rows), broken
