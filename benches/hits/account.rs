@@ -1,20 +1,20 @@
-//! What reached Postgres while hits were served, as the server's own metrics count it, beside what was
-//! due: see [`due`].
+//! Statements that reached Postgres while hits were served, by the server's metrics, and how many were due at
+//! most: see [`due`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use ::larder::plan::{Endpoint, EndpointId, Plan, Probe};
 use anyhow::{Context, ensure};
-use larder::plan::{Endpoint, EndpointId, Plan, Probe};
 
+use crate::larder::Server;
 use crate::load::Wire;
-use crate::server::Server;
 
-/// Runs of a cron line are spread over so much at most.
+/// Runs of a cron line are spread over this time at most.
 const CRON_SPREAD: Duration = Duration::from_secs(10);
 
-/// What the server had done at a moment.
-pub(crate) struct Look {
+/// The state of the server at a moment.
+pub(crate) struct Snapshot {
     at: SystemTime,
     pub(crate) cpu: Option<Duration>,
     /// Resident, in bytes.
@@ -23,12 +23,12 @@ pub(crate) struct Look {
     statements: BTreeMap<String, u64>,
 }
 
-impl Look {
-    pub(crate) fn at(server: &Server) -> anyhow::Result<Self> {
+impl Snapshot {
+    pub(crate) fn take(server: &Server) -> anyhow::Result<Self> {
         let at = SystemTime::now();
         let cpu = server.cpu()?;
-        let mut wire = Wire::open(server.address).context("larder does not answer any more")?;
-        ensure!(wire.get("/metrics")? == 200, "there are no metrics");
+        let mut wire = Wire::open(server.address).context("larder no longer answers")?;
+        ensure!(wire.get("/metrics")? == 200, "cannot read /metrics");
         let mut statements = BTreeMap::new();
         let mut memory = 0;
         for line in wire.text()?.lines() {
@@ -54,7 +54,7 @@ impl Look {
     }
 }
 
-/// Statements of an endpoint, beside what its declaration accounts for.
+/// Statements of an endpoint, and how many its declaration allows.
 pub(crate) struct Account {
     endpoint: String,
     pub(crate) statements: u64,
@@ -69,19 +69,25 @@ impl Account {
             at_most,
         } = self;
         (statements > at_most).then(|| {
-            format!("{endpoint} sent {statements} statements to Postgres, where at most {at_most} were due")
+            format!("{endpoint} sent {statements} statements to Postgres, but at most {at_most} were due")
         })
     }
 }
 
-/// The targets are asked for in turn; what was asked for a moment ago is loaded once more.
-pub(crate) fn accounts(plan: &Plan, targets: &[&str], before: &Look, after: &Look) -> Vec<Account> {
+/// Accounts for every endpoint. The targets are requested in turn, and a recent one may be loaded once more.
+pub(crate) fn accounts(
+    plan: &Plan,
+    targets: &[&str],
+    before: &Snapshot,
+    after: &Snapshot,
+) -> Vec<Account> {
     let asked: Vec<EndpointId> = targets
         .iter()
         .filter_map(|target| plan.route(target))
         .map(|routed| routed.endpoint)
         .collect();
-    let count = |look: &Look, endpoint: &str| look.statements.get(endpoint).copied().unwrap_or(0);
+    let count =
+        |look: &Snapshot, endpoint: &str| look.statements.get(endpoint).copied().unwrap_or(0);
     let account = |endpoint: &Endpoint| {
         let name = endpoint.path.as_str();
         Account {
@@ -99,11 +105,11 @@ pub(crate) fn accounts(plan: &Plan, targets: &[&str], before: &Look, after: &Loo
     plan.endpoints().iter().map(account).collect()
 }
 
-/// The most loads that an endpoint's declaration allows between two moments: those of its schedule, one
-/// each time that its probe is asked, and, where one key of it is asked for all the time, one each time that its entry has become stale.
+/// The most loads that an endpoint's declaration allows between two moments: those of its schedule, one for each
+/// run of its probe, and if one of its keys is requested all the time, one each time that its entry goes stale.
 fn due(plan: &Plan, endpoint: &Endpoint, is_asked: bool, from: SystemTime, to: SystemTime) -> u64 {
     let span = to.duration_since(from).unwrap_or_default();
-    // One more at each end: for the load that is due at once, and for the one that was running.
+    // One more at each end: a load that is due at once, and one that was running.
     let rhythm = |every: Duration| (span.as_nanos() / every.as_nanos().max(1)) as u64 + 2;
     let every = endpoint.refresh.every.map_or(0, rhythm);
     let stale = endpoint

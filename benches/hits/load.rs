@@ -1,6 +1,5 @@
-//! Who asks, and what comes back. The smallest client there can be, so that little of the machine goes
-//! to it: one thread for each connection, one request after the other, no part of an answer looked at
-//! but its status and its length.
+//! The clients that are measured. They are as small as possible, to leave the machine to the server: one thread
+//! per connection, one request after the other, and only status and length of an answer are parsed.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,10 +11,10 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::Instant;
 
-/// A server that is silent for so long will not answer any more.
-pub(crate) const SILENCE: Duration = Duration::from_secs(30);
+/// A server that is silent for this long no longer answers.
+const SILENCE: Duration = Duration::from_secs(30);
 
-/// Who asks, for what, over how many connections.
+/// What is requested, and over how many connections.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
@@ -32,7 +31,7 @@ impl Load {
         let wires: Vec<Wire> = (0..self.connections)
             .map(|_| Wire::open(self.address))
             .collect::<std::io::Result<_>>()
-            .with_context(|| format!("can not open {} connections", self.connections))?;
+            .with_context(|| format!("cannot open {} connections", self.connections))?;
         let begin = Barrier::new(wires.len() + 1);
         let taken = AtomicU64::new(0);
         let drive = |wire| {
@@ -75,13 +74,13 @@ impl Load {
     }
 }
 
-/// What came back.
+/// The answers to a load.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) elapsed: Duration,
     /// The time of each answer.
     nanos: Vec<u32>,
-    /// Answers that were no 200, by status or error.
+    /// Answers other than 200, by status or error.
     others: BTreeMap<String, u64>,
 }
 
@@ -97,7 +96,7 @@ impl Tally {
         self.nanos.len()
     }
 
-    /// The time within which this part of the answers came, in microseconds.
+    /// The quantile of answer times, in microseconds.
     pub(crate) fn micros_at(&mut self, part: f64) -> f64 {
         let Some(last) = self.nanos.len().checked_sub(1) else {
             return f64::NAN;
@@ -114,7 +113,12 @@ impl Tally {
             .iter()
             .map(|(what, count)| format!("{count} × {what}"))
             .collect();
-        (!others.is_empty()).then(|| format!("not every {target} was a 200: {}", others.join(", ")))
+        (!others.is_empty()).then(|| {
+            format!(
+                "not every answer of {target} was a 200: {}",
+                others.join(", ")
+            )
+        })
     }
 }
 
@@ -123,7 +127,7 @@ pub(crate) struct Wire {
     address: SocketAddr,
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// Where the last answer's body lies in the buffer.
+    /// The last answer's body in the buffer.
     body: std::ops::Range<usize>,
 }
 
@@ -144,7 +148,7 @@ impl Wire {
         format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address).into_bytes()
     }
 
-    /// `GET`s a target, and says with which status it was answered.
+    /// Sends a `GET`, and returns the status of the answer.
     pub(crate) fn get(&mut self, target: &str) -> std::io::Result<u16> {
         let request = self.request(target);
         self.exchange(&request)

@@ -1,46 +1,56 @@
-//! What a hit costs: a whole Larder on the shipped config.toml, a process of its own on a Postgres of
-//! its own, under requests that follow one another on connections that stay open. It knows Larder from
-//! outside alone: its configuration, its answers, its `/metrics`.
+//! What a hit costs: `larder serve` with the shipped config.toml on a throwaway Postgres, under requests on
+//! connections that stay open. It sees Larder only from outside: its answers and its `/metrics`.
 //!
 //! ```sh
 //! cargo bench --bench hits                          # or, for what can be chosen:
 //! cargo bench --bench hits -- --help
 //! ```
 //!
-//! It prints figures and judges none. It fails when an answer is not a 200, or when more statements
-//! reached Postgres than the schedule accounts for.
+//! It fails when an answer is not a 200, or when more statements reached Postgres than the schedule allows,
+//! never because of a time.
 
-mod account; // what reached Postgres, beside what was due
-mod load; // who asks, and what comes back
-mod server; // the Larder that is measured
-mod slow; // clients that take their time, beside those who are measured
+mod account; // statements that reached Postgres, and how many were due
+mod load; // the clients that are measured
+mod server; // processor time of the server
+mod slow; // clients that read and write slowly
+
+#[path = "../support/client.rs"]
+#[expect(dead_code, reason = "only the status of an answer matters here")]
+mod client;
+#[path = "../support/larder.rs"]
+#[expect(dead_code, reason = "memory comes from its metrics here")]
+mod larder;
+#[path = "../support/program.rs"]
+mod program;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use ::larder::cli::sample;
+use ::larder::repository::throwaway::Throwaway;
 use clap::Parser;
-use larder::cli::sample;
-use larder::repository::throwaway::Throwaway;
-use tokio::signal::unix::{SignalKind, signal};
 
-use account::{Account, Look, accounts};
+use account::{Account, Snapshot, accounts};
+use larder::Server;
 use load::Load;
-use server::Server;
 use slow::SlowClients;
 
-/// What is asked for: a few bytes that stay resident, and 5 KiB that are found by their arguments.
+/// A few bytes without arguments, and 5 KiB that are found by their arguments.
 const TARGETS: [&str; 2] = ["/count", "/sales/Japan"];
 
-/// Sent before each measurement: the first one loads the entry, the others find cold memory.
+/// The shipped configuration, and where it listens.
+const SHIPPED: &str = include_str!("../../config.toml");
+const LISTEN: &str = "127.0.0.1:8080";
+
+/// Requests before each measurement: the first loads the entry, the others warm caches.
 const WARM_UP: u64 = 2_000;
 
 /// Measures what a hit costs a whole Larder, and prints a table.
 ///
-/// Starts a Postgres with the demo's sales and `larder serve` on the shipped config.toml, asks for
-/// /count and for /sales/Japan over connections that are kept open, and ends both. Each connection
-/// sends its next request when it has the answer to its last. Exits with 1 when an answer was not a
-/// 200, or when more statements reached Postgres than the schedule accounts for; no speed is judged.
+/// Starts a Postgres with the demo's sales and `larder serve` with the shipped config.toml, and requests
+/// /count and /sales/Japan over persistent connections. Each connection sends its next request when it
+/// has the answer to the last. Exits with 1 when an answer is not a 200, or when more statements reach
+/// Postgres than the schedule allows, never because of a time.
 #[derive(Debug, Parser)]
 #[command(name = "hits", bin_name = "cargo bench --bench hits --")]
 struct Options {
@@ -50,70 +60,35 @@ struct Options {
     /// Connections, each with a thread of its own.
     #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
-    /// Measure once more beside so many clients whose requests never end, and as many that hardly read
-    /// their answers.
+    /// Measure again with this many clients whose requests never end, and as many that hardly read their
+    /// answers.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     slow: usize,
-    /// How often to measure each, quiet and beside slow clients in turn.
+    /// How often to measure each, without and with slow clients in turn.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// The program to measure, rather than the one that was built along.
+    /// The program to measure; default: the one that was built with this bench.
     ///
-    /// That one has what the tests ask of its dependencies compiled in, as a clock that can be paused;
-    /// the one that `cargo build --release` makes has not.
+    /// That one includes features of dependencies that only tests need, such as a clock that can be
+    /// paused; a program from `cargo build --release` does not.
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
     larder: PathBuf,
-    /// Given by `cargo bench`, and by nothing else that runs this.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> ExitCode {
-    // A test runner that was told to take everything has not asked for a load.
-    if !std::env::args().any(|argument| ["--bench", "--help", "-h"].contains(&&*argument)) {
-        return ExitCode::SUCCESS;
-    }
-    let options = Options::parse();
-    let done = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the system has no room for a runtime")
-        .and_then(|runtime| runtime.block_on(until_interrupted(&options)));
-    match done {
-        Ok(complaints) if complaints.is_empty() => ExitCode::SUCCESS,
-        Ok(complaints) => explain(&complaints),
-        Err(error) => explain(&[format!("{error:#}")]),
-    }
+    program::run(|options: Options| program::block_on(bench(&options)))
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "it is a program, and says what is wrong"
-)]
-fn explain(complaints: &[String]) -> ExitCode {
-    for complaint in complaints {
-        eprintln!("error: {complaint}");
-    }
-    ExitCode::FAILURE
-}
-
-/// Both servers end with the future that started them.
-async fn until_interrupted(options: &Options) -> anyhow::Result<Vec<String>> {
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
-    tokio::select! {
-        done = bench(options) => done,
-        _ = interrupted.recv() => bail!("interrupted"),
-        _ = terminated.recv() => bail!("terminated"),
-    }
-}
-
-/// Measures and prints; what is returned should not have happened.
-#[expect(clippy::print_stdout, reason = "the table is what this is for")]
+/// Measures and prints; returns what should not have happened.
+#[expect(clippy::print_stdout, reason = "the table is the result")]
 async fn bench(options: &Options) -> anyhow::Result<Vec<String>> {
     let postgres = Throwaway::start().await?;
     sample::load(&postgres).await?;
-    let server = Server::start(&options.larder, postgres.url()).await?;
+    let config = SHIPPED.replacen(LISTEN, "LISTEN", 1);
+    let server = Server::start(&options.larder, postgres.url(), &config).await?;
     println!(
         "{:<14} {:>6} {:>11} {:>9} {:>11} {:>14} {:>8} {:>8} {:>10} {:>11} {:>12}",
         "endpoint",
@@ -126,7 +101,7 @@ async fn bench(options: &Options) -> anyhow::Result<Vec<String>> {
         "p99 µs",
         "memory MiB",
         "statements",
-        "by schedule"
+        "due"
     );
     let mut complaints = Vec::new();
     let mut pairs = Vec::new();
@@ -141,21 +116,20 @@ async fn bench(options: &Options) -> anyhow::Result<Vec<String>> {
     }
     if let Some(ratio) = median(&mut pairs) {
         println!(
-            "\nBeside slow clients the median answer took {ratio:.3} times as long (of {} pairs, the middle one).",
+            "\nWith slow clients the median answer took {ratio:.3} times as long (median of {} pairs).",
             pairs.len()
         );
     }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!(
-        "\nThe server, Postgres and this client shared {cores} cores. Statements are those of all endpoints \
-         while one was asked for."
+        "\nThe server, Postgres and this client shared {cores} cores. Statements are those of all endpoints."
     );
     server.stop().await?;
     Ok(complaints)
 }
 
-/// One line of the table. The median time of an answer, in microseconds.
-#[expect(clippy::print_stdout, reason = "the table is what this is for")]
+/// Measures one line of the table. Returns the median time of an answer, in microseconds.
+#[expect(clippy::print_stdout, reason = "the table is the result")]
 async fn round(
     options: &Options,
     server: &Server,
@@ -163,17 +137,17 @@ async fn round(
     slow: usize,
     complaints: &mut Vec<String>,
 ) -> anyhow::Result<f64> {
-    let held = SlowClients::hold(server.address, slow).await?;
-    server.rest().await?;
+    let slow_clients = SlowClients::connect(server.address, slow).await?;
+    server.wait_until_idle().await?;
     let load = Load {
         address: server.address,
         target,
         connections: options.connections,
     };
     complaints.extend(load.run(WARM_UP).await?.complaint(target));
-    let before = Look::at(server)?;
+    let before = Snapshot::take(server)?;
     let mut tally = load.run(options.requests).await?;
-    let after = Look::at(server)?;
+    let after = Snapshot::take(server)?;
 
     let cpu = after.cpu.zip(before.cpu).map(|(after, before)| {
         let micros = after.saturating_sub(before).as_secs_f64() * 1e6;
@@ -196,7 +170,7 @@ async fn round(
     );
     complaints.extend(tally.complaint(target));
     complaints.extend(accounts.iter().filter_map(Account::complaint));
-    held.let_go().await;
+    slow_clients.disconnect().await;
     Ok(median)
 }
 

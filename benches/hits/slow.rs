@@ -1,5 +1,5 @@
-//! Clients that take their time, as on bad networks or with bad intent: half of them send a request that
-//! never ends, the others ask for much and hardly read.
+//! Slow clients, as on bad networks or with bad intent: half of them send a request that never ends, the others
+//! request a lot and hardly read.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use tokio::time::sleep;
 /// Between two bytes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a slow reader asks for at once: more than the kernels' buffers hold for it.
+/// Requests of a slow reader at once: more than the kernel buffers hold.
 const ANSWERS: usize = 400;
 
-/// Clients that stay until they are let go.
+/// Slow clients that stay until they are disconnected.
 pub(crate) struct SlowClients {
     tasks: JoinSet<()>,
 }
 
 impl SlowClients {
-    /// As many of either kind, once all of them are connected and at it.
-    pub(crate) async fn hold(address: SocketAddr, each: usize) -> anyhow::Result<Self> {
-        // Theirs, and as many for the server, which asks for its own.
+    /// Connects this many of either kind.
+    pub(crate) async fn connect(address: SocketAddr, each: usize) -> anyhow::Result<Self> {
+        // For the clients; the server raises its own limit.
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(
             Resource::RLIMIT_NOFILE,
             hard.min(2 * each as u64 + 256),
             hard,
         )
-        .context("there are too few file descriptors")?;
+        .context("cannot raise the open-file limit")?;
         let mut tasks = JoinSet::new();
         for at in 0..2 * each {
             let is_reader = at % 2 == 1;
             let mut stream = begin(address, is_reader)
                 .await
-                .with_context(|| format!("slow client {at} can not connect"))?;
+                .with_context(|| format!("slow client {at} cannot connect"))?;
             tasks.spawn(async move {
-                // The server hangs up on such clients after a while, and they come back.
+                // The server cuts such clients off after a while, and they come back.
                 loop {
                     dawdle(&mut stream, is_reader).await;
                     stream = match begin(address, is_reader).await {
@@ -53,8 +53,8 @@ impl SlowClients {
         Ok(Self { tasks })
     }
 
-    /// Returns when all of them have hung up.
-    pub(crate) async fn let_go(mut self) {
+    /// Disconnects all of them.
+    pub(crate) async fn disconnect(mut self) {
         self.tasks.shutdown().await;
     }
 }
@@ -74,7 +74,7 @@ async fn begin(address: SocketAddr, is_reader: bool) -> std::io::Result<TcpStrea
     Ok(stream)
 }
 
-/// Until the server has had enough.
+/// Reads or writes a byte now and then, until the server closes the connection.
 async fn dawdle(stream: &mut TcpStream, is_reader: bool) {
     loop {
         sleep(PAUSE).await;

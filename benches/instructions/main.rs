@@ -13,6 +13,9 @@ mod wire; // a connection without a socket
 
 #[path = "../support/hits.rs"]
 mod hits; // requests that the cache answers
+#[path = "../support/program.rs"]
+#[expect(dead_code, reason = "callgrind runs it on one thread, without signals")]
+mod program;
 #[path = "../support/site.rs"]
 mod site; // the Larder that is measured
 
@@ -71,32 +74,13 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    // A test runner that was told to take everything has not asked for this.
-    if !std::env::args().any(|argument| ["--bench", "--help", "-h"].contains(&&*argument)) {
-        return ExitCode::SUCCESS;
-    }
-    let options = Options::parse();
-    let done = if options.counted {
-        serve_hits().map(|()| Vec::new())
-    } else {
-        compare(&options)
-    };
-    match done {
-        Ok(complaints) if complaints.is_empty() => ExitCode::SUCCESS,
-        Ok(complaints) => explain(&complaints),
-        Err(error) => explain(&[format!("{error:#}")]),
-    }
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "it is a program, and says what is wrong"
-)]
-fn explain(complaints: &[String]) -> ExitCode {
-    for complaint in complaints {
-        eprintln!("error: {complaint}");
-    }
-    ExitCode::FAILURE
+    program::run(|options: Options| {
+        if options.counted {
+            serve_hits().map(|()| Vec::new())
+        } else {
+            compare(&options)
+        }
+    })
 }
 
 /// Prints the table; what is returned has become too dear.

@@ -1,26 +1,28 @@
-//! Whether the promises hold for minutes: a whole Larder, a process of its own on a Postgres of its own,
-//! under thousands of clients, a writer, and a fault every few seconds. It knows Larder from outside
-//! alone: its configuration, its answers, its `/metrics`, its memory.
+//! Whether the promises hold for minutes: `larder serve` on a throwaway Postgres, under thousands of clients, a
+//! writer, and a fault every few seconds. It sees Larder only from outside: its answers, its `/metrics`, its
+//! memory.
 //!
 //! ```sh
 //! cargo bench --bench soak                          # or, for what can be chosen:
 //! cargo bench --bench soak -- --help
 //! ```
 
-mod clients; // who asks, and what each answer is held to
-mod faults; // what goes wrong, and when
-mod ledger; // what was promised, what was seen, and what was broken
-mod server; // the Larder that is held to its promises
-mod writer; // who changes the data, and when each version was there
+mod clients; // thousands of clients that poll
+mod faults; // faults between Larder and Postgres
+mod ledger; // promises, answers, and broken promises
+mod server; // configuration, and checks through the server
+mod writer; // changes the data, and records when each version was committed
 
 #[path = "../../tests/it/support/proxy.rs"]
-#[expect(dead_code, reason = "the tests break the way in more manners")]
-mod proxy; // the way to Postgres, and what can go wrong on it
+#[expect(dead_code, reason = "the tests use more kinds of faults")]
+mod proxy; // the way to Postgres, and its faults
 
 #[path = "../support/client.rs"]
 mod client;
 #[path = "../support/larder.rs"]
 mod larder;
+#[path = "../support/program.rs"]
+mod program;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,9 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::larder::repository::throwaway::Throwaway;
-use anyhow::{Context, bail};
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -39,25 +39,25 @@ use ledger::Ledger;
 use proxy::Proxy;
 use writer::Versions;
 
-/// How long everything runs undisturbed at first, so that memory is measured when it is in use, and at
-/// the end, so that everything can recover.
+/// How long there are no faults: at the beginning, so that memory is measured under load, and at the end, for
+/// recovery.
 const QUIET: Duration = Duration::from_secs(15);
 
-/// Holds a whole Larder to its promises while everything around it fails, and prints what it did.
+/// Checks that the promises hold while everything around Larder fails.
 ///
-/// Starts a Postgres, a way to it that can be broken, and `larder serve`. Clients on connections that
-/// are kept open ask for resident endpoints and for hot and cold keys; a writer changes the data and
-/// notifies; every few seconds the way to Postgres is cut, stalled, reset or slowed, or Postgres
-/// restarts. Exits with 1 when a promise was broken: an answer older than its limit, older than one
-/// before it or mixed of two; no answer of an endpoint that is always loaded, within its limit; more queries
-/// than `larder check` allows; memory that has grown beyond its factor; or no recovery at the end.
+/// Starts a Postgres, a proxy in front of it, and `larder serve`. Clients on persistent connections request
+/// resident endpoints and hot and cold keys; a writer changes the data and notifies; every few seconds the
+/// connection to Postgres is cut, stalled, reset or slowed, or Postgres restarts. Exits with 1 when a promise
+/// is broken: an answer is older than its limit, older than an earlier one, or mixed from two; a resident
+/// endpoint does not answer within its limit; there are more queries than `larder check` allows; memory has
+/// grown beyond its factor; or Larder does not recover at the end.
 #[derive(Debug, Parser)]
 #[command(name = "soak", bin_name = "cargo bench --bench soak --")]
 struct Options {
-    /// How long faults go on.
+    /// How long there are faults.
     #[arg(long, value_name = "NUMBER", default_value_t = 2.0)]
     minutes: f64,
-    /// Connections that are kept open, each of which asks again and again.
+    /// Persistent connections, each of which polls.
     #[arg(long, value_name = "NUMBER", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
     /// How long each client waits, on average, between an answer and its next request.
@@ -66,62 +66,25 @@ struct Options {
     /// How many times as much memory the server may hold at the end as it did before the first fault.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.5)]
     growth: f64,
-    /// What decides which fault comes when; the same seed brings the same faults.
+    /// Seed of the random faults; the same seed causes the same faults.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// The program to run, rather than the one that was built along.
+    /// The program to run; default: the one that was built with this bench.
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
     larder: PathBuf,
-    /// Given by `cargo bench`, and by nothing else that runs this.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> ExitCode {
-    // A test runner that was told to take everything has not asked for minutes of load.
-    if !std::env::args().any(|argument| ["--bench", "--help", "-h"].contains(&&*argument)) {
-        return ExitCode::SUCCESS;
-    }
-    let options = Options::parse();
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("the system has no room for a runtime")
-        .and_then(|runtime| runtime.block_on(until_interrupted(&options)));
-    match done {
-        Ok(broken) if broken.is_empty() => ExitCode::SUCCESS,
-        Ok(broken) => explain(&broken),
-        Err(error) => explain(&[format!("{error:#}")]),
-    }
+    program::run(|options: Options| program::block_on(soak(&options)))
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "it is a program, and says what is wrong"
-)]
-fn explain(broken: &[String]) -> ExitCode {
-    for promise in broken {
-        eprintln!("error: {promise}");
-    }
-    ExitCode::FAILURE
-}
-
-/// Both servers end with the future that started them.
-async fn until_interrupted(options: &Options) -> anyhow::Result<Vec<String>> {
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
-    tokio::select! {
-        done = soak(options) => done,
-        _ = interrupted.recv() => bail!("interrupted"),
-        _ = terminated.recv() => bail!("terminated"),
-    }
-}
-
-/// Runs and prints; what is returned are broken promises.
-#[expect(clippy::print_stdout, reason = "the figures are what this is for")]
+/// Runs and prints; returns the broken promises.
+#[expect(clippy::print_stdout, reason = "the figures are the result")]
 async fn soak(options: &Options) -> anyhow::Result<Vec<String>> {
-    // What was committed is there after a restart: versions never go back.
+    // Commits survive a crash, so versions never go back.
     let postgres = Throwaway::start_with(&[("synchronous_commit", "on")]).await?;
     postgres.execute(server::SCHEMA).await?;
     let mut proxy = Proxy::before(postgres.url()).await;
@@ -164,7 +127,7 @@ async fn soak(options: &Options) -> anyhow::Result<Vec<String>> {
     broken.extend(ledger.broken());
     if queries > allowed {
         broken.push(format!(
-            "{queries} queries were sent, where `larder check` allows {allowed}"
+            "{queries} queries were sent, but `larder check` allows {allowed}"
         ));
     }
     if memory_after as f64 > memory as f64 * options.growth {

@@ -1,4 +1,4 @@
-//! A Larder that is measured from outside: `larder serve`, a process of its own.
+//! `larder serve` as a process, seen from outside.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use crate::client::Connection;
 
-/// How long Larder may take to start, or to answer a question of ours.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long Larder may take to start or to answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long to wait between looks at a server that is not ready yet.
+/// The time between two checks for readiness.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A running Larder on a port of its own. Dropped, it is killed.
@@ -30,9 +30,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// With this configuration, which listens on `LISTEN`.
+    /// Starts it with a configuration in which `LISTEN` stands for the address, and waits until it is ready.
     pub(crate) async fn start(larder: &Path, url: &str, config: &str) -> anyhow::Result<Self> {
-        // Free until a moment before the server takes it.
+        // Free until the server takes it.
         let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let text = config.replace("LISTEN", &address.to_string());
         let environment = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
@@ -62,7 +62,7 @@ impl Server {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait()? {
-                bail!("larder ended before it was ready: {status}");
+                bail!("larder exited before it was ready: {status}");
             }
             if let Ok(mut connection) = Connection::open(self.address).await
                 && let Ok(answer) = connection.get("/readyz").await
@@ -78,14 +78,14 @@ impl Server {
     /// Resident memory, in KiB.
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))
-            .context("the system does not tell how much memory a process holds")?;
+            .context("the memory of the process is not in /proc")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let size = line.and_then(|line| line.split_whitespace().next());
-        Ok(size.context("a process has a size")?.parse()?)
+        Ok(size.context("VmRSS is missing")?.parse()?)
     }
 
-    fn pid(&self) -> anyhow::Result<u32> {
-        self.child.id().context("larder has ended")
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
+        self.child.id().context("larder has exited")
     }
 
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
@@ -96,7 +96,7 @@ impl Server {
     }
 }
 
-/// A configuration in a folder of cargo's, gone when it is dropped.
+/// A configuration file in Cargo's folder for temporary files. Dropped, it is removed.
 pub(crate) struct ConfigFile(pub(crate) PathBuf);
 
 impl ConfigFile {
@@ -110,7 +110,7 @@ impl ConfigFile {
 
 impl Drop for ConfigFile {
     fn drop(&mut self) {
-        // What cannot be removed stays in cargo's own folder.
+        // If it cannot be removed, it stays in Cargo's folder.
         let _ = std::fs::remove_file(&self.0);
     }
 }
