@@ -1,29 +1,17 @@
-//! The text of config.toml: spans kept, nothing interpreted.
-//!
-//! | part         | does                                                              |
-//! |--------------|-------------------------------------------------------------------|
-//! | `schema`     | the sections, key for key                                         |
-//! | `reader`     | walks a table; unknown keys and wrong kinds of values are mistakes |
-//! | `env`        | `${NAME}` in values                                               |
-//! | `files`      | reads what the operator names, within limits                      |
-//! | `source`     | where something was written                                       |
-//! | `literal`    | from a place in a string's value to the place it was written      |
-//! | `strike_out` | no secret is ever quoted                                          |
-//! | `report`     | all mistakes at once, with line, snippet and help                 |
-//! | `suggest`    | what an unknown name was meant to be                              |
-//! | `secret`     | text that does not print itself                                   |
+//! The text of config.toml, with the place of every value. Nothing is interpreted here.
 
-pub mod schema;
+pub mod field; // a key's value as it was read
+pub mod schema; // the sections with their keys
 
-mod env;
-mod files;
-mod literal;
-mod reader;
-pub mod report;
-pub mod secret;
-pub mod source;
-mod strike_out;
-pub(crate) mod suggest;
+mod env; // `${NAME}` in values
+mod files; // reads the files that the operator names, up to a size
+mod literal; // maps a place in a string's value to where it is written
+mod reader; // walks a table; reports unknown keys and wrong kinds of values
+mod redact; // replaces secrets in everything that reports quote
+pub mod report; // all mistakes at once, with line, snippet and help
+pub mod secret; // text that does not print itself
+pub mod source; // where something was written
+pub(crate) mod suggest; // what an unknown name was meant to be
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -32,16 +20,16 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, Error};
 
+pub use field::Field;
 pub use report::{Mistake, Report};
-pub use schema::Field;
 pub use secret::Secret;
 pub use source::{At, Source, Span};
 
-use reader::{Desk, Reader};
+use reader::{ReadContext, Reader};
 use schema::{CacheSection, EndpointSection, PolicySection, RepositorySection, ServerSection};
 use source::Language;
 
-/// What was written in config.toml and the files it names.
+/// The contents of config.toml and of the files that it names.
 #[derive(Debug)]
 pub struct Config {
     /// `[server]`
@@ -52,33 +40,32 @@ pub struct Config {
     pub cache: CacheSection,
     /// `[defaults]`
     pub defaults: PolicySection,
-    /// Every `[[endpoint]]`, in the order of the file; `None` where `endpoint` is something else.
+    /// Every `[[endpoint]]`, in the order of the file; `None` if `endpoint` is not an array of tables.
     pub endpoints: Option<Vec<EndpointSection>>,
     /// The file itself.
     pub source: Arc<Source>,
-    /// What is wrong with the writing alone: such as unknown keys. Kept here so that it can be
-    /// reported together with what is wrong with the meaning.
+    /// Mistakes that need no knowledge of meaning, such as unknown keys. They are kept to be reported together
+    /// with the plan's.
     pub(crate) mistakes: Report,
 }
 
 impl Config {
-    /// Reads the file at `path`; names in it are relative to its folder, and `env` says what `${NAME}`
-    /// stands for.
+    /// Reads the file at `path`. File names in it are relative to its folder, and `env` looks up `${NAME}`.
     ///
     /// # Errors
-    /// A report when the file can not be read or is no TOML. Mistakes that leave the rest readable
-    /// are kept, for [`crate::plan::Plan::compile`] to report with its own.
+    /// A report if the file cannot be read or is not TOML. Mistakes that leave the rest readable
+    /// are kept, and [`crate::plan::Plan::compile`] reports them with its own.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
         let name = path.display().to_string();
         let text = files::read(path, files::CONFIG_BYTES_MAX).map_err(|why| {
-            Mistake::new(format!("the configuration can not be read: {}", why.reason))
+            Mistake::new(format!("the configuration cannot be read: {}", why.reason))
                 .in_file(&name)
-                .help(why.help.unwrap_or("say which file with -c"))
+                .help(why.help.unwrap_or("name the file with -c"))
         })?;
         Self::parse(&name, text, path.parent().unwrap_or(Path::new("")), env)
     }
 
-    /// Reads `text`, which reports call `name`; names in it are relative to `folder`.
+    /// Reads `text`, which reports call `name`. File names in it are relative to `folder`.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -92,22 +79,21 @@ impl Config {
             let mistake = Mistake::new("the configuration is larger than 16 MiB").in_file(name);
             return Err(mistake.into());
         }
-        // Given up here, for it may hold secrets: only a struck-out copy is kept.
+        // It may hold secrets, so only a redacted copy outlives this function.
         let text = files::plain(text);
         let (document, errors) = DeTable::parse_recoverable(&text);
         let document = document.into_inner();
-        // A key that is there twice leaves the rest as readable as it was; nothing else does.
+        // Of all errors, only a duplicate key leaves the rest of the document readable.
         let is_readable = errors
             .iter()
             .all(|error| error.message() == "duplicate key");
-        let shown =
-            strike_out::strike_out(&text, is_readable.then_some(&document), !errors.is_empty());
+        let shown = redact::redact(&text, is_readable.then_some(&document), !errors.is_empty());
         let source = Arc::new(Source::new(name, shown, Language::Toml));
         let report = syntax_report(&source, &errors, &document);
         if !is_readable {
             return Err(report.sorted());
         }
-        let mut desk = Desk {
+        let mut context = ReadContext {
             source,
             folder,
             env,
@@ -116,12 +102,12 @@ impl Config {
             #[cfg(test)]
             accepted: std::collections::BTreeSet::new(),
         };
-        Ok(Self::read(&mut desk, document))
+        Ok(Self::read(&mut context, document))
     }
 
-    fn read(desk: &mut Desk<'_>, document: DeTable<'_>) -> Self {
-        let source = Arc::clone(&desk.source);
-        let mut root = Reader::root(desk, document);
+    fn read(context: &mut ReadContext<'_>, document: DeTable<'_>) -> Self {
+        let source = Arc::clone(&context.source);
+        let mut root = Reader::root(context, document);
         let server = root.table("server", ServerSection::read).or_default();
         let repository = root.table("repository", RepositorySection::read);
         let cache = root.table("cache", CacheSection::read).or_default();
@@ -129,7 +115,7 @@ impl Config {
         let endpoints = root.tables("endpoint", EndpointSection::read);
         let endpoints = endpoints.filter(|all| !all.is_empty() || !root.is_misspelled("endpoint"));
         let repository = match root.unless_misspelled("repository", repository) {
-            // What is wrong may well hold the URL.
+            // The URL may be in what could not be read.
             Field::Wrong => RepositorySection {
                 url: Field::Wrong,
                 ..RepositorySection::default()
@@ -137,7 +123,7 @@ impl Config {
             read @ (Field::Given(_) | Field::Absent) => read.or_default(),
         };
         root.finish();
-        let mistakes = std::mem::take(&mut desk.report);
+        let mistakes = std::mem::take(&mut context.report);
         Self {
             server,
             repository,
@@ -154,7 +140,7 @@ fn syntax_report(source: &Arc<Source>, errors: &[Error], document: &DeTable<'_>)
     let mut report = Report::new();
     let mut lines = HashSet::new();
     for error in errors {
-        // A parser that lost its way complains about the same line again.
+        // After an error, the parser may report the same line again.
         let line = error.span().map(|span| source.line_at(span.start));
         if !lines.insert(line) {
             continue;
@@ -165,7 +151,7 @@ fn syntax_report(source: &Arc<Source>, errors: &[Error], document: &DeTable<'_>)
                 let first = header_before(source.text(), span.start)
                     .or_else(|| last_key_before(document, &span, source.text()));
                 let mistake = mistake
-                    .at(&Span::new(source, span), "this key has been set before")
+                    .at(&Span::new(source, span), "this key is already set")
                     .help("remove one of them");
                 match first {
                     Some(first) => mistake.at(&Span::new(source, first), "here"),
@@ -179,8 +165,8 @@ fn syntax_report(source: &Arc<Source>, errors: &[Error], document: &DeTable<'_>)
     report
 }
 
-/// Where the header of a table that begins again at `second` stood before: the parser keeps the
-/// second alone. `None` where there is no header.
+/// The earlier header of the table whose header is repeated at `second`, since the parser keeps only the
+/// second one. `None` if there is no header at `second`.
 fn header_before(text: &str, second: usize) -> Option<Range<usize>> {
     let header = |line: &str| {
         let end = line.find(']')?;
@@ -200,8 +186,8 @@ fn header_before(text: &str, second: usize) -> Option<Range<usize>> {
     None
 }
 
-/// Where the key that stands again at `second` was set: the last place before it with a key of the
-/// same name, for only keys of its own table and of tables within that can stand between.
+/// Where the key that is repeated at `second` was set: the last place before it with a key of the same name,
+/// since only keys of its own table and of tables inside that can come in between.
 fn last_key_before(table: &DeTable<'_>, second: &Range<usize>, text: &str) -> Option<Range<usize>> {
     let name = text.get(second.clone())?;
     let mut last: Option<Range<usize>> = None;

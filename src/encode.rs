@@ -1,34 +1,20 @@
-//! Rows as a finished body: bytes and ETag. Each value is written as Postgres 15's own `to_json`
-//! writes it, to the last digit, under the session settings the repository gives every connection
-//! (UTC, ISO dates, postgres intervals, hexadecimal bytea).
-//!
-//! It knows nothing of where rows come from, who asked for them, or how bytes travel.
-//!
-//! | part       | writes                                                         |
-//! |------------|----------------------------------------------------------------|
-//! | `value`    | one value, by its type; whole numbers, uuid, bytea             |
-//! | `text`     | JSON strings                                                   |
-//! | `float`    | the shortest digits that read back as the same float           |
-//! | `numeric`  | decimal numbers of any size                                    |
-//! | `datetime` | dates, times, timestamps, intervals                            |
-//! | `array`    | arrays of any of these                                         |
-//! | `body`     | the finished bytes with their ETag                             |
-//! | `held`     | which bytes are in memory only for readers                     |
-//! | `document` | an answer in all its representations                           |
-//! | `table`    | its rows as CSV and NDJSON                                     |
-//! | `coding`   | bytes made smaller: gzip, brotli, zstd                         |
+//! Rows as a finished body: bytes and ETag. Each value is written exactly as Postgres 15's `to_json` writes
+//! it under the session settings of the repository's connections: UTC, ISO dates, postgres intervals,
+//! hexadecimal bytea.
 
-mod array;
-mod body;
-mod coding;
-mod datetime;
-mod document;
-mod float;
-pub mod held;
-mod numeric;
-mod table;
-mod text;
-mod value;
+mod body; // finished bytes with their ETag
+mod coding; // gzip, brotli and zstd
+mod document; // an answer in all its representations
+pub mod held; // which bytes are in memory only because of readers
+mod table; // rows as CSV and NDJSON
+
+mod array; // arrays of any type
+mod datetime; // dates, times, timestamps and intervals
+mod float; // the shortest digits that parse as the same float
+mod numeric; // decimal numbers of any size
+mod output; // what writers of values share: errors, the limit, whole numbers
+mod text; // JSON strings
+mod value; // one value, by its type; uuid and bytea
 
 use std::sync::Arc;
 
@@ -38,7 +24,7 @@ pub use document::{Document, RepresentationError, Variant};
 
 use crate::plan::Shape;
 use crate::repository::Column;
-use value::Refusal;
+use output::ValueError;
 
 /// Why rows did not become a body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,11 +35,11 @@ pub enum EncodeError {
         /// The limit it passed, in bytes.
         max_bytes: u64,
     },
-    /// The shape holds one row and the statement returned more.
+    /// The shape holds one row, and the statement returned more.
     #[error("the statement returned more than one row")]
     MoreThanOneRow,
-    /// The bytes of a value are not what its type says.
-    #[error("a value of column `{column}` can not be read: {reason}")]
+    /// The bytes of a value are not valid for its type.
+    #[error("a value of column `{column}` cannot be read: {reason}")]
     Malformed {
         /// The column's name.
         column: String,
@@ -64,7 +50,7 @@ pub enum EncodeError {
 
 /// Writes rows into one JSON document.
 ///
-/// An encoder that refused a row is spent: what it holds of that row can not be taken back.
+/// After an error, the encoder must be dropped: it may hold part of a row.
 #[derive(Debug)]
 pub struct Encoder {
     shape: Shape,
@@ -74,29 +60,27 @@ pub struct Encoder {
     document: Unfinished,
 }
 
-/// What is written so far.
+/// The document so far.
 #[derive(Debug)]
 enum Unfinished {
-    /// Row after row.
+    /// One row after another.
     ByRow { bytes: Vec<u8>, frame: Frame },
-    /// One unfinished array per column, each begun with its key.
+    /// One unfinished array per column, after its key.
     ByColumn { arrays: Vec<Vec<u8>>, size: usize },
 }
 
-/// What stands around the values of one row.
+/// What surrounds the values of one row.
 #[derive(Debug)]
 struct Frame {
     open: &'static [u8],
-    /// What stands before each value: a comma where one is due, and its key where rows have keys.
+    /// What comes before each value: a comma after the first, and the key if rows have keys.
     before: Box<[Box<[u8]>]>,
     close: &'static [u8],
 }
 
 impl Encoder {
     /// An encoder of rows with these columns. The finished body has at most `max_bytes` bytes,
-    /// unless the shape's empty document is longer than that.
-    ///
-    /// [`Shape::Value`] takes the first column.
+    /// unless the shape's empty document is longer. [`Shape::Value`] takes the first column.
     pub fn new(shape: Shape, columns: Arc<[Column]>, max_bytes: u64) -> Self {
         let document = match shape {
             Shape::Rows => Unfinished::rows(b"[", Frame::object(&columns)),
@@ -118,8 +102,8 @@ impl Encoder {
     ///
     /// # Errors
     /// [`EncodeError::MoreThanOneRow`] for the second row of a single-row shape,
-    /// [`EncodeError::TooLarge`] as soon as the body must pass `max_bytes`, and
-    /// [`EncodeError::Malformed`] when a value's bytes are not what its type says.
+    /// [`EncodeError::TooLarge`] as soon as the body would exceed `max_bytes`, and
+    /// [`EncodeError::Malformed`] if the bytes of a value are not valid for its type.
     pub fn push<'v>(
         &mut self,
         values: impl Iterator<Item = Option<&'v [u8]>>,
@@ -146,10 +130,10 @@ impl Encoder {
                 push_columns(arrays, size, first, limit, &self.columns, values)
             }
         }
-        .map_err(|(column, refusal)| self.error(column, refusal))
+        .map_err(|(column, error)| self.error(column, error))
     }
 
-    /// The finished document; `None` when the shape holds one row and there was none.
+    /// The finished document; `None` if the shape holds one row and there was none.
     pub fn finish(self) -> Option<Document> {
         if self.shape.is_single_row() && self.rows == 0 {
             return None;
@@ -166,12 +150,12 @@ impl Encoder {
         Some(Document::new(self.shape, self.columns, Body::new(bytes)))
     }
 
-    fn error(&self, column: usize, refusal: Refusal) -> EncodeError {
-        match refusal {
-            Refusal::TooLarge => EncodeError::TooLarge {
+    fn error(&self, column: usize, error: ValueError) -> EncodeError {
+        match error {
+            ValueError::TooLarge => EncodeError::TooLarge {
                 max_bytes: self.max_bytes,
             },
-            Refusal::Malformed(reason) => EncodeError::Malformed {
+            ValueError::Malformed(reason) => EncodeError::Malformed {
                 column: self
                     .columns
                     .get(column)
@@ -202,7 +186,7 @@ impl Unfinished {
                 key
             })
             .collect();
-        // Each array and the object around them are yet to be closed.
+        // Counts the closing bracket of each array and of the object.
         let size = arrays.iter().map(|a| a.len() + 1).sum::<usize>() + 1;
         Self::ByColumn { arrays, size }
     }
@@ -241,7 +225,7 @@ impl Frame {
     }
 }
 
-/// Each column's key with its colon, after a comma where one is due.
+/// Each column's key with its colon, after a comma except for the first.
 fn keys(columns: &[Column]) -> impl Iterator<Item = Vec<u8>> {
     columns.iter().enumerate().map(|(i, column)| {
         let mut key = if i == 0 { Vec::new() } else { vec![b','] };
@@ -258,7 +242,7 @@ fn push_row<'v>(
     limit: usize,
     columns: &[Column],
     mut values: impl Iterator<Item = Option<&'v [u8]>>,
-) -> Result<(), (usize, Refusal)> {
+) -> Result<(), (usize, ValueError)> {
     if !first {
         bytes.push(b',');
     }
@@ -266,10 +250,10 @@ fn push_row<'v>(
     let limit = limit.saturating_sub(frame.close.len());
     for (i, (column, before)) in columns.iter().zip(&frame.before).enumerate() {
         bytes.extend_from_slice(before);
-        write_next(bytes, limit, column, &mut values).map_err(|refusal| (i, refusal))?;
+        write_next(bytes, limit, column, &mut values).map_err(|error| (i, error))?;
     }
-    // The frame alone may pass the limit where there is no column.
-    value::check(bytes, limit).map_err(|refusal| (0, refusal))?;
+    // Without columns, only this finds that the frame exceeds the limit.
+    output::check(bytes, limit).map_err(|error| (0, error))?;
     bytes.extend_from_slice(frame.close);
     Ok(())
 }
@@ -281,14 +265,14 @@ fn push_columns<'v>(
     limit: usize,
     columns: &[Column],
     mut values: impl Iterator<Item = Option<&'v [u8]>>,
-) -> Result<(), (usize, Refusal)> {
+) -> Result<(), (usize, ValueError)> {
     for (i, (column, array)) in columns.iter().zip(arrays).enumerate() {
         let before = array.len();
         let limit = before + limit.saturating_sub(*size);
         if !first {
             array.push(b',');
         }
-        write_next(array, limit, column, &mut values).map_err(|refusal| (i, refusal))?;
+        write_next(array, limit, column, &mut values).map_err(|error| (i, error))?;
         *size += array.len() - before;
     }
     Ok(())
@@ -299,18 +283,18 @@ fn write_next<'v>(
     limit: usize,
     column: &Column,
     values: &mut impl Iterator<Item = Option<&'v [u8]>>,
-) -> Result<(), Refusal> {
+) -> Result<(), ValueError> {
     match values.next() {
         Some(Some(raw)) => value::write(out, limit, &column.value_type, raw),
         Some(None) => {
             out.extend_from_slice(b"null");
-            value::check(out, limit)
+            output::check(out, limit)
         }
-        None => Err(Refusal::Malformed("the row ends before it")),
+        None => Err(ValueError::Malformed("the row ends before this column")),
     }
 }
 
-/// Closes the arrays and puts them into one object.
+/// Closes the arrays and joins them into one object.
 fn join(arrays: Vec<Vec<u8>>) -> Vec<u8> {
     let rest: usize = arrays.iter().skip(1).map(|a| a.len() + 1).sum();
     let mut arrays = arrays.into_iter();

@@ -1,10 +1,10 @@
-//! `${NAME}` and `${NAME:-default}` in values. What the names stand for is looked up by the caller's
-//! function: nothing here reads the environment.
+//! `${NAME}` and `${NAME:-default}` in values. The caller's function looks the names up; nothing here reads
+//! the environment.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// A reference that can not be replaced.
+/// A reference that cannot be replaced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadReference {
     /// Its bytes in the value.
@@ -14,7 +14,7 @@ pub(super) struct BadReference {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// There is no variable of this name, and no default.
+    /// The variable is not set, and there is no default.
     Unset(String),
     /// `${` that is not followed by a name and `}`.
     Malformed,
@@ -79,7 +79,7 @@ fn reference(text: &str, start: usize) -> Option<(&str, Option<&str>, usize)> {
     is_name(name).then_some((name, default, start + 2 + inside.len() + 1))
 }
 
-/// Whether `name` can be an environment variable's in every shell.
+/// Whether every shell accepts `name` for an environment variable.
 pub(super) fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -1,11 +1,11 @@
-//! From a place in a TOML string's value back to the place it was written: quotes, escapes and line
-//! continuations counted, nothing checked; the parser has done that.
+//! Maps a place in a TOML string's value to the place where it is written, past quotes, escapes and line
+//! continuations. The parser has already checked the string.
 
 use std::ops::Range;
 
-/// The bytes of `written`, a TOML string with its quotes, that byte `value_offset` of its value was
-/// written as: a whole character or escape. Empty, before the closing quotes, for the byte after the
-/// last. `None` when `written` is no string or shorter than that.
+/// The bytes of `written`, a TOML string with its quotes, for byte `value_offset` of its value: a whole
+/// character or escape. For the byte after the last, an empty range before the closing quotes. `None` if
+/// `written` is not a string or its value is shorter.
 pub(super) fn written_at(written: &str, value_offset: usize) -> Option<Range<usize>> {
     let quotes = Quotes::of(written)?;
     let mut at = quotes.body_start(written);
@@ -67,7 +67,7 @@ impl Quotes {
         self == Self::MultiLineBasic
     }
 
-    /// A line end right after the opening quotes is not part of the value.
+    /// Skips a line end right after the opening quotes, which is not part of the value.
     fn body_start(self, written: &str) -> usize {
         let body = &written[self.len()..];
         let line_end = match self {
@@ -79,7 +79,7 @@ impl Quotes {
     }
 }
 
-/// The length of a `\` at a line's end with all white space after it; 0 where there is none.
+/// The length of a `\` at the end of a line with all white space after it, or 0.
 fn continuation_len(rest: &str) -> usize {
     let Some(after) = rest.strip_prefix('\\') else {
         return 0;
@@ -92,7 +92,7 @@ fn continuation_len(rest: &str) -> usize {
     rest.len() - remaining.len() + continuation_len(remaining)
 }
 
-/// The bytes the first character of `rest` takes as written and as a value.
+/// The length of the first character of `rest` as written and as a value.
 fn unit(rest: &str) -> (usize, usize) {
     let mut chars = rest.chars();
     let Some(first) = chars.next() else {

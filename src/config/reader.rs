@@ -1,8 +1,7 @@
-//! Walks a parsed TOML table key by key and reports whatever does not fit: unknown keys, wrong kinds
-//! of values, variables that are not set. Reading a key is what makes it known, so there is no second
-//! list of keys to keep.
+//! Reads a parsed TOML table key by key and reports what does not fit: unknown keys, values of the wrong
+//! kind, and variables that are not set. Reading a key makes it known, so no second list of keys exists.
 
-mod tables;
+mod tables; // tables inside tables
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,9 +12,9 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::env::{self, Reason};
+use super::field::Field;
 use super::files;
 use super::report::{Mistake, Report};
-use super::schema::Field;
 use super::secret::Secret;
 use super::source::{At, Language, Source, Span};
 use super::suggest;
@@ -24,14 +23,14 @@ const DURATION_HELP: &str =
     "a duration is a string such as \"250ms\", \"10s\", \"5m\" or \"1h30m\"";
 const SIZE_HELP: &str = "a size is a string such as \"64KiB\", \"16MiB\" or \"1GiB\"";
 
-/// What every table of one file is read with.
-pub(super) struct Desk<'e> {
+/// What the readers of all tables in one file share.
+pub(super) struct ReadContext<'e> {
     pub(super) source: Arc<Source>,
-    /// Where relative file names begin.
+    /// The folder that relative file names start from.
     pub(super) folder: &'e Path,
     pub(super) env: &'e dyn Fn(&str) -> Option<String>,
     pub(super) report: Report,
-    /// Files that were read: endpoints may share one. `None` for one that could not be.
+    /// The files read so far, because endpoints may share one; `None` for a file that cannot be read.
     pub(super) files: HashMap<PathBuf, Option<Arc<Source>>>,
     #[cfg(test)]
     pub(super) accepted: std::collections::BTreeSet<(String, &'static str)>,
@@ -39,10 +38,10 @@ pub(super) struct Desk<'e> {
 
 /// One table being read.
 pub(super) struct Reader<'r, 'e, 'd> {
-    desk: &'r mut Desk<'e>,
-    /// What has not been read yet.
+    context: &'r mut ReadContext<'e>,
+    /// The keys that have not been read yet.
     left: DeTable<'d>,
-    /// As mistakes call it, as in `[server]`.
+    /// The name in mistakes, such as `[server]`.
     name: String,
     span: Span,
     known: Vec<&'static str>,
@@ -50,10 +49,10 @@ pub(super) struct Reader<'r, 'e, 'd> {
 
 impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
     /// Reads the whole file.
-    pub(super) fn root(desk: &'r mut Desk<'e>, table: DeTable<'d>) -> Self {
-        let span = Span::new(&desk.source, 0..0);
+    pub(super) fn root(context: &'r mut ReadContext<'e>, table: DeTable<'d>) -> Self {
+        let span = Span::new(&context.source, 0..0);
         Self {
-            desk,
+            context,
             left: table,
             name: String::new(),
             span,
@@ -61,7 +60,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         }
     }
 
-    /// The table's header, or the table itself where it is written inline.
+    /// The table's header, or the table itself if it is inline.
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
@@ -69,35 +68,35 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
     /// Reports every key that was not read.
     pub(super) fn finish(self) {
         for key in self.left.keys() {
-            let span = Span::new(&self.desk.source, key.span());
+            let span = Span::new(&self.context.source, key.span());
             let place = if self.name.is_empty() {
                 String::new()
             } else {
                 format!(" in {}", self.name)
             };
-            // As it is shown: whoever takes a URL for a key has its secrets struck out there.
+            // From the redacted text, in case somebody wrote a URL with a password as a key.
             let written = span.text().trim_matches(['"', '\'']);
             let mistake = Mistake::new(format!("unknown key `{written}`{place}"));
             let mistake = match suggest::nearest(key.get_ref(), self.known.iter().copied()) {
                 Some(known) => mistake
-                    .at(&span, "not a key of Larder")
+                    .at(&span, "no such key")
                     .help(format!("did you mean `{known}`?")),
-                None => mistake.at(&span, "not a key of Larder").help(format!(
+                None => mistake.at(&span, "no such key").help(format!(
                     "the keys here are {}",
                     suggest::list(self.known.iter().copied())
                 )),
             };
-            self.desk.report.push(mistake);
+            self.context.report.push(mistake);
         }
     }
 
-    /// Whether keys are left that nobody has asked for. To be asked after the last known key.
-    pub(super) fn has_strangers(&self) -> bool {
+    /// Whether the table has unknown keys. Call this after the last known key has been read.
+    pub(super) fn has_unknown_keys(&self) -> bool {
         !self.left.is_empty()
     }
 
-    /// The value of `key`, unless it is absent and a key that nobody knows seems to be meant for it:
-    /// that is reported, and the absence need not be. To be asked after the last known key.
+    /// `value`, or [`Field::Wrong`] if `key` is absent and an unknown key looks like a misspelling of it: the
+    /// unknown key is reported, so the absence need not be. Call this after the last known key has been read.
     pub(super) fn unless_misspelled<T>(&self, key: &str, value: Field<T>) -> Field<T> {
         if value.is_absent() && self.is_misspelled(key) {
             Field::Wrong
@@ -106,7 +105,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         }
     }
 
-    /// Whether a key that nobody knows seems to be meant for `key`.
+    /// Whether an unknown key looks like a misspelling of `key`.
     pub(super) fn is_misspelled(&self, key: &str) -> bool {
         let meant = |left: &str| suggest::nearest(left, self.known.iter().copied());
         self.left
@@ -119,12 +118,12 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         self.text(key, "a string", None)
     }
 
-    /// Text that stands for a duration.
+    /// The text of a duration.
     pub(super) fn duration(&mut self, key: &'static str) -> Field<String> {
         self.text(key, "a duration", Some(DURATION_HELP))
     }
 
-    /// Text that stands for a number of bytes.
+    /// The text of a size in bytes.
     pub(super) fn size(&mut self, key: &'static str) -> Field<String> {
         self.text(key, "a size", Some(SIZE_HELP))
     }
@@ -150,7 +149,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         Field::Given(At::new(text.into_owned(), span))
     }
 
-    /// Text that is never shown.
+    /// Text that must never be shown.
     pub(super) fn secret(&mut self, key: &'static str) -> Field<Secret> {
         match self.string(key) {
             Field::Absent => Field::Absent,
@@ -176,7 +175,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         } else {
             "too large"
         };
-        self.desk
+        self.context
             .report
             .push(Mistake::new(format!("`{key}` is {label}")).at(&span, label));
         Field::Wrong
@@ -213,7 +212,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let texts: Vec<_> = array
             .into_iter()
             .filter_map(|item| {
-                let span = Span::new(&self.desk.source, item.span());
+                let span = Span::new(&self.context.source, item.span());
                 self.scalar_text(key, span, item.into_inner())
             })
             .collect();
@@ -224,32 +223,32 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         }
     }
 
-    /// The path of a file that is read later; relative to the folder the configuration is in.
+    /// The path of a file that is read later, relative to the configuration's folder.
     pub(super) fn path(&mut self, key: &'static str) -> Field<PathBuf> {
         match self.string(key) {
             Field::Absent => Field::Absent,
             Field::Wrong => Field::Wrong,
             Field::Given(name) => {
-                Field::Given(At::new(self.desk.folder.join(&name.value), name.span))
+                Field::Given(At::new(self.context.folder.join(&name.value), name.span))
             }
         }
     }
 
-    /// What a file holds, and where its name is written.
+    /// The text of a file, and where its name is written.
     pub(super) fn file(&mut self, key: &'static str) -> (Field<String>, Option<Span>) {
         let name = match self.string(key) {
             Field::Absent => return (Field::Absent, None),
             Field::Wrong => return (Field::Wrong, None),
             Field::Given(name) => name,
         };
-        let path = self.desk.folder.join(&name.value);
-        let known = self.desk.files.get(&path).cloned();
+        let path = self.context.folder.join(&name.value);
+        let known = self.context.files.get(&path).cloned();
         let source = known.unwrap_or_else(|| {
             let read = files::read_regular(&path, files::SQL_BYTES_MAX);
             let read = read.map_err(|why| {
-                let help = "the name is relative to the folder config.toml is in";
-                self.desk.report.push(
-                    Mistake::new(format!("`{key}` can not be read"))
+                let help = "the name is relative to the folder that config.toml is in";
+                self.context.report.push(
+                    Mistake::new(format!("the file of `{key}` cannot be read"))
                         .at(&name.span, why.reason)
                         .help(why.help.unwrap_or(help)),
                 );
@@ -257,7 +256,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
             let source = read
                 .ok()
                 .map(|text| Arc::new(Source::new(path.display().to_string(), text, Language::Sql)));
-            self.desk.files.insert(path, source.clone());
+            self.context.files.insert(path, source.clone());
             source
         });
         let text = source.map(|source| {
@@ -272,10 +271,10 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
     fn take(&mut self, key: &'static str) -> Option<(Span, DeValue<'d>)> {
         self.known.push(key);
         #[cfg(test)]
-        self.desk.accepted.insert((self.name.clone(), key));
+        self.context.accepted.insert((self.name.clone(), key));
         let value: Spanned<DeValue<'d>> = self.left.remove(key)?;
         Some((
-            Span::new(&self.desk.source, value.span()),
+            Span::new(&self.context.source, value.span()),
             value.into_inner(),
         ))
     }
@@ -289,7 +288,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         help: Option<&str>,
     ) -> Field<T> {
         let mistake = Mistake::new(format!("`{key}` must be {kind}")).at(span, found(value));
-        self.desk.report.push(match help {
+        self.context.report.push(match help {
             Some(help) => mistake.help(help),
             None => mistake,
         });
@@ -304,7 +303,7 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
                 None => {
                     let mistake = Mistake::new(format!("`{key}` is too large"));
                     let help = "write it as a string: \"123\"";
-                    self.desk
+                    self.context
                         .report
                         .push(mistake.at(&span, "too large").help(help));
                     return None;
@@ -323,20 +322,20 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
     }
 
     fn substituted(&mut self, text: &str, span: Span) -> Option<At<String>> {
-        let bad = match env::substitute(text, self.desk.env) {
+        let bad = match env::substitute(text, self.context.env) {
             Ok(replaced) => return Some(At::new(replaced.into_owned(), span)),
             Err(bad) => bad,
         };
         for reference in bad {
             let place = reference_span(&span, reference.range);
-            self.desk.report.push(match reference.reason {
+            self.context.report.push(match reference.reason {
                 Reason::Unset(name) => {
                     Mistake::new(format!("the environment variable `{name}` is not set"))
                         .at(&place, "no such variable, and no default")
                         .help(format!("set it, or give a default: ${{{name}:-value}}"))
                 }
-                Reason::Malformed => Mistake::new("this is no reference to a variable")
-                    .at(&place, "`${` begins one")
+                Reason::Malformed => Mistake::new("this is not a reference to a variable")
+                    .at(&place, "`${` starts a reference")
                     .help("write ${NAME} or ${NAME:-default}; $${ stands for a literal ${"),
             });
         }
@@ -344,8 +343,8 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
     }
 }
 
-/// The place of a reference, or of the whole value where secrets were struck out around it: then
-/// escapes can no longer be counted.
+/// The place of a reference; or of the whole value if secrets around the reference were redacted, since
+/// escapes can no longer be counted then.
 fn reference_span(value: &Span, range: Range<usize>) -> Span {
     let part = value.within(range);
     if part.text().starts_with("${") {
@@ -355,7 +354,7 @@ fn reference_span(value: &Span, range: Range<usize>) -> Span {
     }
 }
 
-/// Every integer that TOML guarantees, and those beyond that still fit.
+/// An integer, including those beyond the 64 bits that TOML guarantees.
 fn whole(integer: &DeInteger<'_>) -> Option<i128> {
     i128::from_str_radix(integer.as_str(), integer.radix()).ok()
 }

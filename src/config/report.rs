@@ -1,5 +1,4 @@
-//! Every mistake found in a configuration, each with its place and what to do, in rustc's own look.
-//! Does not know what was checked.
+//! The mistakes found in a configuration, each with its place and a way out, rendered as rustc does.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::source::{Source, Span};
 #[derive(Debug, Clone)]
 pub struct Mistake {
     message: String,
-    /// The first is the mistake's own place, the others explain it.
+    /// The first is the mistake's own place; the others explain it.
     places: Vec<(Span, String)>,
     file: Option<String>,
     note: Option<String>,
@@ -22,7 +21,7 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    /// A mistake that has no place yet.
+    /// A mistake without a place.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -33,7 +32,7 @@ impl Mistake {
         }
     }
 
-    /// Says where; a second call adds a place that explains the first. The label stands beside the
+    /// Adds a place: first the mistake's own, then those that explain it. The label is shown next to the
     /// underlined text and may be empty.
     #[must_use]
     pub fn at(mut self, span: &Span, label: impl Into<String>) -> Self {
@@ -41,38 +40,38 @@ impl Mistake {
         self
     }
 
-    /// Says which file, where there is no text to show.
+    /// Names the file, for a mistake without a place.
     #[must_use]
     pub fn in_file(mut self, name: impl Into<String>) -> Self {
         self.file = Some(name.into());
         self
     }
 
-    /// Adds what else is known.
+    /// Adds more about the cause.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
     }
 
-    /// Adds what to do.
+    /// Adds the way out.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// What is wrong, in a sentence without its place.
+    /// What is wrong, in a sentence.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Where: the first place, if it has one.
+    /// The mistake's own place, if it has one.
     pub fn span(&self) -> Option<&Span> {
         self.places.first().map(|(span, _)| span)
     }
 
-    /// What to do about it.
+    /// The way out.
     pub fn advice(&self) -> Option<&str> {
         self.help.as_deref()
     }
@@ -101,8 +100,8 @@ impl Mistake {
         group
     }
 
-    /// The lines around every place in the source of the place at `first`. Only these lines are
-    /// handed over, so that a report costs what it shows and not what the file holds.
+    /// The lines that contain the places in the same source as the place at `first`. The renderer gets only
+    /// these, so that the cost of a report does not depend on the size of the file.
     fn snippet(&self, first: usize) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
         let source = self.places[first].0.source();
         let places = || {
@@ -136,14 +135,14 @@ impl Mistake {
     }
 }
 
-/// Every mistake found, in the order of their places.
+/// All mistakes found, in the order of their places.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     mistakes: Vec<Mistake>,
 }
 
 impl Report {
-    /// A report of no mistake.
+    /// An empty report.
     pub fn new() -> Self {
         Self::default()
     }
@@ -153,17 +152,17 @@ impl Report {
         self.mistakes.push(mistake);
     }
 
-    /// Adds every mistake of `other`, after those already here.
+    /// Appends the mistakes of `other`.
     pub fn append(&mut self, mut other: Self) {
         self.mistakes.append(&mut other.mistakes);
     }
 
-    /// How many mistakes there are.
+    /// The number of mistakes.
     pub fn len(&self) -> usize {
         self.mistakes.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no mistakes.
     pub fn is_empty(&self) -> bool {
         self.mistakes.is_empty()
     }
@@ -173,7 +172,7 @@ impl Report {
         &self.mistakes
     }
 
-    /// Puts the mistakes of each file in the order of its lines, files in the order they were met.
+    /// Sorts the mistakes of each file by line; files stay in the order of their first mistake.
     pub(crate) fn sorted(mut self) -> Self {
         let mut sources: Vec<*const Source> = Vec::new();
         self.mistakes.sort_by_cached_key(|mistake| {
@@ -193,8 +192,7 @@ impl Report {
         self
     }
 
-    /// The report as a terminal shows it, with ANSI colours if `color`. Ends with a line that counts
-    /// the mistakes.
+    /// The report for a terminal, with ANSI colours if `color`. The last line counts the mistakes.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color {
             Renderer::styled()

@@ -1,53 +1,12 @@
-//! The sections of config.toml, key for key as they are written: which keys there are and what kind
-//! of value each takes. What the values mean is for the plan to say.
+//! The sections of config.toml with their keys, and the kind of value that each key takes. What the values
+//! mean is decided by the plan.
 
 use std::path::PathBuf;
 
+use super::field::{Field, NamedTexts, WrongParams};
 use super::reader::Reader;
 use super::secret::Secret;
 use super::source::{At, Span};
-
-/// A key's value, or why there is none.
-#[derive(Debug, Clone, Default)]
-pub enum Field<T> {
-    /// The key is not there.
-    #[default]
-    Absent,
-    /// The key is there with a value of the wrong kind, which has been reported: whoever misses the
-    /// value need not complain again.
-    Wrong,
-    /// The value.
-    Given(At<T>),
-}
-
-impl<T> Field<T> {
-    /// The value, if there is one.
-    pub fn given(&self) -> Option<&At<T>> {
-        match self {
-            Self::Given(at) => Some(at),
-            Self::Absent | Self::Wrong => None,
-        }
-    }
-
-    /// Whether the key is not there at all.
-    pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
-    }
-
-    pub(super) fn or_default(self) -> T
-    where
-        T: Default,
-    {
-        match self {
-            Self::Given(at) => at.value,
-            Self::Absent | Self::Wrong => T::default(),
-        }
-    }
-
-    pub(super) fn from_option(value: Option<At<T>>) -> Self {
-        value.map_or(Self::Wrong, Self::Given)
-    }
-}
 
 /// `[server]`
 #[derive(Debug, Default)]
@@ -89,7 +48,7 @@ pub struct CorsSection {
 /// `[repository]`
 #[derive(Debug, Default)]
 pub struct RepositorySection {
-    /// Its header, where there is one.
+    /// Its header, if there is one.
     pub span: Option<Span>,
     /// `url`
     pub url: Field<Secret>,
@@ -150,9 +109,9 @@ pub struct EndpointSection {
     pub path: Field<String>,
     /// `summary`
     pub summary: Field<String>,
-    /// `sql`, exactly as the string says: nothing is substituted in SQL.
+    /// `sql`, verbatim: nothing is substituted in SQL.
     pub sql: Field<String>,
-    /// `sql_file`: what the file holds, with its place in the file.
+    /// The text of the file that `sql_file` names, with its place in that file.
     pub sql_file: Field<String>,
     /// Where `sql_file` is written.
     pub sql_file_span: Option<Span>,
@@ -160,34 +119,22 @@ pub struct EndpointSection {
     pub refresh: RefreshSection,
     /// `warm`
     pub warm: Field<Vec<At<NamedTexts>>>,
-    /// `warm_sql`, exactly as the string says.
+    /// `warm_sql`, verbatim.
     pub warm_sql: Field<String>,
     /// The keys that `[defaults]` may set.
     pub policy: PolicySection,
     /// `params`
     pub params: Vec<ParamSection>,
-    /// What of `params` is no declaration, and has been reported.
+    /// What is no declaration in `params`, which has been reported.
     pub wrong_params: Option<WrongParams>,
 }
-
-/// What of `params` is no declaration.
-#[derive(Debug)]
-pub enum WrongParams {
-    /// `params` itself is no table.
-    All,
-    /// The parameters of these names are no tables.
-    Named(Vec<String>),
-}
-
-/// One table of `warm`: names, and the texts of scalars.
-pub type NamedTexts = Vec<(At<String>, At<String>)>;
 
 /// `refresh = { … }`
 #[derive(Debug, Default)]
 pub struct RefreshSection {
-    /// The table, where there is one.
+    /// The table, if there is one.
     pub span: Option<Span>,
-    /// Whether what is written is no table or has keys nobody knows: what is missed may be there.
+    /// Whether it is not a table or has unknown keys, so that a missing key may only be misspelled.
     pub is_wrong: bool,
     /// `every`
     pub every: Field<String>,
@@ -206,7 +153,7 @@ pub struct RefreshSection {
 /// `probe = { … }`
 #[derive(Debug, Clone)]
 pub struct ProbeSection {
-    /// `sql`, exactly as the string says.
+    /// `sql`, verbatim.
     pub sql: Field<String>,
     /// `every`
     pub every: Field<String>,
@@ -352,7 +299,7 @@ impl RefreshSection {
         let ahead = section.boolean("ahead");
         Self {
             span: Some(section.span().clone()),
-            is_wrong: section.has_strangers(),
+            is_wrong: section.has_unknown_keys(),
             every,
             cron,
             timezone,

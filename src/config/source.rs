@@ -1,5 +1,4 @@
-//! Where something was written: a file's text and stretches of it. Knows nothing of what is written
-//! there, save that a TOML string has quotes and escapes around its value.
+//! Where something was written: a file's text and spans of it.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +6,7 @@ use std::sync::Arc;
 
 use super::literal;
 
-/// A file an operator wrote, with its secrets struck out byte for byte.
+/// A file that an operator wrote, with its secrets redacted byte for byte.
 pub struct Source {
     name: String,
     text: String,
@@ -15,12 +14,12 @@ pub struct Source {
     line_starts: Vec<usize>,
 }
 
-/// How a [`Source`] is written.
+/// The language of a [`Source`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     /// config.toml: a value may be quoted and escaped.
     Toml,
-    /// A file of SQL: what is written is what is meant.
+    /// A file of SQL: its text is the value.
     Sql,
 }
 
@@ -42,19 +41,19 @@ impl Source {
         &self.name
     }
 
-    /// The text, secrets struck out.
+    /// The text, with its secrets redacted.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The line `offset` is on, counted from 0.
+    /// The line that contains `offset`, counted from 0.
     pub(crate) fn line_at(&self, offset: usize) -> usize {
         self.line_starts
             .partition_point(|start| *start <= offset)
             .saturating_sub(1)
     }
 
-    /// The bytes of the lines `first..=last`, counted from 0, without the last one's end.
+    /// The bytes of the lines `first..=last`, counted from 0, without the final line end.
     pub(crate) fn lines(&self, first: usize, last: usize) -> Range<usize> {
         let start = self
             .line_starts
@@ -75,7 +74,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// A stretch of a [`Source`].
+/// A range of a [`Source`].
 #[derive(Clone)]
 pub struct Span {
     source: Arc<Source>,
@@ -84,7 +83,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The bytes `range` of `source`, drawn in where they leave it or split a character.
+    /// The bytes `range` of `source`, clamped to its length and to whole characters.
     pub(crate) fn new(source: &Arc<Source>, range: Range<usize>) -> Self {
         let end = source.text.ceil_char_boundary(range.end);
         let start = source.text.floor_char_boundary(range.start).min(end);
@@ -100,7 +99,7 @@ impl Span {
         &self.source
     }
 
-    /// The line it begins on, counted from 1.
+    /// Its first line, counted from 1.
     pub fn line(&self) -> usize {
         self.source.line_at(self.start) + 1
     }
@@ -109,13 +108,13 @@ impl Span {
         self.start..self.end
     }
 
-    /// What is written there.
+    /// The text there.
     pub(crate) fn text(&self) -> &str {
         &self.source.text[self.range()]
     }
 
-    /// The part of this span that the bytes `range` of its value were written as, where this span is
-    /// the whole of a string. Where that can not be said, this span.
+    /// The part of this span, a whole string, where the bytes `range` of its value are written; or this
+    /// span if that cannot be determined.
     pub(crate) fn within(&self, range: Range<usize>) -> Self {
         let written = |value_offset| match self.source.language {
             Language::Sql => Some(value_offset..value_offset + 1),
@@ -124,7 +123,7 @@ impl Span {
         let Some(first) = written(range.start) else {
             return self.clone();
         };
-        // Not where the byte after it is: that may be lines away, behind a continuation.
+        // The end of the last byte, since the byte after it may be lines away, behind a continuation.
         let end = if range.is_empty() {
             first.start
         } else {
@@ -148,7 +147,7 @@ impl fmt::Debug for Span {
 pub struct At<T> {
     /// The value.
     pub value: T,
-    /// The place of the value itself, without its key.
+    /// The place of the value, without its key.
     pub span: Span,
 }
 

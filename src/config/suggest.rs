@@ -1,12 +1,11 @@
-//! The known name an unknown one was probably meant to be.
+//! The known name that an unknown one was probably meant to be.
 
-/// The candidate fewest edits away from `name`, unless they are too many to be a slip: one in
-/// four letters.
+/// The candidate with the fewest edits from `name`, if at most one letter in four was mistyped.
 pub(crate) fn nearest<'c>(
     name: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
-    // Longer names are no slips, and the comparison is quadratic.
+    // The comparison is quadratic.
     const LONGEST: usize = 64;
     if name.len() > LONGEST {
         return None;
@@ -26,7 +25,7 @@ pub(crate) fn list<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     names.join(", ")
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours from `a` to `b`, case ignored.
+/// The insertions, deletions, replacements and swaps of neighbours from `a` to `b`, ignoring case.
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.to_lowercase().chars().collect();
     let b: Vec<char> = b.to_lowercase().chars().collect();
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognised_and_a_stranger_is_not() {
+    fn a_typing_mistake_is_recognised_and_another_name_is_not() {
         let keys = ["listen", "max_connections", "shutdown_timeout"];
         assert_eq!(nearest("lisen", keys), Some("listen"));
         assert_eq!(nearest("Listen", keys), Some("listen"));

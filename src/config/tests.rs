@@ -1,4 +1,4 @@
-//! What is read, what is reported, and that the shipped config.toml shows every key there is.
+//! What is read, what is reported, and that the shipped config.toml shows every key.
 
 use std::collections::BTreeSet;
 
@@ -117,7 +117,7 @@ fn variables_are_replaced_in_values_and_never_in_sql() {
 }
 
 #[test]
-fn mistakes_in_the_writing_are_all_found() {
+fn all_mistakes_are_found_at_once() {
     assert_eq!(
         mistakes(
             "[server]\nlisten = 8080\nlisen = ''\nmax_connections = -1\nmax_connections = 3\n\
@@ -156,7 +156,7 @@ fn mistakes_in_the_writing_are_all_found() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_reported_once_for_each_break() {
+fn invalid_toml_is_reported_once_for_each_line() {
     let found = mistakes("[server]\nlisten = \nmax_connections 3\n");
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("2: "), "{found:?}");
@@ -169,12 +169,12 @@ fn a_missing_file_is_named() {
     assert!(report.render(false).contains("no/such.toml"), "{report}");
     assert_eq!(
         mistakes("[[endpoint]]\nsql_file = 'no/such.sql'"),
-        ["2: `sql_file` can not be read"]
+        ["2: the file of `sql_file` cannot be read"]
     );
 }
 
 #[test]
-fn marks_and_line_ends_of_other_systems_are_not_seen() {
+fn byte_order_marks_and_crlf_are_not_seen() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("config.toml");
     std::fs::write(folder.path().join("a.sql"), "\u{feff}SELECT 1\r\n, 2").expect("written");
@@ -195,19 +195,22 @@ fn marks_and_line_ends_of_other_systems_are_not_seen() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_no_sql_file() {
+fn only_a_regular_file_is_read_for_sql() {
     let folder = tempfile::tempdir().expect("a folder");
     let pipe = folder.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.expect("there is a mkfifo").success());
     for name in [&*pipe, folder.path(), Path::new("/dev/zero")] {
         let text = format!("[[endpoint]]\nsql_file = '{}'", name.display());
-        assert_eq!(mistakes(&text), ["2: `sql_file` can not be read"]);
+        assert_eq!(
+            mistakes(&text),
+            ["2: the file of `sql_file` cannot be read"]
+        );
     }
 }
 
 #[test]
-fn text_that_is_no_utf_8_is_told_apart_from_a_missing_file() {
+fn a_file_that_is_not_utf_8_is_reported_as_such() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("config.toml");
     std::fs::write(&path, b"[server]\n# caf\xe9").expect("written");
@@ -215,13 +218,13 @@ fn text_that_is_no_utf_8_is_told_apart_from_a_missing_file() {
     assert!(
         report.mistakes()[0]
             .message()
-            .ends_with("not UTF-8 text from line 2 on")
+            .ends_with("it is not UTF-8 from line 2 on")
     );
     assert_eq!(report.mistakes()[0].advice(), Some("save it as UTF-8"));
 }
 
 #[test]
-fn a_key_that_stands_twice_is_shown_twice() {
+fn a_duplicate_key_is_shown_with_the_first_one() {
     for text in [
         "[server]\nlisten = 'a'\n[cache]\nmax_size = '1'\nmax_size = '2'",
         "[[endpoint]]\nmax_age = '1'\n[[endpoint]]\nmax_age = '1'\nparams.x = {}\nmax_age = '2'",
@@ -238,7 +241,7 @@ fn a_key_that_stands_twice_is_shown_twice() {
 }
 
 #[test]
-fn text_that_is_too_large_is_not_read() {
+fn a_configuration_that_is_too_large_is_rejected() {
     let text = " ".repeat(files::CONFIG_BYTES_MAX as usize + 1);
     assert_eq!(
         mistakes(&text),
@@ -246,11 +249,11 @@ fn text_that_is_too_large_is_not_read() {
     );
 }
 
-/// What reading one of each section asks for.
+/// The keys that are read from a configuration with one of each section.
 fn accepted_keys() -> BTreeSet<(String, &'static str)> {
     let text = "[server]\n[repository]\n[cache]\n[defaults]\n[[endpoint]]\nrefresh.probe = {}\nparams.x = {}";
     let (document, _) = DeTable::parse_recoverable(text);
-    let mut desk = Desk {
+    let mut context = ReadContext {
         source: Arc::new(Source::new("x", text.to_owned(), Language::Toml)),
         folder: Path::new(""),
         env: &no_env,
@@ -258,26 +261,25 @@ fn accepted_keys() -> BTreeSet<(String, &'static str)> {
         files: HashMap::new(),
         accepted: BTreeSet::new(),
     };
-    Config::read(&mut desk, document.into_inner());
-    desk.accepted
+    Config::read(&mut context, document.into_inner());
+    context.accepted
 }
 
 #[test]
-fn all_of_repository_may_be_shown_but_its_url() {
+fn only_the_url_of_repository_is_secret() {
     let keys = accepted_keys();
     let shown: BTreeSet<_> = keys
         .iter()
         .filter(|(section, key)| section == "[repository]" && *key != "url")
         .map(|(_, key)| *key)
         .collect();
-    assert_eq!(shown, BTreeSet::from(strike_out::SHOWN_KEYS));
+    assert_eq!(shown, BTreeSet::from(redact::SHOWN_KEYS));
 }
 
 #[test]
 fn the_shipped_configuration_shows_every_key() {
     let shipped = include_str!("../../config.toml");
-    // Some need a file that is not shipped, or are nothing where nobody writes them: these are shown in
-    // comments.
+    // Keys that need a file that is not shipped, or that have no default, are shown in comments.
     let text = ["sql_file", "cdn_cache_control", "cors", "tls", "hosts"]
         .iter()
         .fold(shipped.to_owned(), |text, key| {

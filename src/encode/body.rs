@@ -1,4 +1,4 @@
-//! The finished bytes of an answer with the tag that names them. It does not know what they say.
+//! The finished bytes of an answer with their entity tag.
 
 use std::fmt;
 
@@ -16,15 +16,14 @@ pub struct Body {
 }
 
 impl Body {
-    /// A body that holds exactly these bytes, without the slack a growing vector leaves: it stays
-    /// in memory for long and is counted there.
+    /// A body of these bytes, without the spare capacity of a growing vector, since it may be cached for long.
     pub fn new(bytes: Vec<u8>) -> Self {
         let etag = ETag::of(&bytes);
         let kept = Kept::new(bytes);
         Self { kept, etag }
     }
 
-    /// A body that is part of the program.
+    /// A body that is compiled into the program.
     pub fn forever(bytes: &'static [u8]) -> Self {
         Self {
             etag: ETag::of(bytes),
@@ -39,7 +38,7 @@ impl Body {
 }
 
 /// A strong entity tag (RFC 9110, 8.8.3): the XXH3 128-bit hash of the JSON document in 32
-/// hexadecimal digits and a mark of the representation, kept as the quoted text that headers carry.
+/// hexadecimal digits and a suffix for the representation, stored as the quoted text of the header.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ETag {
     text: [u8; Self::LONGEST],
@@ -49,7 +48,7 @@ pub struct ETag {
 impl ETag {
     const LONGEST: usize = 44;
 
-    /// The tag of these bytes. Equal bytes have equal tags, in every process on every machine.
+    /// The tag of these bytes. Equal bytes have equal tags in every process on every machine.
     pub fn of(bytes: &[u8]) -> Self {
         Self::from_hash(xxh3_128(bytes))
     }
@@ -62,7 +61,7 @@ impl ETag {
         Self { text, length: 34 }
     }
 
-    /// The tag of something made of these texts too.
+    /// The tag of a representation that also depends on these texts.
     pub(super) fn with<'t>(&self, texts: impl Iterator<Item = &'t str>) -> Self {
         let mut hasher = Xxh3::new();
         hasher.update(self.as_str().as_bytes());
@@ -73,19 +72,19 @@ impl ETag {
         Self::from_hash(hasher.digest128())
     }
 
-    /// The same with a mark at its end, of five letters at most.
-    pub(super) fn marked(mut self, mark: &'static str) -> Self {
+    /// The same tag with a suffix, of at most five letters.
+    pub(super) fn suffixed(mut self, suffix: &'static str) -> Self {
         let end = usize::from(self.length) - 1;
-        self.text[end..end + mark.len()].copy_from_slice(mark.as_bytes());
-        self.text[end + mark.len()] = b'"';
-        self.length += u8::try_from(mark.len()).expect("marks are a few letters");
+        self.text[end..end + suffix.len()].copy_from_slice(suffix.as_bytes());
+        self.text[end + suffix.len()] = b'"';
+        self.length += u8::try_from(suffix.len()).expect("suffixes are a few letters");
         self
     }
 
     /// The header's value, quotes included.
     pub fn as_str(&self) -> &str {
         let text = &self.text[..usize::from(self.length)];
-        std::str::from_utf8(text).expect("quotes, hexadecimal digits and marks are ASCII")
+        std::str::from_utf8(text).expect("quotes, hexadecimal digits and suffixes are ASCII")
     }
 }
 
@@ -122,11 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_stands_before_the_last_quote() {
+    fn a_suffix_comes_before_the_last_quote() {
         let tag = ETag::of(b"");
-        assert_eq!(tag.marked("").as_str(), tag.as_str());
+        assert_eq!(tag.suffixed("").as_str(), tag.as_str());
         assert_eq!(
-            tag.marked("-csv").marked("-zst").as_str(),
+            tag.suffixed("-csv").suffixed("-zst").as_str(),
             "\"99aa06d3014798d86001c324468d497f-csv-zst\""
         );
         let with = |names: &[&str]| tag.with(names.iter().copied());
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_keeps_no_spare_room() {
+    fn a_body_has_no_spare_capacity() {
         let mut bytes = Vec::with_capacity(1 << 20);
         bytes.extend_from_slice(b"[1]");
         let body = Body::new(bytes);

@@ -1,11 +1,11 @@
-//! Content codings: bytes made smaller once, to be sent many times (RFC 9110, 8.4.1).
+//! Content codings (RFC 9110, 8.4.1): a representation is compressed once and sent many times.
 
 use std::io::Write;
 
-/// How bytes are coded on their way.
+/// A content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coding {
-    /// As they are.
+    /// No compression.
     Identity,
     /// RFC 1952.
     Gzip,
@@ -15,34 +15,34 @@ pub enum Coding {
     Zstd,
 }
 
-/// How hard each coding tries.
+/// Compression levels.
 struct Effort {
     gzip: u32,
     brotli: i32,
     zstd: i32,
 }
 
-/// An answer is coded once for as long as it is fresh, in the background: past these levels a few
-/// per cent of size cost several times the work. brotli's 5 is the first that searches widely.
-const FOR_LONG: Effort = Effort {
+/// For what is compressed once, in the background, and sent for long. Higher levels save a few per cent of
+/// size for several times the work. Level 5 of brotli is the first that searches widely.
+const THOROUGH: Effort = Effort {
     gzip: 6,
     brotli: 5,
     zstd: 6,
 };
 
-/// What is true for a second is coded with the least work that is worth its while.
-const FOR_A_MOMENT: Effort = Effort {
+/// For what is outdated within seconds: the least work that pays off.
+const FAST: Effort = Effort {
     gzip: 1,
     brotli: 1,
     zstd: 1,
 };
 
 impl Coding {
-    /// Every coding; where a client does not mind, the first that is worth its while is taken:
-    /// that which is decoded fastest, for its size.
+    /// Every coding, in the order in which Larder prefers them if the client does not: the fastest to decode
+    /// first.
     pub const ALL: [Self; 4] = [Self::Zstd, Self::Brotli, Self::Gzip, Self::Identity];
 
-    /// The registered name, as in `Content-Encoding`; none where nothing is coded.
+    /// The name in `Content-Encoding`; `None` without compression.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::Identity => None,
@@ -52,17 +52,17 @@ impl Coding {
         }
     }
 
-    /// The coded bytes of what is sent for long.
+    /// Compresses what is sent for long.
     pub(super) fn encode(self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-        self.encode_with(&FOR_LONG, bytes)
+        self.encode_with(&THOROUGH, bytes)
     }
 
-    /// The coded bytes of what is soon something else.
+    /// Compresses what is soon outdated.
     ///
     /// # Errors
-    /// A defect: the codings take any bytes.
-    pub fn encode_for_a_moment(self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-        self.encode_with(&FOR_A_MOMENT, bytes)
+    /// A defect: every coding accepts any bytes.
+    pub fn encode_fast(self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+        self.encode_with(&FAST, bytes)
     }
 
     fn encode_with(self, effort: &Effort, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -112,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_coded_decodes_to_the_same() {
+    fn coded_bytes_decode_to_the_original() {
         let long = br#"{"country":"USA","sales":1234.5},"#.repeat(10_000);
         for coding in Coding::ALL {
             for bytes in [&b""[..], b"[]", &long] {
                 let coded = coding.encode(bytes).unwrap();
                 assert!(decode(coding, &coded) == bytes, "{coding:?}");
-                let quickly = coding.encode_for_a_moment(bytes).unwrap();
+                let quickly = coding.encode_fast(bytes).unwrap();
                 assert!(decode(coding, &quickly) == bytes, "{coding:?}");
             }
             let coded = coding.encode(&long).unwrap();
@@ -126,7 +126,7 @@ mod tests {
         }
     }
 
-    /// A browser takes no frame with a larger window (RFC 9659).
+    /// Browsers reject frames with a larger window (RFC 9659).
     #[test]
     fn a_zstd_window_has_8_mib_at_most() {
         let mut large = Vec::new();

@@ -1,8 +1,8 @@
-//! Dates, times and intervals as JSON strings. `to_json` writes a date or timestamp in XML Schema's
-//! ISO 8601 whatever `DateStyle` says, and leaves the other three to the session's settings: UTC,
-//! ISO, postgres intervals.
+//! Dates, times and intervals as JSON strings. `to_json` writes dates and timestamps in XML Schema's form of
+//! ISO 8601, whatever `DateStyle` is. The other three types follow the session's settings: UTC, ISO, postgres
+//! intervals.
 
-use super::value::{Refusal, integer};
+use super::output::{ValueError, integer};
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 const MICROS_PER_MINUTE: u64 = 60 * MICROS_PER_SECOND;
@@ -51,8 +51,8 @@ fn instant(out: &mut Vec<u8>, micros: i64, zone: &[u8]) {
     out.push(b'"');
 }
 
-/// Appends a `time`, in microseconds since midnight: a whole day is 24:00:00.
-pub(super) fn time(out: &mut Vec<u8>, micros: i64) -> Result<(), Refusal> {
+/// Appends a `time`, in microseconds since midnight. A whole day is 24:00:00.
+pub(super) fn time(out: &mut Vec<u8>, micros: i64) -> Result<(), ValueError> {
     let micros = within_day(micros)?;
     out.push(b'"');
     clock(out, micros);
@@ -60,8 +60,8 @@ pub(super) fn time(out: &mut Vec<u8>, micros: i64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Appends a `timetz`: microseconds since midnight, seconds west of Greenwich.
-pub(super) fn timetz(out: &mut Vec<u8>, raw: [u8; 12]) -> Result<(), Refusal> {
+/// Appends a `timetz`: microseconds since midnight, then seconds west of Greenwich.
+pub(super) fn timetz(out: &mut Vec<u8>, raw: [u8; 12]) -> Result<(), ValueError> {
     let (micros, west) = split(&raw);
     let micros = within_day(micros)?;
     let west = i32::from_be_bytes(west);
@@ -83,8 +83,8 @@ pub(super) fn timetz(out: &mut Vec<u8>, raw: [u8; 12]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Appends an `interval` in `IntervalStyle = postgres`: microseconds, days, months, each with a sign
-/// of its own.
+/// Appends an `interval` in `IntervalStyle = postgres`: microseconds, days and months, each with its own
+/// sign.
 pub(super) fn interval(out: &mut Vec<u8>, raw: [u8; 16]) {
     let (micros, rest) = split::<16, 8>(&raw);
     let (days, months) = rest.split_at(4);
@@ -93,7 +93,7 @@ pub(super) fn interval(out: &mut Vec<u8>, raw: [u8; 16]) {
 
     out.push(b'"');
     let begin = out.len();
-    // A part behind a negative one shows its sign even if it is positive.
+    // A part after a negative one has a sign even if it is positive.
     let mut after_negative = false;
     for (count, unit) in [(months / 12, "year"), (months % 12, "mon"), (days, "day")] {
         if count == 0 {
@@ -136,15 +136,15 @@ fn split<const N: usize, const REST: usize>(raw: &[u8; N]) -> (i64, [u8; REST]) 
     (i64::from_be_bytes(*micros), *rest)
 }
 
-fn within_day(micros: i64) -> Result<u64, Refusal> {
+fn within_day(micros: i64) -> Result<u64, ValueError> {
     if (0..=MICROS_PER_DAY).contains(&micros) {
         Ok(micros.cast_unsigned())
     } else {
-        Err(Refusal::Malformed("a time outside the day"))
+        Err(ValueError::Malformed("a time outside the day"))
     }
 }
 
-/// Hours, minutes and seconds, with a fraction where there is one, without its trailing zeros.
+/// Hours, minutes and seconds, with the fraction, if any, without trailing zeros.
 fn clock(out: &mut Vec<u8>, micros: u64) {
     padded(out, micros / MICROS_PER_HOUR, 2);
     out.push(b':');
@@ -161,7 +161,7 @@ fn clock(out: &mut Vec<u8>, micros: u64) {
     }
 }
 
-/// The number in `width` digits at least.
+/// The number in at least `width` digits.
 fn padded(out: &mut Vec<u8>, number: u64, width: usize) {
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(number).as_bytes();
@@ -169,8 +169,7 @@ fn padded(out: &mut Vec<u8>, number: u64, width: usize) {
     out.extend_from_slice(digits);
 }
 
-/// A day of the Gregorian calendar, carried back to before it was made. The year before year 1 is
-/// year 0 here and 1 BC in writing.
+/// A day of the proleptic Gregorian calendar. The year before year 1 is year 0 here and 1 BC in writing.
 struct Day {
     year: i64,
     month: u8,
@@ -178,10 +177,10 @@ struct Day {
 }
 
 impl Day {
-    /// The day that many days after 2000-01-01.
+    /// The day `days` after 2000-01-01.
     fn after_epoch(days: i64) -> Self {
-        // Years that begin in March end in the leap day, if they have one, and then months follow a
-        // fixed pattern of 153 days in five; 400 such years are always 146,097 days.
+        // Counted from March, a year ends with its leap day, months follow a fixed pattern of 153 days in
+        // five, and 400 years always have 146,097 days.
         const FROM_MARCH_OF_2000: i64 = 60;
         const CYCLE: i64 = 146_097;
         let days = days - FROM_MARCH_OF_2000;
@@ -218,7 +217,7 @@ impl Day {
         padded(out, self.day.into(), 2);
     }
 
-    /// Comes last, behind any time and zone.
+    /// Written last, after any time and zone.
     fn write_era(&self, out: &mut Vec<u8>) {
         if self.year <= 0 {
             out.extend_from_slice(b" BC");
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_eight_centuries_follows_the_one_before() {
+    fn every_day_of_eight_centuries_is_the_day_after_the_previous_one() {
         let is_leap = |y: i64| y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
         let (mut year, mut month, mut day) = (1600, 1, 1);
         for days in -146_097..146_097 {
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn interval_signs_carry_to_the_next_part_only() {
+    fn interval_signs_affect_only_the_next_part() {
         let parts = |micros: i64, days: i32, months: i32| {
             let mut raw = [0; 16];
             raw[..8].copy_from_slice(&micros.to_be_bytes());

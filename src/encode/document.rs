@@ -1,5 +1,5 @@
-//! One answer in all its representations: the JSON document from the start, every other one made from
-//! it once, when it is first asked for.
+//! One answer in all its representations: the JSON document, and the others made from it once, on first
+//! request.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,17 +11,17 @@ use super::{Body, Coding, ETag, table};
 use crate::plan::{Format, Shape};
 use crate::repository::Column;
 
-/// A representation of a document: a format, and how it is coded on its way.
+/// A representation of a document: a format and a content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Variant {
-    /// Its form.
+    /// The format.
     pub format: Format,
-    /// Its coding.
+    /// The content coding.
     pub coding: Coding,
 }
 
 impl Variant {
-    /// The JSON document as it is.
+    /// The uncompressed JSON document.
     pub const PLAIN: Self = Self {
         format: Format::Json,
         coding: Coding::Identity,
@@ -44,14 +44,14 @@ impl Variant {
     }
 }
 
-/// A document with fewer bytes is sent as it is: with its header it takes as many packets either way.
+/// A smaller document is not compressed: with its header, it takes the same number of packets.
 const SMALL: usize = 1024;
 
 const VARIANTS: usize = Format::ALL.len() * Coding::ALL.len();
 
-/// A representation that was asked for is made in advance for so many documents after that one: who
-/// asks less often than the data change still finds it ready.
-const KEPT_FOR: u8 = 10;
+/// A requested representation is prepared for this many later documents, so that it is also ready for clients
+/// that poll less often than the data changes.
+const PREPARED_DOCUMENTS: u8 = 10;
 
 /// A finished answer.
 #[derive(Debug)]
@@ -59,27 +59,27 @@ pub struct Document {
     shape: Shape,
     columns: Arc<[Column]>,
     json: Body,
-    /// Most documents are only ever asked for as they are.
+    /// Empty for most documents, whose clients request nothing but plain JSON.
     others: OnceLock<Box<Others>>,
 }
 
-/// The other representations.
+/// The representations other than plain JSON.
 #[derive(Debug, Default)]
 struct Others {
     made: [OnceLock<Kept>; VARIANTS],
-    /// For how many documents more each is made in advance.
-    kept: [AtomicU8; VARIANTS],
+    /// For how many more documents each is prepared.
+    prepared: [AtomicU8; VARIANTS],
     making: tokio::sync::Mutex<()>,
 }
 
-/// A representation can not be made: a defect of Larder's.
+/// A representation cannot be made, which is a defect of Larder.
 #[derive(Debug, thiserror::Error)]
 pub enum RepresentationError {
-    /// The document does not read as its shape.
-    #[error("the document is not what its shape says: {0}")]
+    /// The document does not parse as its shape.
+    #[error("the document does not have its shape: {0}")]
     Table(#[from] serde_json::Error),
     /// An encoder failed.
-    #[error("the document can not be coded: {0}")]
+    #[error("the document cannot be compressed: {0}")]
     Coding(#[from] std::io::Error),
 }
 
@@ -109,21 +109,21 @@ impl Document {
         }
     }
 
-    /// The JSON document as it is.
+    /// The uncompressed JSON document.
     pub fn json(&self) -> &Body {
         &self.json
     }
 
-    /// Whether coding it is not worth the while: see [`SMALL`].
+    /// Whether compression is not worthwhile: see [`SMALL`].
     pub fn is_small(&self) -> bool {
         self.json.bytes().len() < SMALL
     }
 
-    /// The strong tag of a representation, whether or not it has been made.
+    /// The strong tag of a representation, whether or not that exists yet.
     pub fn etag(&self, variant: Variant) -> ETag {
         let tag = match variant.format {
             Format::Json | Format::Ndjson => self.json.etag,
-            // The names are in a line of their own, which the JSON of no rows does not have.
+            // CSV has the column names even without rows, which JSON has not.
             Format::Csv => self.json.etag.with(self.names()),
         };
         let format = match variant.format {
@@ -137,7 +137,7 @@ impl Document {
             Coding::Brotli => "-br",
             Coding::Zstd => "-zst",
         };
-        tag.marked(format).marked(coding)
+        tag.suffixed(format).suffixed(coding)
     }
 
     /// The bytes of a representation, if it has been made.
@@ -146,18 +146,18 @@ impl Document {
             return Some(self.json.bytes());
         }
         let others = self.others.get()?;
-        let kept = &others.kept[variant.index()];
-        if kept.load(Ordering::Relaxed) != KEPT_FOR {
-            kept.store(KEPT_FOR, Ordering::Relaxed);
+        let prepared = &others.prepared[variant.index()];
+        if prepared.load(Ordering::Relaxed) != PREPARED_DOCUMENTS {
+            prepared.store(PREPARED_DOCUMENTS, Ordering::Relaxed);
         }
         others.made[variant.index()].get().map(Kept::bytes)
     }
 
-    /// Makes a representation, unless there is one. It takes its time, and so does not belong on a
-    /// thread that answers requests; whoever calls it has the [`Document::maker`].
+    /// The bytes of a representation, made if necessary. This takes time, so do not call it on a thread that
+    /// answers requests. The caller holds the lock from [`Document::maker`].
     ///
     /// # Errors
-    /// [`RepresentationError`], which no document that Larder made has.
+    /// [`RepresentationError`], which is a defect.
     pub fn make(&self, variant: Variant) -> Result<&Bytes, RepresentationError> {
         if variant == Variant::PLAIN {
             return Ok(self.json.bytes());
@@ -175,30 +175,28 @@ impl Document {
         Ok(made.get_or_init(|| Kept::new(bytes)).bytes())
     }
 
-    /// Whose turn it is to make representations of this document: one at a time, so that none is
-    /// made twice.
+    /// The lock for making representations of this document: one at a time, so that none is made twice.
     pub async fn maker(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.others().making.lock().await
     }
 
-    /// What is to be ready before this document takes the place of `previous`: the representations
-    /// that were asked for of late.
-    pub fn kept_of(&self, previous: &Self) -> Vec<Variant> {
+    /// The representations to prepare before this document replaces `previous`: those requested recently.
+    pub fn to_prepare(&self, previous: &Self) -> Vec<Variant> {
         let Some(before) = previous.others.get() else {
             return Vec::new();
         };
-        let mut kept = Vec::new();
+        let mut variants = Vec::new();
         for variant in Variant::all() {
-            let left = before.kept[variant.index()].load(Ordering::Relaxed);
+            let left = before.prepared[variant.index()].load(Ordering::Relaxed);
             if left > 0 {
-                self.others().kept[variant.index()].store(left - 1, Ordering::Relaxed);
-                kept.push(variant);
+                self.others().prepared[variant.index()].store(left - 1, Ordering::Relaxed);
+                variants.push(variant);
             }
         }
-        kept
+        variants
     }
 
-    /// The bytes of all representations there are.
+    /// The bytes of all representations that exist.
     pub fn size(&self) -> usize {
         let others = self.others.get().map_or(0, |others| {
             let made = others.made.iter().filter_map(OnceLock::get);
@@ -255,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_made_in_advance_for_a_while() {
+    fn a_requested_representation_is_prepared_for_a_while() {
         let csv = Variant {
             format: Format::Csv,
             coding: Coding::Gzip,
@@ -263,16 +261,16 @@ mod tests {
         let mut document = document("[]");
         document.make(csv).unwrap();
         assert!(document.ready(csv).is_some());
-        for _ in 0..KEPT_FOR {
+        for _ in 0..PREPARED_DOCUMENTS {
             let next = self::document("[]");
-            assert_eq!(next.kept_of(&document), [csv]);
+            assert_eq!(next.to_prepare(&document), [csv]);
             document = next;
         }
-        assert!(self::document("[]").kept_of(&document).is_empty());
+        assert!(self::document("[]").to_prepare(&document).is_empty());
     }
 
     #[test]
-    fn representations_are_counted() {
+    fn the_size_includes_all_representations() {
         let document = document("[]");
         assert_eq!(document.size(), 2);
         let csv = Variant {

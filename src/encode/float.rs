@@ -1,19 +1,17 @@
-//! Floats in the digits Postgres chooses: the fewest that read back as the same float, and among
-//! those the closest. Postgres's one departure from other shortest-digit algorithms is kept: a decimal
-//! exactly between two floats is never chosen, since readers disagree about where it belongs. So
-//! `1e23` is `9.999999999999999e+22`.
+//! Floats in the digits that Postgres chooses: the fewest that parse as the same float, and of those the
+//! closest. Unlike other shortest-digit algorithms, Postgres never chooses a decimal exactly between two
+//! floats, since parsers disagree about which of them it is. So `1e23` is `9.999999999999999e+22`.
 //!
-//! The digits come from zmij, which may choose such a decimal where the float's last bit is zero;
-//! that is found here by exact arithmetic, and other digits are looked for.
+//! The digits come from zmij, which may choose such a decimal if the float's last bit is zero. Exact
+//! arithmetic detects this here, and other digits are searched for.
 
-use super::value::integer;
+use super::output::integer;
 
-/// The most digits before the point in plain notation, of `float4` and of `float8`: as many as each is
-/// sure to keep.
+/// The most digits before the point in plain notation: those that a `float4` or `float8` always preserves.
 const FLOAT4_WHOLE_DIGITS: i32 = 6;
 const FLOAT8_WHOLE_DIGITS: i32 = 15;
 
-/// Any fraction below a ten-thousandth is in exponent notation.
+/// Smaller fractions are in exponent notation.
 const LEAST_PLAIN_EXPONENT: i32 = -4;
 
 /// Appends a `float4`.
@@ -55,8 +53,8 @@ pub(super) fn write_f64(out: &mut Vec<u8>, value: f64) {
     decimal.write(out, FLOAT8_WHOLE_DIGITS);
 }
 
-/// Appends the minus sign, or all of a value that is no JSON number. What is left is the magnitude,
-/// unless it is zero or the value is done.
+/// Appends the minus sign, or all of a value that is zero or not a JSON number. Returns the magnitude if it is
+/// still to be written.
 fn write_sign_or_word(out: &mut Vec<u8>, value: f64) -> Option<f64> {
     if value.is_nan() {
         out.extend_from_slice(b"\"NaN\"");
@@ -80,13 +78,13 @@ fn write_sign_or_word(out: &mut Vec<u8>, value: f64) -> Option<f64> {
     Some(value.abs())
 }
 
-/// A float's exact value in quarters of its last bit's worth, so that the middle between it and each
-/// neighbour is a whole number: `quarters × 2^exponent`.
+/// A float's exact value, `quarters × 2^exponent`, in quarters of its last bit, so that the middle between it
+/// and each neighbour is a whole number.
 #[derive(Clone, Copy)]
 struct Binary {
     quarters: u64,
     exponent: i32,
-    /// To the middle of the next smaller float: half as far where that has a smaller exponent.
+    /// The distance to the middle between this and the next smaller float, halved if that has a smaller exponent.
     down: u64,
 }
 
@@ -107,8 +105,8 @@ impl Binary {
 
     /// Whether the decimal is exactly between this float and a neighbour.
     fn borders_on(self, decimal: Decimal) -> bool {
-        // An odd last bit makes readers that round to even choose the neighbour, so that no
-        // shortest-digit algorithm comes to the border.
+        // With an odd last bit, parsers that round to even choose the neighbour, so no shortest-digit algorithm
+        // returns the border.
         self.quarters & 4 == 0
             && [self.quarters + 2, self.quarters - self.down]
                 .into_iter()
@@ -116,7 +114,7 @@ impl Binary {
     }
 }
 
-/// `digits × 10^exponent`; more than zero, and the last digit is not zero.
+/// `digits × 10^exponent`, greater than zero; the last digit is not zero.
 #[derive(Clone, Copy)]
 struct Decimal {
     digits: u64,
@@ -124,8 +122,8 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Reads a positive number in plain or exponent notation with at most 19 digits, zeros at either
-    /// end included.
+    /// Parses a positive number in plain or exponent notation with at most 19 digits, including zeros at
+    /// either end.
     fn read(text: &str) -> Self {
         let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
         let mut exponent = exponent
@@ -147,7 +145,7 @@ impl Decimal {
         self
     }
 
-    /// The same value with zeros at its end, `length` digits in all.
+    /// The same value with trailing zeros up to `length` digits.
     fn in_digits(mut self, length: usize) -> Self {
         while self.length() < length {
             self.digits *= 10;
@@ -160,8 +158,8 @@ impl Decimal {
         self.digits.ilog10() as usize + 1
     }
 
-    /// Whether `self = other × 2^other_exponent`, whatever their size: the powers of two are counted,
-    /// and what is odd is compared.
+    /// Whether `self = other × 2^other_exponent`, of any size: compares the powers of two, then the odd
+    /// factors.
     fn is_exactly(self, other: u64, other_exponent: i32) -> bool {
         let twos = self.digits.trailing_zeros() as i32 + self.exponent;
         let other_twos = other.trailing_zeros() as i32 + other_exponent;
@@ -170,7 +168,7 @@ impl Decimal {
         }
         let odd = u128::from(self.digits >> self.digits.trailing_zeros());
         let other_odd = u128::from(other >> other.trailing_zeros());
-        // 5^55 is the last power that fits; a factor beyond it is larger than any 64 bits beside it.
+        // 5^55 is the largest power that fits; a larger one exceeds any 64-bit factor.
         let Some(fives) = 5_u128.checked_pow(self.exponent.unsigned_abs()) else {
             return false;
         };
@@ -181,10 +179,10 @@ impl Decimal {
         }
     }
 
-    /// The shortest decimal strictly between the borders, the closest of its length, where `self` is
-    /// the shortest between them and on one of them.
+    /// The shortest decimal strictly between the borders, and of those the closest; `self` is the shortest that
+    /// may also lie on one of them.
     ///
-    /// So few floats come here that it prints and reads back instead of computing.
+    /// Few floats need this, so it prints and parses candidates instead of computing.
     #[cold]
     fn away_from_border(
         self,
@@ -199,8 +197,8 @@ impl Decimal {
         (self.length()..=17)
             .find_map(|length| {
                 let nearest = Self::read(&format!("{magnitude:.*e}", length - 1)).in_digits(length);
-                // Below a power of two there is half the room, so that the nearest may lie outside
-                // and its neighbour inside.
+                // Below a power of two there is half the room, so the nearest may lie outside and its
+                // neighbour inside.
                 let above = Self {
                     digits: nearest.digits + 1,
                     ..nearest
@@ -223,7 +221,7 @@ impl Decimal {
             .trimmed()
     }
 
-    /// Plain from a ten-thousandth up to `whole_digits` digits before the point, as `printf`'s `%g`.
+    /// In plain notation from a ten-thousandth up to `whole_digits` digits before the point, like `%g`.
     fn write(self, out: &mut Vec<u8>, whole_digits: i32) {
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(self.digits).as_bytes();
@@ -246,7 +244,7 @@ impl Decimal {
     }
 }
 
-/// The exponent has a sign and two digits at least.
+/// The exponent has a sign and at least two digits.
 fn write_with_exponent(out: &mut Vec<u8>, digits: &[u8], exponent: i32) {
     let (first, rest) = digits.split_at(1);
     out.extend_from_slice(first);

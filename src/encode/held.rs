@@ -1,8 +1,7 @@
-//! Bytes of answers that nobody keeps any more, and that are in memory only because somebody has not let
-//! go of them: as a rule, clients that have not taken them yet.
+//! Bytes of answers that no cache holds any more, and that are in memory only because of readers: usually
+//! clients that have not received them yet.
 //!
-//! What keeps an answer is counted where it is kept. So a hit costs nothing here: what is counted changes
-//! when an answer is made, when whatever keeps it lets go, and when the last reader does.
+//! The count changes when a cache drops an answer and when its last reader does, so a hit costs nothing here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,24 +9,23 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Less than this is not counted: it takes thousands of loads until it is worth a look, and it is most of
-/// what there is.
+/// Smaller answers are not counted: they are most of all answers, and only thousands of them would matter.
 const COUNTED_MIN: usize = 4 * 1024;
 
-/// From this size on it is known of each answer whether it is kept.
+/// Beyond this size, each answer is tracked by itself.
 pub const LARGE: usize = 64 * 1024;
 
-/// Counted bytes that nobody keeps.
+/// Counted bytes that no cache holds.
 static LOOSE: AtomicU64 = AtomicU64::new(0);
 
-/// The large answers among them: where their bytes are, and how many.
+/// The large answers among them: their addresses and lengths.
 static LARGE_ONES: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
 
 fn large_ones() -> MutexGuard<'static, HashMap<usize, usize>> {
     LARGE_ONES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes that somebody keeps, to be sent any number of times.
+/// Bytes that a cache holds, to be sent any number of times.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kept(Bytes, Counting);
 
@@ -37,11 +35,11 @@ enum Counting {
     No,
 }
 
-/// The bytes themselves, until nobody has any part of them.
+/// The bytes, until the last reference to any part of them is dropped.
 struct Counted(Box<[u8]>);
 
 impl Kept {
-    /// Keeps these bytes, without the slack a growing vector leaves.
+    /// Holds these bytes, without the spare capacity of a growing vector.
     pub fn new(bytes: Vec<u8>) -> Self {
         let bytes = bytes.into_boxed_slice();
         if bytes.len() < COUNTED_MIN {
@@ -51,20 +49,19 @@ impl Kept {
         }
     }
 
-    /// Bytes that are part of the program, and never let go.
+    /// Bytes that are compiled into the program.
     pub fn forever(bytes: &'static [u8]) -> Self {
         Self(Bytes::from_static(bytes), Counting::No)
     }
 
-    /// The bytes. Whoever has a clone of them has them when they are no longer kept.
+    /// The bytes. A clone outlives this value.
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 }
 
 impl Drop for Kept {
-    /// What was cloned is loose from now on. Where nothing was, it is for the moment until the field is
-    /// dropped.
+    /// From now on only clones hold the bytes. Without clones, they are freed right after this.
     fn drop(&mut self) {
         if self.1 == Counting::No {
             return;
@@ -93,13 +90,13 @@ impl Drop for Counted {
     }
 }
 
-/// Bytes in memory that nobody keeps.
+/// Bytes in memory that no cache holds.
 pub fn loose() -> u64 {
     LOOSE.load(Ordering::Relaxed)
 }
 
-/// How many bytes are freed when the last reader lets go of the large answer at each address: none while
-/// it is kept.
+/// How many bytes are freed when the last reader drops the large answer at each address; 0 while a cache
+/// holds it.
 pub fn loose_at(addresses: impl Iterator<Item = usize>) -> Vec<usize> {
     let ones = large_ones();
     addresses
@@ -112,8 +109,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_loose_while_only_readers_have_them() {
-        // Other tests of this process keep and drop answers, too; none as large.
+    fn bytes_are_loose_while_only_readers_hold_them() {
+        // Other tests in this process hold and drop answers too, but none as large.
         const LENGTH: usize = 64 << 20;
         let is_loose = |address| {
             assert_eq!(

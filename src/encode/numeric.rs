@@ -1,8 +1,8 @@
-//! `numeric` of any size: base-10,000 digits as decimal ones, with every zero its scale asks for.
+//! `numeric` of any size: base-10,000 digits as decimal digits, with all zeros of its scale.
 
-use super::value::{Refusal, integer};
+use super::output::{ValueError, integer};
 
-/// Postgres's signs, and its values that are no numbers.
+/// Postgres's sign words, including those of NaN and the infinities.
 mod sign {
     pub(super) const POSITIVE: u16 = 0x0000;
     pub(super) const NEGATIVE: u16 = 0x4000;
@@ -11,35 +11,36 @@ mod sign {
     pub(super) const NEGATIVE_INFINITY: u16 = 0xF000;
 }
 
-/// The most decimal digits Postgres keeps behind the point.
+/// The most decimal digits that Postgres keeps after the point.
 const MAX_SCALE: u16 = 0x3FFF;
 
-/// Appends a `numeric`: how many digits, the weight of the first, a sign, the scale, the digits.
-///
-/// Ten bytes may stand for 131,072 decimal digits.
-pub(super) fn write(out: &mut Vec<u8>, raw: &[u8]) -> Result<(), Refusal> {
+/// Appends a `numeric`. Its bytes are the number of digits, the weight of the first, the sign, the scale, and
+/// the digits. Ten bytes may stand for 131,072 decimal digits.
+pub(super) fn write(out: &mut Vec<u8>, raw: &[u8]) -> Result<(), ValueError> {
     let (words, odd) = raw.as_chunks::<2>();
     let (&[count, weight, sign, scale], digits) = words
         .split_first_chunk::<4>()
         .filter(|_| odd.is_empty())
-        .ok_or(Refusal::Malformed("a numeric without its four words"))?;
+        .ok_or(ValueError::Malformed("an incomplete numeric"))?;
     match u16::from_be_bytes(sign) {
         sign::POSITIVE => {}
         sign::NEGATIVE => out.push(b'-'),
         sign::NAN => return special(out, b"\"NaN\""),
         sign::INFINITY => return special(out, b"\"Infinity\""),
         sign::NEGATIVE_INFINITY => return special(out, b"\"-Infinity\""),
-        _ => return Err(Refusal::Malformed("a numeric with an unknown sign")),
+        _ => return Err(ValueError::Malformed("a numeric with an unknown sign")),
     }
     if usize::from(u16::from_be_bytes(count)) != digits.len() {
-        return Err(Refusal::Malformed("a numeric with missing or spare digits"));
+        return Err(ValueError::Malformed(
+            "a numeric with missing or spare digits",
+        ));
     }
     if digits.iter().any(|digit| u16::from_be_bytes(*digit) > 9999) {
-        return Err(Refusal::Malformed("a numeric with a digit above 9999"));
+        return Err(ValueError::Malformed("a numeric with a digit above 9999"));
     }
     let scale = u16::from_be_bytes(scale);
     if scale > MAX_SCALE {
-        return Err(Refusal::Malformed("a numeric with too large a scale"));
+        return Err(ValueError::Malformed("a numeric with too large a scale"));
     }
     let digits = Digits {
         digits,
@@ -50,20 +51,20 @@ pub(super) fn write(out: &mut Vec<u8>, raw: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn special(out: &mut Vec<u8>, word: &[u8]) -> Result<(), Refusal> {
+fn special(out: &mut Vec<u8>, word: &[u8]) -> Result<(), ValueError> {
     out.extend_from_slice(word);
     Ok(())
 }
 
-/// Base-10,000 digits; those that are not there are zero.
+/// Base-10,000 digits; missing ones are zero.
 struct Digits<'r> {
     digits: &'r [[u8; 2]],
-    /// The power of 10,000 that the first one counts.
+    /// The power of 10,000 of the first digit.
     weight: i32,
 }
 
 impl Digits<'_> {
-    /// The digit that counts 10,000 to the `power`.
+    /// The digit for 10,000 to the `power`.
     fn at(&self, power: i32) -> u16 {
         usize::try_from(self.weight - power)
             .ok()
@@ -75,7 +76,7 @@ impl Digits<'_> {
         let mut powers = (0..=self.weight)
             .rev()
             .skip_while(|&power| self.at(power) == 0);
-        // JSON allows no leading zeros, and asks for the one before the point.
+        // JSON allows no leading zeros but requires one before the point.
         integer(out, powers.next().map_or(0, |power| self.at(power)));
         for power in powers {
             out.extend_from_slice(&decimal(self.at(power)));
@@ -105,7 +106,7 @@ fn decimal(digit: u16) -> [u8; 4] {
 mod tests {
     use super::*;
 
-    fn written(words: &[u16]) -> Result<String, Refusal> {
+    fn written(words: &[u16]) -> Result<String, ValueError> {
         let raw: Vec<u8> = words.iter().flat_map(|w| w.to_be_bytes()).collect();
         let mut out = Vec::new();
         write(&mut out, &raw)?;
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_postgres_can_not_have_sent_is_refused() {
+    fn what_postgres_cannot_have_sent_is_rejected() {
         for words in [
             &[][..],
             &[0, 0, 0],
@@ -151,7 +152,7 @@ mod tests {
             &[0, 0, 0, MAX_SCALE + 1],
         ] {
             assert!(
-                matches!(written(words), Err(Refusal::Malformed(_))),
+                matches!(written(words), Err(ValueError::Malformed(_))),
                 "{words:?}"
             );
         }

@@ -1,5 +1,5 @@
-//! The rows of a finished JSON document in other forms. They are read back from the document, so that
-//! no form costs a query, or memory while nobody asks for it, and none can say anything else.
+//! The rows of a finished JSON document as NDJSON and CSV. They are read back from the document, so that a
+//! format costs neither a query nor memory until it is requested, and formats never disagree.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::plan::Shape;
 
-/// The document in lines, each a JSON value.
+/// The document as lines, each a JSON value.
 pub(super) fn ndjson(shape: Shape, names: &[&str], document: &[u8]) -> serde_json::Result<Vec<u8>> {
     let mut lines = Vec::with_capacity(document.len());
     match shape {
@@ -37,8 +37,8 @@ pub(super) fn ndjson(shape: Shape, names: &[&str], document: &[u8]) -> serde_jso
     Ok(lines)
 }
 
-/// Inside a string JSON escapes what would end a line; outside of one, as a `json` column may have
-/// it, it is white space.
+/// JSON escapes line ends inside strings. Outside of strings, where a `json` column may have them, they are
+/// white space.
 fn line(lines: &mut Vec<u8>, json: &str) {
     let bytes = json.bytes().map(|byte| match byte {
         b'\n' | b'\r' => b' ',
@@ -52,8 +52,8 @@ fn quoted(name: &str) -> String {
     serde_json::Value::from(name).to_string()
 }
 
-/// The document as records after a record of the columns' names: RFC 4180. As with Postgres's own
-/// `COPY`, NULL is nothing at all, and an empty text a pair of quotes.
+/// The document as CSV (RFC 4180), after a record of column names. As in Postgres's `COPY`, NULL is an empty
+/// field, and an empty text a pair of quotes.
 pub(super) fn csv(shape: Shape, names: &[&str], document: &[u8]) -> serde_json::Result<Vec<u8>> {
     let mut records = Vec::with_capacity(document.len());
     record(
@@ -71,12 +71,12 @@ pub(super) fn csv(shape: Shape, names: &[&str], document: &[u8]) -> serde_json::
     Ok(records)
 }
 
-/// A value as CSV has it: texts without their quotes, everything else as JSON writes it.
+/// A value in CSV: texts without their JSON quotes, everything else as in JSON.
 fn field(value: &RawValue) -> Option<Cow<'_, str>> {
     match value.get() {
         "null" => None,
         text if text.starts_with('"') => {
-            // It was found to be a string when it was taken from the document.
+            // It is a valid string, since the document has been parsed.
             let unquoted = serde_json::from_str::<String>(text).ok();
             Some(unquoted.map_or(Cow::Borrowed(text), Cow::Owned))
         }
@@ -85,7 +85,7 @@ fn field(value: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 fn record<'v>(records: &mut Vec<u8>, fields: impl ExactSizeIterator<Item = Option<Cow<'v, str>>>) {
-    // A record that is NULL alone must not be an empty line: readers skip these.
+    // A record of a single NULL must not be an empty line, which parsers skip.
     let is_single = fields.len() == 1;
     for (i, text) in fields.enumerate() {
         if i > 0 {
@@ -105,7 +105,7 @@ fn record<'v>(records: &mut Vec<u8>, fields: impl ExactSizeIterator<Item = Optio
     records.extend_from_slice(b"\r\n");
 }
 
-/// Calls `each` with every element of an array.
+/// Calls `each` for every element of an array.
 fn each_row<'d, T: Deserialize<'d>>(
     document: &'d [u8],
     each: impl FnMut(T),
@@ -128,7 +128,7 @@ fn each_row<'d, T: Deserialize<'d>>(
     serde_json::Deserializer::from_slice(document).deserialize_seq(Rows(each, PhantomData))
 }
 
-/// Calls `each` with the values of every row of an object of arrays.
+/// Calls `each` with the values of each row of an object of arrays.
 fn each_transposed(document: &[u8], mut each: impl FnMut(&[&RawValue])) -> serde_json::Result<()> {
     let columns: Object<'_, Vec<&RawValue>> = serde_json::from_slice(document)?;
     let rows = columns.0.first().map_or(0, Vec::len);
@@ -141,7 +141,7 @@ fn each_transposed(document: &[u8], mut each: impl FnMut(&[&RawValue])) -> serde
     Ok(())
 }
 
-/// The values of an object, in its order.
+/// The values of an object, in order.
 struct Object<'d, T = &'d RawValue>(Vec<T>, PhantomData<&'d ()>);
 
 impl<'d, T: Deserialize<'d>> Deserialize<'d> for Object<'d, T> {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rows_are_a_line_of_names_or_no_line() {
+    fn without_rows_csv_has_its_header_and_ndjson_nothing() {
         let empty = ("id,name\r\n".to_owned(), String::new());
         assert_eq!(both(Shape::Rows, &["id", "name"], "[]"), empty);
         assert_eq!(
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_quotes_what_would_be_read_otherwise() {
+    fn csv_quotes_what_would_be_misread() {
         let names = ["a,b", "c\"d"];
         let document = r#"[{"a,b":"x\"y","c\"d":"l1\r\nl2"},{"a,b":"","c\"d":[1, {"k":"v"}]},{"a,b":true,"c\"d":-1.5e300}]"#;
         let (csv, _) = both(Shape::Rows, &names, document);
@@ -226,7 +226,10 @@ mod tests {
             "\"a,b\",\"c\"\"d\"\r\n\"x\"\"y\",\"l1\r\nl2\"\r\n\"\",\"[1, {\"\"k\"\":\"\"v\"\"}]\"\r\ntrue,-1.5e300\r\n"
         );
         let (csv, _) = both(Shape::Rows, &["n"], r#"[{"n":null},{"n":1}]"#);
-        assert_eq!(csv, "n\r\n\"\"\r\n1\r\n", "a NULL alone is no empty line");
+        assert_eq!(
+            csv, "n\r\n\"\"\r\n1\r\n",
+            "a single NULL is not an empty line"
+        );
     }
 
     #[test]
@@ -236,9 +239,9 @@ mod tests {
         assert_eq!(ndjson, "{\"j\":{\"a\":  1,  \"b\":\"x\\ny\"}}\n");
     }
 
-    /// What nests deeper than a reader of whole values allows is passed over, not followed.
+    /// Deeply nested values are skipped, not parsed.
     #[test]
-    fn depth_is_no_danger() {
+    fn deep_nesting_is_harmless() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let (csv, ndjson) = both(Shape::Rows, &["d"], &format!("[{{\"d\":{deep}}}]"));
         assert_eq!(csv, format!("d\r\n{deep}\r\n"));

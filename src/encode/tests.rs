@@ -1,5 +1,4 @@
-//! Shapes, limits, and bytes no Postgres would send. That values are right is for
-//! `tests/it/encode.rs` to say, which asks Postgres.
+//! Shapes, limits, and bytes that no Postgres would send. `tests/it/encode.rs` compares values with Postgres.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -40,7 +39,7 @@ fn encode(shape: Shape, rows: &[Cells<'_>], max_bytes: u64) -> Result<Option<Str
 }
 
 #[test]
-fn each_shape_lays_rows_out_in_its_own_way() {
+fn each_shape_has_its_own_layout() {
     for (shape, rows, expected) in [
         (Shape::Rows, &[][..], Some("[]")),
         (Shape::Rows, &[ONE], Some(r#"[{"a":1,"b\"c":"x"}]"#)),
@@ -87,7 +86,7 @@ fn rows_without_columns_are_still_rows() {
 }
 
 #[test]
-fn a_shape_of_one_row_refuses_the_second() {
+fn a_shape_of_one_row_rejects_a_second() {
     for shape in Shape::ALL.into_iter().filter(|shape| shape.is_single_row()) {
         assert_eq!(
             encode(shape, &[ONE, TWO], NO_LIMIT),
@@ -108,14 +107,14 @@ fn max_bytes_is_the_longest_body_allowed() {
         let length = whole.len() as u64;
         assert_eq!(encode(shape, rows, length), Ok(Some(whole)), "{shape:?}");
         for max_bytes in 0..length {
-            let refusal = EncodeError::TooLarge { max_bytes };
-            assert_eq!(encode(shape, rows, max_bytes), Err(refusal), "{shape:?}");
+            let error = EncodeError::TooLarge { max_bytes };
+            assert_eq!(encode(shape, rows, max_bytes), Err(error), "{shape:?}");
         }
     }
 }
 
 #[test]
-fn an_answer_too_large_is_refused_on_the_way() {
+fn an_answer_that_is_too_large_is_rejected_early() {
     for shape in [Shape::Rows, Shape::Columns] {
         let mut encoder = Encoder::new(shape, pairs(), 1000);
         let accepted = (0..1000)
@@ -126,23 +125,23 @@ fn an_answer_too_large_is_refused_on_the_way() {
 }
 
 #[test]
-fn a_value_that_can_not_be_read_names_its_column() {
+fn a_value_that_cannot_be_read_names_its_column() {
     let mut encoder = Encoder::new(Shape::Rows, pairs(), NO_LIMIT);
-    let refusal = encoder
+    let error = encoder
         .push([Some(&[0, 1][..]), Some(b"\xff")].into_iter())
         .unwrap_err();
     assert_eq!(
-        refusal.to_string(),
-        "a value of column `b\"c` can not be read: not UTF-8"
+        error.to_string(),
+        "a value of column `b\"c` cannot be read: text that is not UTF-8"
     );
 
     let mut encoder = Encoder::new(Shape::Rows, pairs(), NO_LIMIT);
-    let refusal = encoder.push([Some(&[0, 1][..])].into_iter()).unwrap_err();
-    assert!(matches!(refusal, EncodeError::Malformed { column, .. } if column == "b\"c"));
+    let error = encoder.push([Some(&[0, 1][..])].into_iter()).unwrap_err();
+    assert!(matches!(error, EncodeError::Malformed { column, .. } if column == "b\"c"));
 }
 
 #[test]
-fn equal_rows_have_equal_etags_and_others_have_others() {
+fn only_equal_rows_have_equal_etags() {
     let etag = |cells: Cells<'_>| {
         let mut encoder = Encoder::new(Shape::Rows, pairs(), NO_LIMIT);
         encoder.push(cells.into_iter()).unwrap();
@@ -218,7 +217,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
-    fn any_bytes_of_any_type_are_json_or_refused(
+    fn any_bytes_of_any_type_become_json_or_an_error(
         value_type in any_type(),
         raw in any_bytes(),
         max_bytes in prop_oneof![Just(NO_LIMIT), 0..100_u64],
@@ -227,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_of_json_are_passed_on_or_refused(raw in any_bytes(), jsonb: bool, array: bool) {
+    fn any_bytes_of_json_are_copied_or_rejected(raw in any_bytes(), jsonb: bool, array: bool) {
         let json = if jsonb { ValueType::Jsonb } else { ValueType::Json };
         let value_type = if array { ValueType::Array(Box::new(json)) } else { json };
         let mut encoder = Encoder::new(Shape::Rows, columns(&[("v", value_type)]), NO_LIMIT);
@@ -237,7 +236,7 @@ proptest! {
 }
 
 #[test]
-fn json_is_passed_on_as_it_stands() {
+fn json_is_copied_unchanged() {
     let text = b"{\"a\" : [1,\n2.50]}";
     let mut encoder = Encoder::new(
         Shape::Tuple,

@@ -1,11 +1,10 @@
-//! JSON strings, escaped as Postgres's `escape_json` does: the shortest escape of the seven
-//! characters that have one, `\u00xx` for the other control characters below the space, and every
-//! other character as it is.
+//! JSON strings, escaped as by Postgres's `escape_json`: the short escape of the seven characters that have
+//! one, `\u00xx` for the other control characters, and every other character unchanged.
 
-use super::value::{Refusal, check, check_room};
+use super::output::{ValueError, check, check_room};
 
 /// Appends `raw` as a JSON string.
-pub(super) fn write(out: &mut Vec<u8>, limit: usize, raw: &[u8]) -> Result<(), Refusal> {
+pub(super) fn write(out: &mut Vec<u8>, limit: usize, raw: &[u8]) -> Result<(), ValueError> {
     check_room(out, limit, raw.len().saturating_add(2))?;
     out.push(b'"');
     escape(out, limit, utf8(raw)?)?;
@@ -13,20 +12,20 @@ pub(super) fn write(out: &mut Vec<u8>, limit: usize, raw: &[u8]) -> Result<(), R
     Ok(())
 }
 
-/// Appends a string whose length is known to be small, as a column's name.
+/// Appends a string that is known to be short, such as a column name.
 pub(super) fn write_unlimited(out: &mut Vec<u8>, string: &str) {
     out.push(b'"');
     escape(out, usize::MAX, string).expect("no vector is longer than usize::MAX");
     out.push(b'"');
 }
 
-/// Postgres promises UTF-8, except of databases whose encoding is `SQL_ASCII`.
-pub(super) fn utf8(raw: &[u8]) -> Result<&str, Refusal> {
-    std::str::from_utf8(raw).map_err(|_| Refusal::Malformed("not UTF-8"))
+/// Postgres guarantees UTF-8, except in databases whose encoding is `SQL_ASCII`.
+pub(super) fn utf8(raw: &[u8]) -> Result<&str, ValueError> {
+    std::str::from_utf8(raw).map_err(|_| ValueError::Malformed("text that is not UTF-8"))
 }
 
-/// Copies runs that need no escape whole.
-fn escape(out: &mut Vec<u8>, limit: usize, string: &str) -> Result<(), Refusal> {
+/// Copies runs without escapes as a whole.
+fn escape(out: &mut Vec<u8>, limit: usize, string: &str) -> Result<(), ValueError> {
     let mut rest = string.as_bytes();
     loop {
         let (run, after) = rest.split_at(plain_prefix(rest));
@@ -44,10 +43,9 @@ fn is_special(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
-/// How many bytes come before the first that needs an escape.
+/// The number of bytes before the first that needs an escape.
 fn plain_prefix(bytes: &[u8]) -> usize {
-    // Whole blocks are looked at without a branch per byte, which the compiler turns into vector
-    // instructions.
+    // The compiler vectorises whole blocks, which are checked without a branch per byte.
     const BLOCK: usize = 16;
     let (blocks, _) = bytes.as_chunks::<BLOCK>();
     let plain = blocks
@@ -118,7 +116,7 @@ mod tests {
     #[test]
     fn escapes_stop_at_the_limit() {
         let mut out = Vec::new();
-        assert_eq!(write(&mut out, 1000, &[1; 900]), Err(Refusal::TooLarge));
+        assert_eq!(write(&mut out, 1000, &[1; 900]), Err(ValueError::TooLarge));
         assert!(out.len() < 1010, "{}", out.len());
     }
 

@@ -1,34 +1,25 @@
-//! One value as `to_json` writes it, by its type. It does not know which column or row it is in.
+//! One value as `to_json` writes it, by its type.
 
+use super::output::{ValueError, check, check_room, exactly, integer};
 use super::{array, datetime, float, numeric, text};
 use crate::repository::ValueType;
 
-/// Why a value was not written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The output passed its limit.
-    TooLarge,
-    /// The bytes are not what the type says.
-    Malformed(&'static str),
-}
-
 /// Appends the value to `out`, whose length must stay within `limit`.
 ///
-/// At most the output of one element beyond the limit is written before that is noticed, and text of
-/// any length stops at it.
+/// At most one array element is written beyond the limit, and text of any length stops at it.
 pub(super) fn write(
     out: &mut Vec<u8>,
     limit: usize,
     value_type: &ValueType,
     raw: &[u8],
-) -> Result<(), Refusal> {
+) -> Result<(), ValueError> {
     match value_type {
         ValueType::Bool => boolean(out, raw)?,
         ValueType::Int2 => integer(out, i16::from_be_bytes(exactly(raw)?)),
         ValueType::Int4 => integer(out, i32::from_be_bytes(exactly(raw)?)),
         ValueType::Int8 => integer(out, i64::from_be_bytes(exactly(raw)?)),
         ValueType::Oid => {
-            // No number to `to_json`, which quotes whatever is not in its list of numeric types.
+            // `to_json` quotes an oid, which is not in its list of numeric types.
             out.push(b'"');
             integer(out, u32::from_be_bytes(exactly(raw)?));
             out.push(b'"');
@@ -40,7 +31,7 @@ pub(super) fn write(
         ValueType::Json => json(out, limit, raw)?,
         ValueType::Jsonb => match raw.split_first() {
             Some((1, json_text)) => json(out, limit, json_text)?,
-            _ => return Err(Refusal::Malformed("not jsonb of version 1")),
+            _ => return Err(ValueError::Malformed("jsonb of an unknown version")),
         },
         ValueType::Uuid => uuid(out, exactly(raw)?),
         ValueType::Bytea => bytea(out, limit, raw)?,
@@ -55,48 +46,20 @@ pub(super) fn write(
     check(out, limit)
 }
 
-/// Refuses output that is longer than `limit`.
-pub(super) fn check(out: &[u8], limit: usize) -> Result<(), Refusal> {
-    if out.len() > limit {
-        Err(Refusal::TooLarge)
-    } else {
-        Ok(())
-    }
-}
-
-/// Refuses output that will be longer than `limit` once `more` bytes are added.
-pub(super) fn check_room(out: &[u8], limit: usize, more: usize) -> Result<(), Refusal> {
-    if out.len().saturating_add(more) > limit {
-        Err(Refusal::TooLarge)
-    } else {
-        Ok(())
-    }
-}
-
-/// All of `raw`, which must be as long as its type.
-pub(super) fn exactly<const N: usize>(raw: &[u8]) -> Result<[u8; N], Refusal> {
-    raw.try_into()
-        .map_err(|_| Refusal::Malformed("its length is not that of its type"))
-}
-
-pub(super) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-fn boolean(out: &mut Vec<u8>, raw: &[u8]) -> Result<(), Refusal> {
+fn boolean(out: &mut Vec<u8>, raw: &[u8]) -> Result<(), ValueError> {
     out.extend_from_slice(match raw {
         [0] => b"false",
         [1] => b"true",
-        _ => return Err(Refusal::Malformed("neither false nor true")),
+        _ => return Err(ValueError::Malformed("a boolean that is neither 0 nor 1")),
     });
     Ok(())
 }
 
-/// JSON text as Postgres stored it, white space included. That it is JSON is Postgres's promise; that
-/// it is UTF-8 is not, in a database whose encoding is `SQL_ASCII`.
-fn json(out: &mut Vec<u8>, limit: usize, raw: &[u8]) -> Result<(), Refusal> {
+/// JSON text as Postgres stored it, white space included. Postgres guarantees that it is JSON, but not that it
+/// is UTF-8, in a database whose encoding is `SQL_ASCII`.
+fn json(out: &mut Vec<u8>, limit: usize, raw: &[u8]) -> Result<(), ValueError> {
     if raw.is_empty() {
-        return Err(Refusal::Malformed("empty, which no JSON text is"));
+        return Err(ValueError::Malformed("an empty JSON text"));
     }
     check_room(out, limit, raw.len())?;
     out.extend_from_slice(text::utf8(raw)?.as_bytes());
@@ -114,8 +77,8 @@ fn uuid(out: &mut Vec<u8>, raw: [u8; 16]) {
     out.push(b'"');
 }
 
-/// `bytea_output = hex`; its backslash is escaped as any in a JSON string.
-fn bytea(out: &mut Vec<u8>, limit: usize, raw: &[u8]) -> Result<(), Refusal> {
+/// `bytea_output = hex`, with its backslash escaped for JSON.
+fn bytea(out: &mut Vec<u8>, limit: usize, raw: &[u8]) -> Result<(), ValueError> {
     let length = raw.len().saturating_mul(2).saturating_add(5);
     check_room(out, limit, length)?;
     out.reserve(length);

@@ -42,7 +42,7 @@ impl Made {
         if coding == Coding::Identity {
             return Some(bytes);
         }
-        let code = move || coding.encode_for_a_moment(&bytes).ok().map(Kept::new);
+        let code = move || coding.encode_fast(&bytes).ok().map(Kept::new);
         let coded = self.coded[coding as usize].get(|_| true, code).await;
         coded.map(|kept| kept.bytes().clone())
     }

@@ -234,7 +234,7 @@ fn sql_comes_from_one_place() {
     check(
         "sql = 'select 1'\nsql_file = 'no.sql'",
         &[
-            "`sql_file` can not be read",
+            "the file of `sql_file` cannot be read",
             "this endpoint has both `sql` and `sql_file`",
         ],
     );

@@ -63,7 +63,7 @@ impl<S: Source> ReadThrough<S> {
         if document == before {
             return;
         }
-        let kept = document.kept_of(before);
+        let kept = document.to_prepare(before);
         if !kept.is_empty() {
             self.make(key.endpoint(), document, kept).await;
         }

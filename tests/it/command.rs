@@ -279,7 +279,7 @@ async fn without_the_configuration_or_what_it_needs_nothing_starts() {
             .assert_stdout("")
             .assert_stderr_has("--> nowhere.toml")
             .assert_stderr_has("No such file or directory")
-            .assert_stderr_has("say which file with -c");
+            .assert_stderr_has("name the file with -c");
     }
     for command in ["check", "serve"] {
         Program::larder(&[command])

@@ -1,13 +1,13 @@
-//! Tables inside tables: one, an array of them, and those whose keys are the operator's own names.
+//! Tables inside tables: one, an array of them, and tables whose keys are names that the operator chose.
 
 use toml::de::{DeTable, DeValue};
 
 use super::Reader;
-use crate::config::schema::{Field, NamedTexts, WrongParams};
+use crate::config::field::{Field, NamedTexts, WrongParams};
 use crate::config::source::{At, Span};
 
 impl<'e, 'd> Reader<'_, 'e, 'd> {
-    /// A table, read by `read`.
+    /// A table that `read` reads.
     pub(in crate::config) fn table<T>(
         &mut self,
         key: &'static str,
@@ -28,7 +28,7 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         Field::Given(At::new(read, span))
     }
 
-    /// Every table of an array of tables, read by `read`. `None` for a value of another kind.
+    /// Every table of an array of tables. `None` for a value of another kind.
     pub(in crate::config) fn tables<T>(
         &mut self,
         key: &'static str,
@@ -37,14 +37,14 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         let Some((span, value)) = self.take(key) else {
             return Some(Vec::new());
         };
-        let help = Some(format!("begin each one with a line `[[{key}]]`"));
+        let help = Some(format!("start each one with a line `[[{key}]]`"));
         let DeValue::Array(array) = value else {
             self.wrong::<()>(key, &span, &value, "an array of tables", help.as_deref());
             return None;
         };
         let mut tables = Vec::with_capacity(array.len());
         for item in array {
-            let span = Span::new(&self.desk.source, item.span());
+            let span = Span::new(&self.context.source, item.span());
             let kind = "an array of tables";
             if let Some(table) = self.as_table(key, &span, item.into_inner(), kind, help.as_deref())
             {
@@ -54,8 +54,7 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         Some(tables)
     }
 
-    /// A table whose keys are the operator's own names, each of them a table read by `read`;
-    /// and what is no table.
+    /// A table of tables, whose keys are names that the operator chose; and which of them are not tables.
     pub(in crate::config) fn named_tables<T>(
         &mut self,
         key: &'static str,
@@ -71,9 +70,9 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         let mut wrong = Vec::new();
         let mut tables = Vec::with_capacity(table.len());
         for (name, value) in table {
-            let name_span = Span::new(&self.desk.source, name.span());
+            let name_span = Span::new(&self.context.source, name.span());
             let name = At::new(name.into_inner().into_owned(), name_span);
-            let span = Span::new(&self.desk.source, value.span());
+            let span = Span::new(&self.context.source, value.span());
             let full_name = format!("{key}.{}", name.value);
             let help = format!("for example `{full_name} = {{ optional = true }}`");
             let table = self.as_table(
@@ -94,7 +93,7 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         (tables, wrong)
     }
 
-    /// An array of tables whose keys are the operator's own names and whose values are scalars.
+    /// An array of tables of scalars, whose keys are names that the operator chose.
     pub(in crate::config) fn named_scalars(
         &mut self,
         key: &'static str,
@@ -110,7 +109,7 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         let count = array.len();
         let mut tables = Vec::with_capacity(count);
         for item in array {
-            let span = Span::new(&self.desk.source, item.span());
+            let span = Span::new(&self.context.source, item.span());
             if let Some(table) = self.as_table(key, &span, item.into_inner(), kind, help)
                 && let Some(texts) = self.named_texts(table)
             {
@@ -124,13 +123,13 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         }
     }
 
-    /// In the order they are written.
+    /// In the order of the file.
     fn named_texts(&mut self, table: DeTable<'d>) -> Option<NamedTexts> {
         let count = table.len();
         let mut texts = Vec::with_capacity(count);
         for (name, value) in table {
-            let name_span = Span::new(&self.desk.source, name.span());
-            let value_span = Span::new(&self.desk.source, value.span());
+            let name_span = Span::new(&self.context.source, name.span());
+            let value_span = Span::new(&self.context.source, value.span());
             let name = At::new(name.into_inner().into_owned(), name_span);
             if let Some(text) = self.scalar_text(&name.value, value_span, value.into_inner()) {
                 texts.push((name, text));
@@ -163,7 +162,7 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         read: impl FnOnce(&mut Reader<'_, 'e, 'd>) -> T,
     ) -> T {
         let mut reader = Reader {
-            desk: &mut *self.desk,
+            context: &mut *self.context,
             left: table,
             name,
             span,

@@ -3,7 +3,8 @@
 use super::policy::{Limits, Policy, Settled, Surroundings};
 use super::refresh::Probes;
 use super::{parameters, refresh, statement, warm};
-use crate::config::schema::{EndpointSection, NamedTexts};
+use crate::config::field::NamedTexts;
+use crate::config::schema::EndpointSection;
 use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::{
     Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement, Warm, Written,

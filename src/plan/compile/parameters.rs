@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 
 use super::field;
 use super::type_name::is_type_name;
-use crate::config::schema::{EndpointSection, ParamSection, WrongParams};
+use crate::config::field::WrongParams;
+use crate::config::schema::{EndpointSection, ParamSection};
 use crate::config::suggest;
 use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::parameter::ARGUMENT_BYTES_MAX;

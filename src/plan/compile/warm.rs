@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use super::policy::Settled;
 use super::statement;
-use crate::config::schema::{EndpointSection, NamedTexts};
+use crate::config::field::NamedTexts;
+use crate::config::schema::EndpointSection;
 use crate::config::suggest;
 use crate::config::{At, Mistake, Report, Span};
 use crate::plan::{Parameter, Presence, Warm};

@@ -1,7 +1,7 @@
-//! Strikes secrets out of the text that reports quote, byte for byte, so that every span still fits.
+//! Replaces secrets in the text that reports quote, byte for byte, so that every span still fits.
 //!
-//! Written for the worst day: a mistake in the very line that holds the password, in a file too
-//! broken to say which line that is. It therefore goes by how secrets look as well as by their keys.
+//! The worst case is a mistake in the line that holds the password, in a file too broken to tell which line
+//! that is. Secrets are therefore recognised by how they look as well as by their keys.
 
 use std::ops::Range;
 
@@ -10,10 +10,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::env;
 
-/// `text` with every secret replaced by asterisks. `${NAME}` stays: a name is no secret, and what it
-/// stands for was never in the text. `document` is what the parser made of it, `None` where it could
-/// not. Where it `dropped` something, as the second of two equal keys, lines are looked at too.
-pub(super) fn strike_out(text: &str, document: Option<&DeTable<'_>>, dropped: bool) -> String {
+/// `text` with every secret replaced by asterisks. `${NAME}` stays: a name is not a secret, and its value was
+/// never in the text. `document` is the parsed text, `None` if it could not be parsed. If the parser `dropped`
+/// something, such as the second of two equal keys, lines are searched too.
+pub(super) fn redact(text: &str, document: Option<&DeTable<'_>>, dropped: bool) -> String {
     let mut secret = Vec::new();
     let mut looks = Vec::new();
     let mut sql = Vec::new();
@@ -26,7 +26,7 @@ pub(super) fn strike_out(text: &str, document: Option<&DeTable<'_>>, dropped: bo
     }
     user_infos(text, &mut looks);
     passwords(text, &mut looks);
-    // Places in SQL are found by reading its escapes again, so SQL stays as it was written.
+    // SQL is never redacted: places in it are found by reading its escapes again.
     looks.retain(|found| {
         !sql.iter()
             .any(|sql| sql.start <= found.start && found.start < sql.end)
@@ -35,22 +35,22 @@ pub(super) fn strike_out(text: &str, document: Option<&DeTable<'_>>, dropped: bo
 
     let mut bytes = text.as_bytes().to_vec();
     for range in secret {
-        strike(text, range, &mut bytes);
+        overwrite(text, range, &mut bytes);
     }
-    // Whole characters were replaced, so this is UTF-8; were it not, nothing may be shown.
+    // Whole characters were replaced, so this is UTF-8. If it were not, nothing could be shown safely.
     String::from_utf8(bytes).unwrap_or_else(|_| "*".repeat(text.len()))
 }
 
-/// Words in a key that announce a secret.
+/// Words in a key whose value is a secret.
 const SECRET_KEYS: [&str; 8] = [
     "url", "dsn", "secret", "token", "passwd", "pass", "pwd", "pw",
 ];
-/// Words before a `=` that can only mean a password, also within a string.
+/// Words before a `=` that mean a password, inside strings too.
 const PASSWORD_WORDS: [&str; 5] = ["password", "passwd", "pass", "pwd", "pw"];
-/// Sections that have no business with secrets. Any other may be `[repository]`, misspelled.
+/// Sections without secrets. Any other may be a misspelled `[repository]`.
 const OPEN_SECTIONS: [&str; 4] = ["server", "cache", "defaults", "endpoint"];
-/// The keys of `[repository]` whose values may be shown. Whatever else is written there is struck:
-/// nobody can say how a key is misspelled that should have been `url`.
+/// The keys of `[repository]` whose values may be shown. Every other value there is redacted, because any
+/// key may be a misspelled `url`.
 pub(super) const SHOWN_KEYS: [&str; 5] = [
     "max_connections",
     "statement_timeout",
@@ -74,7 +74,7 @@ fn secret_values(text: &str, document: &DeTable<'_>, found: &mut Vec<Range<usize
         for (key, value) in tables.chain(rows).flat_map(DeTable::iter) {
             has_tables = true;
             let key = key.get_ref();
-            // `url` is a fine name for a parameter, so what an endpoint nests is left out.
+            // Nested tables of an endpoint are not searched: `url` is a good name for a parameter.
             let is_secret = if is_open {
                 is_secret_key(key)
             } else {
@@ -91,7 +91,7 @@ fn secret_values(text: &str, document: &DeTable<'_>, found: &mut Vec<Range<usize
     }
 }
 
-/// The values in a value, however deep.
+/// Every scalar in a value, at any depth.
 fn every_scalar(text: &str, value: &Spanned<DeValue<'_>>, found: &mut Vec<Range<usize>>) {
     match value.get_ref() {
         DeValue::Array(array) => {
@@ -129,8 +129,8 @@ fn sql_values(document: &DeTable<'_>, found: &mut Vec<Range<usize>>) {
     }
 }
 
-/// What may be secret in lines that no parser made anything of: all of `[repository]` but the keys
-/// that may be shown, and elsewhere all that follows a secret key's `=`.
+/// What may be secret in lines that could not be parsed: all of `[repository]` except the keys that may be
+/// shown, and elsewhere everything after the `=` of a secret key.
 fn secret_lines(text: &str, found: &mut Vec<Range<usize>>) {
     let mut start = 0;
     let mut is_open = true;
@@ -150,7 +150,7 @@ fn secret_lines(text: &str, found: &mut Vec<Range<usize>>) {
             let key = SECRET_KEYS.iter().filter_map(|word| lower.find(word)).min();
             key.and_then(|key| Some(key + line[key..].find('=')?))
         } else {
-            // A line without its own key goes on with the value of another.
+            // A line without a key continues the value of another.
             Some(line.find('=').unwrap_or(0))
         };
         if let Some(equals) = equals {
@@ -161,8 +161,8 @@ fn secret_lines(text: &str, found: &mut Vec<Range<usize>>) {
     }
 }
 
-/// `user:password` in `scheme://user:password@host`. A password may hold anything, a bare `@`, `/`,
-/// quote or space included, so the last `@` of the line ends it.
+/// `user:password` in `scheme://user:password@host`. A password may contain anything, including `@`, `/`,
+/// quotes and spaces, so the last `@` of the line ends it.
 fn user_infos(text: &str, found: &mut Vec<Range<usize>>) {
     for (at, scheme_end) in text.match_indices("://") {
         let start = at + scheme_end.len();
@@ -195,7 +195,7 @@ fn passwords(text: &str, found: &mut Vec<Range<usize>>) {
                 value.find(|c: char| c.is_whitespace() || c == '"' || c == '\''),
             ),
         };
-        // Where it begins with a quote, `end` counts from behind that.
+        // After an opening quote, `end` counts from behind that quote.
         found.push(start..end.map_or(text.len(), |end| start + end));
     }
 }
@@ -208,7 +208,7 @@ fn without_quotes(text: &str, range: Range<usize>) -> Range<usize> {
     start..end.max(start)
 }
 
-fn strike(text: &str, range: Range<usize>, bytes: &mut [u8]) {
+fn overwrite(text: &str, range: Range<usize>, bytes: &mut [u8]) {
     let mut at = range.start;
     while at < range.end {
         let rest = &text[at..range.end];
@@ -239,15 +239,15 @@ mod tests {
 
     use super::*;
 
-    fn struck(text: &str) -> String {
+    fn redacted(text: &str) -> String {
         let (document, errors) = DeTable::parse_recoverable(text);
         let is_readable = errors.iter().all(|e| e.message() == "duplicate key");
         let document = is_readable.then_some(document.get_ref());
-        strike_out(text, document, !errors.is_empty())
+        redact(text, document, !errors.is_empty())
     }
 
     #[test]
-    fn the_url_never_stays() {
+    fn the_url_is_always_redacted() {
         for text in [
             "[repository]\nurl = \"postgres://me:hunter2@db/x\"",
             "[repository]\nurl = \"\"\"\npostgres://me:hunter2@db/x\"\"\"",
@@ -283,14 +283,14 @@ mod tests {
             "repository = {\n key = hunter2",
             "[server]\npw = hunter2",
         ] {
-            let struck = struck(text);
-            assert!(!struck.contains("hunter2"), "{struck}");
-            assert_eq!(struck.len(), text.len());
+            let redacted = redacted(text);
+            assert!(!redacted.contains("hunter2"), "{redacted}");
+            assert_eq!(redacted.len(), text.len());
         }
     }
 
     #[test]
-    fn what_is_no_secret_stays() {
+    fn what_is_not_secret_is_kept() {
         for text in [
             "[repository]\nurl = \"${DATABASE_URL}\"",
             "[[endpoint]]\nsql = \"select 'postgres://a:b@c'\"",
@@ -302,17 +302,17 @@ mod tests {
             "[[endpoint]]\nsql = 'select 1 where url = :url and pw = 1'\nsql = 'x'",
             "[server]\nlisten = '127.0.0.1:80'\nlisten = '127.0.0.1:80'",
         ] {
-            assert_eq!(struck(text), text);
+            assert_eq!(redacted(text), text);
         }
-        assert_eq!(struck("url = \"a${B}c\""), "url = \"*${B}*\"");
+        assert_eq!(redacted("url = \"a${B}c\""), "url = \"*${B}*\"");
     }
 
     proptest! {
         #[test]
         fn length_and_lines_are_kept(text in "(url|password|repository|max_rows|pw|=|://|@|\"|'|\\$\\{A\\}|\n|ä| |x|\\[a\\]){0,20}") {
-            let struck = struck(&text);
-            prop_assert_eq!(struck.len(), text.len());
-            prop_assert_eq!(struck.matches('\n').count(), text.matches('\n').count());
+            let redacted = redacted(&text);
+            prop_assert_eq!(redacted.len(), text.len());
+            prop_assert_eq!(redacted.matches('\n').count(), text.matches('\n').count());
         }
     }
 }
