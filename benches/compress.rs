@@ -1,8 +1,7 @@
-//! What it takes to compress an answer, which is done once for as long as it is fresh; and how small it
-//! gets.
+//! How long it takes to compress an answer, which happens once per entry; and how small it gets.
 
 #[path = "support/site.rs"]
-#[expect(dead_code, reason = "its plans are enough here")]
+#[expect(dead_code, reason = "only its plan is needed here")]
 mod site; // a configuration's plan
 #[path = "support/statements.rs"]
 mod statements; // statements on a real Postgres
@@ -17,7 +16,7 @@ use statements::{Statements, sales};
 /// About 2 KB, 100 KB and 1 MB.
 const ROWS: [usize; 3] = [15, 760, 7_800];
 
-#[expect(clippy::print_stdout, reason = "what else is to know of it")]
+#[expect(clippy::print_stdout, reason = "sizes are part of the result")]
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,11 +1,11 @@
-//! What it takes to make JSON and CSV of rows that Postgres sent: by type and by size, and with the query
-//! beside the same document made by Postgres.
+//! How long it takes to encode rows from Postgres as JSON and CSV, by type and size; and a load compared with the
+//! same document encoded by Postgres.
 
 #[path = "support/site.rs"]
-#[expect(dead_code, reason = "its plans are enough here")]
+#[expect(dead_code, reason = "only its plan is needed here")]
 mod site; // a configuration's plan
 #[path = "support/statements.rs"]
-#[expect(dead_code, reason = "rows have their columns with them")]
+#[expect(dead_code, reason = "only compress asks for columns")]
 mod statements; // statements on a real Postgres
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 /// Rows and columns.
 const SIZES: [(usize, usize); 4] = [(1, 8), (100, 8), (10_000, 8), (10_000, 2)];
 
-/// One value of each type, of `n`, the row's number, and `c`, the column's.
+/// An expression of each type, of the row number `n` and the column number `c`.
 const TYPES: [(&str, &str); 7] = [
     ("int8", "n::int8 * 1000 + c"),
     ("float8", "n / 7.0::float8 + c"),
@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
             encode(&mut criterion, name, &format!("{rows}x{columns}"), &fetched)?;
         }
     }
-    beside_postgres(&mut criterion, &runtime, &postgres)?;
+    compare_with_postgres(&mut criterion, &runtime, &postgres)?;
     criterion.final_summary();
     Ok(())
 }
@@ -83,7 +83,7 @@ fn encode(
     group.bench_function(BenchmarkId::new("json", size), |bencher| {
         bencher.iter_with_large_drop(|| fetched.encode(Shape::Rows));
     });
-    // From the JSON, as it is when somebody asks for it.
+    // From JSON, as on the first request for CSV.
     let again = || {
         Document::new(
             Shape::Rows,
@@ -105,8 +105,8 @@ fn encode(
     Ok(())
 }
 
-/// The query and its document, encoded by Larder or by Postgres.
-fn beside_postgres(
+/// A query with its document, encoded by Larder or by Postgres.
+fn compare_with_postgres(
     criterion: &mut Criterion,
     runtime: &Runtime,
     postgres: &Throwaway,
@@ -123,7 +123,7 @@ fn beside_postgres(
             group.bench_function(BenchmarkId::new(who, rows), |bencher| {
                 bencher.iter_with_large_drop(|| {
                     let loaded = runtime.block_on(statements.load(number));
-                    loaded.expect("it could be described")
+                    loaded.expect("the statement is valid")
                 });
             });
         }

@@ -1,9 +1,8 @@
-//! What it takes to bring a key into the cache: all of a miss, with its query on a real Postgres, and the
-//! cache's part of it alone.
+//! How long it takes to load a key: a whole miss, with its query on a real Postgres, and the cache's part alone.
 
 #[path = "support/site.rs"]
-#[expect(dead_code, reason = "its configuration has another purpose")]
-mod site; // the Larder that is measured
+#[expect(dead_code, reason = "this bench has its own configuration")]
+mod site; // a Larder without sockets
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     let mut keys = (0_u64..).map(|id| key(&site, id));
     let mut group = criterion.benchmark_group("fill");
 
-    let mut miss = || keys.next().expect("there is another number");
+    let mut miss = || keys.next().expect("numbers do not run out");
     group.bench_function("miss", |bencher| {
         bencher.iter_batched(
             &mut miss,
@@ -74,7 +73,7 @@ fn key(site: &Site, id: u64) -> Key {
     let signature = &description.expect("it is described").signature;
     let path = [("id", id.to_string().into())];
     let arguments = signature.arguments(endpoint, &path, &[]);
-    Key::new(endpoint.id, arguments.expect("a number is what it takes"))
+    Key::new(endpoint.id, arguments.expect("the parameter is a number"))
 }
 
 /// Another entry with the same document.

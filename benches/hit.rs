@@ -1,10 +1,10 @@
-//! What a hit takes, from the request to the finished response, without sockets. How many instructions
-//! and allocations that is, `cargo bench --bench instructions` counts.
+//! How long a hit takes, from the request to the finished response, without sockets. `cargo bench --bench
+//! instructions` counts its instructions and allocations.
 
 #[path = "support/hits.rs"]
 mod hits; // requests that the cache answers
 #[path = "support/site.rs"]
-mod site; // the Larder that is measured
+mod site; // a Larder without sockets
 
 use criterion::{BatchSize, Criterion};
 use futures_util::FutureExt;

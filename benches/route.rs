@@ -1,7 +1,7 @@
-//! What it takes to find the endpoint of a path, among few and among many.
+//! How long it takes to find the endpoint of a path, among few and among many.
 
 #[path = "support/site.rs"]
-#[expect(dead_code, reason = "its plans are enough here")]
+#[expect(dead_code, reason = "only its plan is needed here")]
 mod site; // a configuration's plan
 
 use std::fmt::Write as _;
@@ -15,7 +15,9 @@ fn config(endpoints: usize) -> String {
         let end = if n % 2 == 0 { "/{id}" } else { "" };
         let sql = if n % 2 == 0 { "SELECT :id" } else { "SELECT 1" };
         let endpoint = format!("[[endpoint]]\npath = \"/shop/{n}/orders{end}\"\nsql = \"{sql}\"\n");
-        config.write_str(&endpoint).expect("a text has room");
+        config
+            .write_str(&endpoint)
+            .expect("writing to a String does not fail");
     }
     config
 }

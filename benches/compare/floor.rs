@@ -1,12 +1,11 @@
-//! The least that an HTTP server can do: hyper alone, with one answer that is there already. What
-//! Larder costs is measured beside it.
+//! The least that an HTTP server can do: hyper alone, with one finished response. Larder is compared with it.
 //!
 //! ```sh
 //! floor 127.0.0.1:8081 answer.http
 //! ```
 //!
-//! The file holds an answer of another server as it came: status line, fields, an empty line, content.
-//! Whatever is asked, this is answered, but for the date, which is the current one.
+//! The file contains a response as sent by another server: status line, headers, an empty line, body. Every
+//! request gets it, with the current date.
 
 use std::convert::Infallible;
 
@@ -20,7 +19,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// An answer that is shared by all who ask.
+/// A response that all requests share.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -31,9 +30,9 @@ struct Answer {
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(address), Some(file)) = (arguments.next(), arguments.next()) else {
-        anyhow::bail!("say where to listen and what to answer: floor ADDRESS FILE");
+        anyhow::bail!("usage: floor ADDRESS FILE");
     };
-    let bytes = std::fs::read(&file).with_context(|| format!("can not read {file}"))?;
+    let bytes = std::fs::read(&file).with_context(|| format!("cannot read {file}"))?;
     let answer: &'static Answer = Box::leak(Box::new(Answer::parse(bytes)?));
     let listener = TcpListener::bind(&address).await?;
     loop {
@@ -43,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
         let connection = http1::Builder::new()
             .pipeline_flush(true)
             .serve_connection(TokioIo::new(stream), service);
-        // That a client hangs up is its own affair.
+        // Clients may disconnect.
         tokio::spawn(async { connection.await.ok() });
     }
 }
@@ -51,7 +50,7 @@ async fn main() -> anyhow::Result<()> {
 impl Answer {
     fn parse(bytes: Vec<u8>) -> anyhow::Result<Self> {
         let end = bytes.windows(4).position(|end| end == b"\r\n\r\n");
-        let end = end.context("the answer's head has no end")?;
+        let end = end.context("the head has no end")?;
         let head = String::from_utf8(bytes[..end].to_vec())?;
         let mut lines = head.split("\r\n");
         let status = lines.next().and_then(|line| line.split(' ').nth(1));
@@ -59,9 +58,9 @@ impl Answer {
         for line in lines {
             let (name, value) = line.split_once(':').context("a field has a colon")?;
             let name: HeaderName = name.parse()?;
-            // What hyper says by itself.
+            // hyper adds these itself.
             if name != DATE && name != CONTENT_LENGTH {
-                // Its copies are free then.
+                // Static values are cloned without a copy.
                 let value: &'static str = Box::leak(Box::from(value.trim()));
                 headers.insert(name, HeaderValue::from_static(value));
             }

@@ -1,4 +1,4 @@
-//! What a hit cost before, in a file beside this one, and how much more it may cost.
+//! What a hit cost before, in baseline.toml, and how much more it may cost.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,13 +14,13 @@ const FILE: &str = concat!(
     "/benches/instructions/baseline.toml"
 );
 
-/// So much more of the instructions than before is still the same.
+/// A larger share of instructions than before is a regression.
 const MARGIN: f64 = 0.03;
 
-/// Allocations are whole; what tidies the cache has a few that come and go.
+/// Allocations are whole numbers, but cache maintenance has a few that vary.
 const ALLOCATIONS_MARGIN: f64 = 0.5;
 
-/// Of one hit.
+/// The cost of one hit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) instructions: f64,
@@ -43,19 +43,19 @@ pub(crate) struct Baseline(toml::Table);
 impl Baseline {
     pub(crate) fn read() -> anyhow::Result<Self> {
         let text =
-            std::fs::read_to_string(FILE).context("there is no baseline; --write makes one")?;
+            std::fs::read_to_string(FILE).context("there is no baseline; --write creates it")?;
         Ok(Self(text.parse()?))
     }
 
     pub(crate) fn write(costs: &[(String, Cost)]) -> anyhow::Result<()> {
         let mut text = format!(
-            "# Instructions and allocations of a hit, as `cargo bench --bench instructions -- --write` counted\n\
-             # them. What a compiler makes of the code differs between versions and architectures.\n\
+            "# Instructions and allocations of a hit, written by `cargo bench --bench instructions -- --write`.\n\
+             # They differ between compiler versions and architectures.\n\
              architecture = {:?}\ncompiler = {:?}\n\n[hits]\n",
             std::env::consts::ARCH,
             compiler()?
         );
-        for (name, cost) in costs.iter().filter(|(name, _)| !hostile::is_one(name)) {
+        for (name, cost) in costs.iter().filter(|(name, _)| !hostile::is_hostile(name)) {
             writeln!(
                 text,
                 "{name:?} = {{ instructions = {:.0}, allocations = {:.1} }}",
@@ -74,48 +74,47 @@ impl Baseline {
         })
     }
 
-    /// Why instructions can not be compared, if they can not.
-    pub(crate) fn is_of_another_machine(&self) -> anyhow::Result<Option<String>> {
-        let said = |name| {
+    /// Why instructions cannot be compared, if they cannot.
+    pub(crate) fn incomparable(&self) -> anyhow::Result<Option<String>> {
+        let recorded = |name| {
             self.0
                 .get(name)
                 .and_then(toml::Value::as_str)
                 .unwrap_or("?")
         };
         let (architecture, compiler) = (std::env::consts::ARCH, compiler()?);
-        let is_same = said("architecture") == architecture && said("compiler") == compiler;
+        let is_same = recorded("architecture") == architecture && recorded("compiler") == compiler;
         Ok((!is_same).then(|| {
             format!(
-                "the baseline is of {} on {}, this is {compiler} on {architecture}",
-                said("compiler"),
-                said("architecture")
+                "the baseline is from {} on {}, this is {compiler} on {architecture}",
+                recorded("compiler"),
+                recorded("architecture")
             )
         }))
     }
 
-    /// What has become too dear. Floors are not Larder's, and only to be compared with. On the wire, where
-    /// anything is allocated, some per cent of the instructions are the allocator's, and differ with how
-    /// memory happens to lie.
+    /// What has become too expensive. Floors are not Larder's, and are only compared with. On the wire, some
+    /// per cent of the instructions are the allocator's, and vary with the layout of memory.
     pub(crate) fn complaints(&self, costs: &[(String, Cost)]) -> anyhow::Result<Vec<String>> {
-        let judges_instructions = self.is_of_another_machine()?.is_none();
+        let judges_instructions = self.incomparable()?.is_none();
         let mut complaints = Vec::new();
-        let is_judged = |name: &str| !name.starts_with("floor") && !hostile::is_one(name);
+        let is_judged = |name: &str| !name.starts_with("floor") && !hostile::is_hostile(name);
         for (name, cost) in costs.iter().filter(|(name, _)| is_judged(name)) {
             let before = self.of(name);
             let before = before.with_context(|| format!("the baseline has no `{name}`"))?;
-            let dearer = cost.instructions / before.instructions - 1.0;
+            let increase = cost.instructions / before.instructions - 1.0;
             let is_steady = !name.starts_with("wire");
-            if judges_instructions && is_steady && dearer > MARGIN {
+            if judges_instructions && is_steady && increase > MARGIN {
                 complaints.push(format!(
                     "`{name}` takes {:.0} instructions, {:.1} % more than before; {:.0} % are allowed",
                     cost.instructions,
-                    dearer * 100.0,
+                    increase * 100.0,
                     MARGIN * 100.0
                 ));
             }
             if cost.allocations > before.allocations + ALLOCATIONS_MARGIN {
                 complaints.push(format!(
-                    "`{name}` allocates {:.1} times, and did {:.1} times before",
+                    "`{name}` allocates {:.1} times, before {:.1} times",
                     cost.allocations, before.allocations
                 ));
             }
@@ -124,13 +123,13 @@ impl Baseline {
     }
 }
 
-/// The compiler's name and version, as cargo runs it.
+/// The name and version of Cargo's compiler.
 fn compiler() -> anyhow::Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let said = Command::new(rustc).arg("--version").output();
-    let said = said.context("can not run rustc")?;
-    ensure!(said.status.success(), "rustc does not say its version");
-    let said = String::from_utf8(said.stdout)?;
+    let output = Command::new(rustc).arg("--version").output();
+    let output = output.context("cannot run rustc")?;
+    ensure!(output.status.success(), "`rustc --version` fails");
+    let version = String::from_utf8(output.stdout)?;
     // Without the commit and its date.
-    Ok(said.split(' ').take(2).collect::<Vec<_>>().join(" "))
+    Ok(version.split(' ').take(2).collect::<Vec<_>>().join(" "))
 }

@@ -1,4 +1,4 @@
-//! This program under callgrind, and what that counted.
+//! Runs this program under callgrind, and reads the counts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-/// What callgrind counts while this runs, it writes to a file of its own: the second of two, the first
-/// being what was counted before.
+/// callgrind dumps its counts before and after this function, each to a file of its own, so the second of each two
+/// has what `run` costs.
 #[inline(never)]
 pub(crate) fn counted_from_here(run: &mut dyn FnMut()) {
     run();
-    // So that the call above is none in tail position, and this function is on the stack meanwhile.
+    // Prevents a tail call, which would remove this function from the stack.
     std::hint::black_box(());
 }
 
 /// That function's name.
 const COUNTED: &str = concat!(module_path!(), "::counted_from_here");
 
-/// Where memory is asked for, by the names of the system's allocator.
+/// The functions of the system's allocator that allocate.
 const ALLOCATORS: [&str; 5] = [
     "malloc",
     "calloc",
@@ -31,11 +31,11 @@ const ALLOCATORS: [&str; 5] = [
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) instructions: u64,
-    /// Calls of the allocator for memory; giving it back is not counted.
+    /// Calls that allocate memory; those that free it are not counted.
     pub(crate) allocations: u64,
 }
 
-/// Runs this program under callgrind. What it counted, by name.
+/// Runs this program under callgrind. Returns the counts by name.
 pub(crate) fn run(keep: bool) -> anyhow::Result<Vec<(String, Counted)>> {
     let folder = Folder::create()?;
     let out = folder.0.join("callgrind.out");
@@ -47,15 +47,15 @@ pub(crate) fn run(keep: bool) -> anyhow::Result<Vec<(String, Counted)>> {
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(&this)
         .args(["--bench", "--counted"])
-        // Which of its variants glibc takes depends on the processor: those left need no more than AVX.
+        // glibc selects variants by the processor. The remaining ones need only AVX.
         .env(
             "GLIBC_TUNABLES",
             "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-ERMS,-FSRM",
         )
         .output()
-        .context("can not run valgrind; on Debian: apt-get install valgrind")?;
-    let said = String::from_utf8_lossy(&ran.stderr);
-    ensure!(ran.status.success(), "valgrind: {}\n{said}", ran.status);
+        .context("cannot run valgrind; on Debian: apt-get install valgrind")?;
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    ensure!(ran.status.success(), "valgrind: {}\n{stderr}", ran.status);
     let names = String::from_utf8(ran.stdout)?;
     let counted = names
         .lines()
@@ -102,7 +102,7 @@ fn read(file: &Path) -> anyhow::Result<Counted> {
     })
 }
 
-/// Of `(7) malloc` and of each later `(7)`: `malloc`.
+/// Resolves names: `(7) malloc` defines 7, and a later `(7)` is `malloc` again.
 fn remember<'t>(names: &mut BTreeMap<&'t str, &'t str>, name: &'t str) -> &'t str {
     match name.split_once(' ') {
         Some((number, name)) => {
@@ -113,7 +113,7 @@ fn remember<'t>(names: &mut BTreeMap<&'t str, &'t str>, name: &'t str) -> &'t st
     }
 }
 
-/// A folder of cargo's, gone when it is dropped.
+/// A temporary folder of Cargo's. Dropped, it is removed.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -124,7 +124,7 @@ impl Folder {
         Ok(folder)
     }
 
-    #[expect(clippy::print_stdout, reason = "it was asked for")]
+    #[expect(clippy::print_stdout, reason = "--keep asks for it")]
     fn keep(self) {
         println!("callgrind's files are in {}\n", self.0.display());
         std::mem::forget(self);
@@ -133,7 +133,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What cannot be removed stays in cargo's own folder.
+        // If it cannot be removed, it stays in Cargo's folder.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Requests that are made to cost much for what they are, and what each of their bytes may cost.
+//! Requests that are made to be expensive, and how much each of their bytes may cost.
 
 use hyper::Request;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH};
@@ -6,17 +6,17 @@ use hyper::header::{ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH};
 use crate::baseline::Cost;
 use crate::hits::{Asked, Hit};
 
-/// So are they called.
+/// Their names begin with this.
 const PREFIX: &str = "hostile";
 
-/// Instructions for each byte. Each is looked at a few times, at a few instructions a look; what is quadratic,
-/// or done again for each route, takes many hundreds.
+/// Instructions per byte. A byte is read a few times, at a few instructions each. Quadratic work, or work for each
+/// route, takes many hundreds.
 const PER_BYTE_MAX: f64 = 100.0;
 
-/// Bytes of a target, just below what is refused at sight, and of a field.
+/// Bytes of a target, just below the limit, and of a header.
 const LONG: usize = 7_800;
 
-/// Each of them, answered at once: as what is not there, as a mistake, or as a hit.
+/// Every request. Each is answered at once, with an error or a hit.
 pub(crate) fn requests() -> anyhow::Result<Vec<Hit>> {
     let repeated = |text: &str| text.repeat(LONG / text.len());
     let asked = |target: &str| Request::get(target).header(HOST, "127.0.0.1:8080");
@@ -44,12 +44,12 @@ pub(crate) fn requests() -> anyhow::Result<Vec<Hit>> {
     Ok(requests)
 }
 
-/// Whether that is the name of one of them.
-pub(crate) fn is_one(name: &str) -> bool {
+/// Whether this is the name of a hostile request.
+pub(crate) fn is_hostile(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// What costs too much for its bytes.
+/// Which requests cost too much for their size.
 pub(crate) fn complaints(costs: &[(String, Cost)]) -> anyhow::Result<Vec<String>> {
     let mut complaints = Vec::new();
     for Hit { name, request } in requests()? {

@@ -1,5 +1,5 @@
-//! What a hit costs in instructions and allocations, counted by callgrind: the same on a busy machine as
-//! on a quiet one, so that a hit which has become dearer is seen where no time could tell.
+//! What a hit costs in instructions and allocations, counted by callgrind. They are the same on a busy machine as on
+//! a quiet one, so that a regression is visible where times would not show it.
 //!
 //! ```sh
 //! cargo bench --bench instructions                  # or, for what can be chosen:
@@ -7,8 +7,8 @@
 //! ```
 
 mod baseline; // what a hit cost before
-mod callgrind; // this program under callgrind, and what it counted
-mod hostile; // requests that are made to cost much
+mod callgrind; // runs this program under callgrind, and reads the counts
+mod hostile; // requests that are made to be expensive
 mod wire; // a connection without a socket
 
 #[path = "../support/hits.rs"]
@@ -17,7 +17,7 @@ mod hits; // requests that the cache answers
 #[expect(dead_code, reason = "callgrind runs it on one thread, without signals")]
 mod program;
 #[path = "../support/site.rs"]
-mod site; // the Larder that is measured
+mod site; // a Larder without sockets
 
 use std::convert::Infallible;
 use std::process::ExitCode;
@@ -34,41 +34,45 @@ use baseline::{Baseline, Cost};
 use hits::{Asked, Hit};
 use site::Sinks;
 
-/// So much of a hit may be what metrics, log and status take, the kernel's share of it not counted.
+/// The largest share of a hit that metrics, log and status may take, not counting the kernel.
 const OBSERVED_MAX: f64 = 0.03;
 
-/// Of each kind. What happens once in some dozens of hits, as tidying the cache, is shared among them.
+/// Hits of each kind. What happens once in some dozens of hits, such as cache maintenance, is averaged.
 const HITS: usize = 4_096;
 
-/// The same of those which are long.
+/// The same for hostile requests, which are long.
 const HOSTILE: usize = 64;
 
 fn times(name: &str) -> usize {
-    if hostile::is_one(name) { HOSTILE } else { HITS }
+    if hostile::is_hostile(name) {
+        HOSTILE
+    } else {
+        HITS
+    }
 }
 
-/// Counts what a hit costs in instructions and allocations, and compares it with what it cost before.
+/// Counts the instructions and allocations of a hit, and compares them with the baseline.
 ///
-/// Runs itself under valgrind's callgrind: a Larder without sockets on a Postgres of its own, whose
-/// answers come from the cache. `wire` lines have it read and written by hyper on a connection in memory,
-/// and `floor` lines have hyper do so for an answer that is there already. `hostile` lines are of requests made to cost much, and are held to so many
-/// instructions a byte. Exits with 1 when a hit costs more than the baseline allows.
+/// Runs itself under valgrind's callgrind: a Larder without sockets on a throwaway Postgres, answering from
+/// its cache. On `wire` lines hyper reads and writes on a connection in memory, and on `floor` lines it does
+/// so for a finished response. `hostile` lines are requests made to be expensive, with a limit of
+/// instructions per byte. Exits with 1 when a hit costs more than the baseline allows.
 #[derive(Debug, Parser)]
 #[command(
     name = "instructions",
     bin_name = "cargo bench --bench instructions --"
 )]
 struct Options {
-    /// Write what was counted to the baseline, rather than compare.
+    /// Write the counts to the baseline instead of comparing.
     #[arg(long)]
     write: bool,
-    /// Leave callgrind's files where callgrind_annotate finds them.
+    /// Keep callgrind's files, for callgrind_annotate.
     #[arg(long)]
     keep: bool,
-    /// Given by this program when it runs itself under callgrind.
+    /// Passed by this program when it runs itself under callgrind.
     #[arg(long, hide = true)]
     counted: bool,
-    /// Given by `cargo bench`, and by nothing else that runs this.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -83,8 +87,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Prints the table; what is returned has become too dear.
-#[expect(clippy::print_stdout, reason = "the table is what this is for")]
+/// Prints the table; returns what has become too expensive.
+#[expect(clippy::print_stdout, reason = "the table is the result")]
 fn compare(options: &Options) -> anyhow::Result<Vec<String>> {
     let costs: Vec<(String, Cost)> = callgrind::run(options.keep)?
         .into_iter()
@@ -114,32 +118,30 @@ fn compare(options: &Options) -> anyhow::Result<Vec<String>> {
     }
     println!();
     for (name, ratio) in ratios(&costs) {
-        println!(
-            "{name} takes {ratio:.2} times the instructions of an answer that is there already."
-        );
+        println!("{name} takes {ratio:.2} times the instructions of a finished response.");
     }
-    let observed = observed(&costs).context("a hit is counted with and without its sinks")?;
+    let observed = observed(&costs).context("a hit is counted with and without sinks")?;
     println!(
         "Metrics, log and status take {:.1} % of `{WHOLE}`.",
         observed * 100.0
     );
-    if let Some(why) = baseline.is_of_another_machine()? {
+    if let Some(why) = baseline.incomparable()? {
         println!("\nInstructions are not judged: {why}.");
     }
     let mut complaints = baseline.complaints(&costs)?;
     complaints.extend(hostile::complaints(&costs)?);
     if observed > OBSERVED_MAX {
-        complaints.push("metrics, log and status take more of a hit than they may".to_owned());
+        complaints.push("metrics, log and status take too large a share of a hit".to_owned());
     }
     Ok(complaints)
 }
 
-/// The hit that is counted without sinks as well, and the whole way of it.
+/// The hit that is also counted without sinks, and its whole path.
 const RESIDENT: &str = "resident";
 const UNOBSERVED: &str = "resident, unobserved";
 const WHOLE: &str = "wire resident";
 
-/// What sinks add to a hit, as a part of all of it.
+/// The share of the whole path that sinks add.
 fn observed(costs: &[(String, Cost)]) -> Option<f64> {
     let of = |name| {
         let (_, cost) = costs.iter().find(|(it, _)| it == name)?;
@@ -148,7 +150,7 @@ fn observed(costs: &[(String, Cost)]) -> Option<f64> {
     Some((of(RESIDENT)? - of(UNOBSERVED)?) / of(WHOLE)?)
 }
 
-/// The whole way of a hit, against hyper alone.
+/// The whole path of a hit, compared with hyper alone.
 fn ratios(costs: &[(String, Cost)]) -> impl Iterator<Item = (&str, f64)> {
     costs.iter().filter_map(|(name, cost)| {
         let kind = name.strip_prefix("wire ")?;
@@ -158,13 +160,13 @@ fn ratios(costs: &[(String, Cost)]) -> impl Iterator<Item = (&str, f64)> {
     })
 }
 
-/// What runs under callgrind: says on stdout, in order, what is counted.
+/// Runs under callgrind, and prints the names of what is counted, in order.
 fn serve_hits() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("the system has no room for a runtime")?;
-    // Kept until the end: dropped, it takes its server along.
+        .context("cannot start a runtime")?;
+    // Kept until the end, because it stops when it is dropped.
     let postgres = runtime.block_on(Throwaway::start())?;
     let (site, kinds) = runtime.block_on(async {
         sample::load(&postgres).await?;
@@ -190,7 +192,7 @@ fn serve_hits() -> anyhow::Result<()> {
         alone(name, &service, request);
     }
     let resident = kinds.iter().find(|hit| hit.name == RESIDENT);
-    let resident = resident.context("it is one of the kinds")?;
+    let resident = resident.context("`resident` is one of the kinds")?;
     alone(UNOBSERVED, &server::service(unobserved), &resident.request);
     for Hit { name, request } in hostile::requests()? {
         alone(name, &service, &request);
@@ -212,11 +214,11 @@ where
     S: Service<Asked, Error = Infallible>,
 {
     let answered = service.call(request).now_or_never();
-    answered.expect("a hit waits for nothing").ok();
+    answered.expect("a hit does not wait").ok();
 }
 
-/// Has something done once to warm up and once to be counted. What it needs is made beforehand.
-#[expect(clippy::print_stdout, reason = "callgrind's caller reads it")]
+/// Runs something once to warm up and once to be counted. Its input is prepared beforehand.
+#[expect(clippy::print_stdout, reason = "the parent process reads it")]
 fn count<R: FnOnce()>(name: &str, make: impl Fn(usize) -> R) {
     let times = times(name);
     make(times / 16)();

@@ -1,4 +1,4 @@
-//! A connection without a socket: what a client says is there, what it is answered goes nowhere.
+//! A connection without a socket: requests come from memory, responses are discarded.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,12 +20,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::hits::Asked;
 
-/// A request as it is on its way.
+/// The bytes of a request.
 pub(crate) struct Wire {
     request: Bytes,
 }
 
-/// A service that has its only answer ready.
+/// A service with one finished response.
 #[derive(Clone)]
 pub(crate) struct Constant {
     status: StatusCode,
@@ -33,7 +33,7 @@ pub(crate) struct Constant {
     body: Bytes,
 }
 
-/// A request on its way, and what it is answered as a constant.
+/// The bytes of a request, and its response as a constant.
 pub(crate) fn both<S, B>(service: &S, request: &Asked) -> anyhow::Result<(Wire, Constant)>
 where
     S: Service<Asked, Response = Response<B>, Error = Infallible>,
@@ -48,9 +48,12 @@ where
     let Ok(response) = service
         .call(request.clone())
         .now_or_never()
-        .context("a hit waits for nothing")?;
+        .context("a hit does not wait")?;
     let (head, body) = response.into_parts();
-    let body = body.collect().now_or_never().context("it is all there")?;
+    let body = body
+        .collect()
+        .now_or_never()
+        .context("the body is complete")?;
     let constant = Constant {
         status: head.status,
         headers: head.headers,
@@ -61,13 +64,12 @@ where
 }
 
 impl Wire {
-    /// A connection to Larder on which the request is sent so many times, one in each packet, and
-    /// answered.
+    /// A connection to Larder on which the request is sent and answered this many times, one per packet.
     pub(crate) fn to_larder(&self, times: usize, site: Arc<Site>) -> impl FnOnce() + use<> {
         to_the_end(server::connection(self.client(times), site))
     }
 
-    /// The same, to a server that has its only answer ready.
+    /// The same, to a server with one finished response.
     pub(crate) fn to_constant(&self, times: usize, constant: Constant) -> impl FnOnce() + use<> {
         let client = TokioIo::new(self.client(times));
         to_the_end(http1::Builder::new().serve_connection(client, constant))
@@ -77,7 +79,7 @@ impl Wire {
         Client {
             request: self.request.clone(),
             left: times,
-            is_heard: false,
+            is_read: false,
         }
     }
 }
@@ -85,18 +87,18 @@ impl Wire {
 fn to_the_end<F: Future>(connection: F) -> impl FnOnce() + use<F> {
     let mut connection = Box::pin(connection);
     move || {
-        // It waits for each request, which is there when it looks again.
+        // The next request is available at the next poll.
         let mut context = Context::from_waker(Waker::noop());
         while connection.poll_unpin(&mut context).is_pending() {}
     }
 }
 
-/// Sends so many requests, each when the one before is answered, and hangs up.
+/// Sends requests, each when the one before is answered, then closes the connection.
 struct Client {
     request: Bytes,
     left: usize,
     /// Whether the last one was read.
-    is_heard: bool,
+    is_read: bool,
 }
 
 impl AsyncRead for Client {
@@ -105,12 +107,12 @@ impl AsyncRead for Client {
         _: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if std::mem::take(&mut self.is_heard) {
+        if std::mem::take(&mut self.is_read) {
             return Poll::Pending;
         }
         if let Some(left) = self.left.checked_sub(1) {
             self.left = left;
-            self.is_heard = true;
+            self.is_read = true;
             buffer.put_slice(&self.request);
         }
         Poll::Ready(Ok(()))

@@ -1,4 +1,4 @@
-//! Who asks, over connections that are kept open, and what each answer is held to.
+//! Clients that poll over persistent connections, and check every answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,11 +13,11 @@ use crate::client::Connection;
 use crate::larder::Server;
 use crate::ledger::{Asked, Ledger};
 
-/// Keys that many clients ask for, and keys that hardly two ask for.
+/// Keys that many clients request, and keys that hardly two request.
 const HOT: u32 = 20;
 const COLD: u32 = 100_000;
 
-/// Has so many clients ask until it is over.
+/// Starts this many clients, which poll until `over`.
 pub(crate) fn start(
     count: u32,
     pause: u64,
@@ -48,7 +48,7 @@ struct Client {
 
 impl Client {
     async fn run(mut self) {
-        // Not all in the same moment.
+        // Not all at the same moment.
         self.rest().await;
         loop {
             if let Err(error) = self.over_one_connection().await {
@@ -69,7 +69,7 @@ impl Client {
                 version: self.ledger.seen_version(&target),
             };
             let answer = connection.get(&target).await?;
-            self.ledger.enter(&target, &asked, &answer);
+            self.ledger.record(&target, &asked, &answer);
             self.rest().await;
         }
     }

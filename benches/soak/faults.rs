@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! Faults between Larder and Postgres.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use crate::ledger::Ledger;
 use crate::proxy::Proxy;
 
-/// How long a fault lasts, and how long it is quiet before the next: between these, in milliseconds.
+/// Ranges of how long a fault lasts, and of the pause before the next, in milliseconds.
 const LASTS: std::ops::Range<u64> = 300..7_000;
 const QUIET: std::ops::Range<u64> = 500..5_000;
 
-/// A fault after the other until a moment; then everything is healed. Says how often each was there.
-pub(crate) async fn happen(
+/// Causes one fault after the other until a moment, then repairs everything. Returns how often each occurred.
+pub(crate) async fn inject(
     proxy: &mut Proxy,
     postgres: &Throwaway,
     seed: u64,

@@ -1,8 +1,8 @@
-//! What was promised, what was seen, and what was broken.
+//! Promises, answers, and broken promises.
 //!
-//! No rule needs a tolerance, because each is about a moment that lies on the safe side: an answer is
-//! decided on after it was asked for and before it came, a query begins before the data it sees, and a
-//! version is there before its writer knows.
+//! No rule needs a tolerance, because each uses a moment on the safe side: an answer is decided after its request
+//! and before its arrival, a query begins before the data it sees, and a version is committed before its writer
+//! knows.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use crate::client::Answer;
 use crate::writer::Versions;
 
-/// As many broken promises are told one by one.
-const TOLD_MAX: usize = 20;
+/// Broken promises that are reported one by one.
+const REPORTED_MAX: usize = 20;
 
-/// What is held against what.
+/// Compares answers with promises.
 pub(crate) struct Ledger {
     begun: Instant,
     promises: BTreeMap<String, Promise>,
@@ -33,17 +33,17 @@ struct Promise {
     /// An answer this old may still be served.
     at_least: Duration,
     is_resident: bool,
-    /// Whether its age is that of its data: a probe that finds nothing new keeps an answer young.
+    /// Whether its age is the age of its data. A probe that finds nothing new keeps an answer fresh.
     ages: bool,
 }
 
 #[derive(Default)]
 struct Seen {
     fault: &'static str,
-    /// Answers by endpoint, status and how they were found, or which problem they were.
+    /// Answers by endpoint, status, and cache status or problem code.
     answers: BTreeMap<(String, u16, String), u64>,
     targets: BTreeMap<String, Target>,
-    /// The greatest age and the longest time behind the data, by endpoint.
+    /// The greatest age, and the longest time behind the data, by endpoint.
     oldest: BTreeMap<String, (u64, Duration)>,
     broken: Vec<String>,
     broken_count: u64,
@@ -60,7 +60,7 @@ struct Target {
     version: u64,
 }
 
-/// What was known when an answer was asked for.
+/// What was known when a request was sent.
 pub(crate) struct Asked {
     pub(crate) at: Instant,
     pub(crate) by_the_clock: SystemTime,
@@ -93,8 +93,8 @@ impl Ledger {
         seen.targets.get(target).map_or(0, |target| target.version)
     }
 
-    /// Takes down an answer, and what of it was not as promised.
-    pub(crate) fn enter(&self, target: &str, asked: &Asked, answer: &Answer) {
+    /// Records an answer, and the promise that it breaks.
+    pub(crate) fn record(&self, target: &str, asked: &Asked, answer: &Answer) {
         let came = Instant::now();
         let endpoint = endpoint_of(target);
         let Some(promise) = self.promises.get(&endpoint) else {
@@ -114,7 +114,7 @@ impl Ledger {
             let at = (came - self.begun).as_secs_f64();
             let fault = seen.fault;
             seen.broken_count += 1;
-            if seen.broken.len() < TOLD_MAX {
+            if seen.broken.len() < REPORTED_MAX {
                 let complaint = format!("{target} at {at:.1} s (fault: {fault}): {complaint}");
                 seen.broken.push(complaint);
             }
@@ -137,12 +137,12 @@ impl Ledger {
         }
     }
 
-    /// Says which fault there is from now on.
+    /// Records which fault begins now.
     pub(crate) fn note_fault(&self, fault: &'static str) {
         self.seen().fault = fault;
     }
 
-    /// A connection to Larder that was refused or broken, or an answer that did not come.
+    /// Records a connection to Larder that was refused or lost, or an answer that did not arrive.
     pub(crate) fn connection_failed(&self, error: &std::io::Error) {
         let mut seen = self.seen();
         *seen.connection_errors.entry(error.to_string()).or_default() += 1;
@@ -152,13 +152,13 @@ impl Ledger {
         self.seen().writer_errors += 1;
     }
 
-    /// Every broken promise, as far as they are told.
+    /// The broken promises, and how many more there are.
     pub(crate) fn broken(&self) -> Vec<String> {
         let seen = self.seen();
         let mut broken = seen.broken.clone();
-        let told = broken.len() as u64;
-        if seen.broken_count > told {
-            broken.push(format!("… and {} more", seen.broken_count - told));
+        let reported = broken.len() as u64;
+        if seen.broken_count > reported {
+            broken.push(format!("… and {} more", seen.broken_count - reported));
         }
         for (error, count) in &seen.connection_errors {
             broken.push(format!("{count} connections failed: {error}"));
@@ -228,7 +228,7 @@ impl Promise {
         };
         let rows = answer.rows()?;
         if rows.iter().any(|row| row["version"] != version) || ![1, 1_000].contains(&rows.len()) {
-            return Some("a mixture of versions, or half an answer".to_owned());
+            return Some("a mixture of versions, or an incomplete answer".to_owned());
         }
         if answer
             .age
@@ -255,7 +255,7 @@ impl Promise {
         })
     }
 
-    /// What is wrong with there being no answer.
+    /// What is wrong with an error.
     fn absence(&self, asked: &Asked, answer: &Answer, came: Instant) -> Option<String> {
         let status = answer.status;
         if !matches!(status, 502..=504) {
@@ -279,7 +279,7 @@ fn endpoint_of(target: &str) -> String {
     }
 }
 
-/// How an answer was found, in the words of the metrics' `cache` label.
+/// The cache status of an answer, as in the metrics' `cache` label.
 fn found(cache_status: &str) -> &'static str {
     let says = |word| cache_status.split(';').any(|part| part.trim() == word);
     if says("detail=stale") {

@@ -103,7 +103,7 @@ async fn soak(options: &Options) -> anyhow::Result<Vec<String>> {
     tokio::time::sleep(QUIET).await;
     let memory = server.memory()?;
     let until = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
-    let faults = faults::happen(&mut proxy, &postgres, options.seed, until, &ledger).await?;
+    let faults = faults::inject(&mut proxy, &postgres, options.seed, until, &ledger).await?;
     tokio::time::sleep(QUIET).await;
     let mut broken = server.complaints_after_recovery(&ledger).await;
     let queries = server.queries().await?;

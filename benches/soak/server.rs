@@ -1,5 +1,4 @@
-//! A Larder that is held to its promises: its configuration, with one endpoint of each kind, and what it says
-//! of itself.
+//! The configuration, with one endpoint of each kind, and checks through the server itself.
 
 use anyhow::Context;
 use tokio::process::Command;
@@ -8,7 +7,7 @@ use crate::client::Connection;
 use crate::larder::Server;
 use crate::ledger::Ledger;
 
-/// What the endpoints read.
+/// The table that the endpoints read.
 pub(crate) const SCHEMA: &str = "CREATE TABLE state AS SELECT 0::int8 AS version";
 
 /// Every kind of endpoint; `/brief` expires in most outages, the other resident ones in none.
@@ -94,7 +93,7 @@ impl Server {
             .split("At most ")
             .nth(1)
             .and_then(|rest| rest.split(' ').next());
-        let bound = bound.with_context(|| format!("`larder check` names no bound: {text}"))?;
+        let bound = bound.with_context(|| format!("`larder check` prints no bound: {text}"))?;
         Ok(bound.parse()?)
     }
 
@@ -115,10 +114,10 @@ impl Server {
         counts.sum()
     }
 
-    /// Which resident endpoint does not answer, or not with what is current, though all faults are over.
+    /// Which resident endpoints do not answer, or not with current data, although all faults are over.
     pub(crate) async fn complaints_after_recovery(&self, ledger: &Ledger) -> Vec<String> {
         let mut complaints = Vec::new();
-        // The rest shares what clients may cause with those who ask for ever new keys.
+        // Others compete for max_loads_per_second with clients that keep requesting new keys.
         let resident = self.plan.endpoints().iter();
         let resident = resident.filter(|endpoint| endpoint.is_resident());
         let targets = resident.map(|endpoint| endpoint.path.as_str().to_owned());
@@ -128,13 +127,13 @@ impl Server {
             match answer.await {
                 Ok(answer) if answer.status == 200 => {
                     let behind = asked.saturating_sub(answer.version().unwrap_or(0));
-                    // The writer has five versions a second, and the oldest fresh answer is 2 s old.
+                    // The writer commits five versions a second, and the oldest fresh answer is 2 s old.
                     if behind > 20 {
                         complaints.push(format!("{target} is {behind} versions behind at the end"));
                     }
                 }
                 Ok(answer) => {
-                    complaints.push(format!("{target} is a {} at the end", answer.status));
+                    complaints.push(format!("{target} returns {} at the end", answer.status));
                 }
                 Err(error) => complaints.push(format!("{target} at the end: {error}")),
             }

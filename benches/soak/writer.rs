@@ -1,5 +1,5 @@
-//! Who changes the data, and since when each version was there. It goes to Postgres by the direct way:
-//! what breaks between Larder and Postgres does not keep the data from changing.
+//! Changes the data, and records when each version was committed. It connects to Postgres directly, so that faults
+//! between Larder and Postgres do not stop it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,27 +10,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
 
-/// Between a version and the next.
+/// The time between two versions.
 const PACE: Duration = Duration::from_millis(200);
 
-/// One more version, told to whom it concerns.
+/// Commits another version, and notifies.
 const WRITE: &str = "BEGIN; UPDATE state SET version = version + 1; NOTIFY soak; COMMIT; \
                      SELECT version FROM state";
 
-/// By when each version was there.
+/// By when each version was committed.
 #[derive(Debug, Default)]
 pub(crate) struct Versions {
     there: RwLock<Vec<Instant>>,
 }
 
 impl Versions {
-    /// The newest that is known to be there.
+    /// The newest that is known to be committed.
     pub(crate) fn newest(&self) -> u64 {
         let there = self.there.read().unwrap_or_else(PoisonError::into_inner);
         there.len().saturating_sub(1) as u64
     }
 
-    /// How long a version had not been the newest any more at a moment, at least.
+    /// For how long, at least, a version had no longer been the newest at a moment.
     pub(crate) fn outdated(&self, version: u64, at: Instant) -> Duration {
         let there = self.there.read().unwrap_or_else(PoisonError::into_inner);
         let next = usize::try_from(version + 1).ok();
@@ -38,17 +38,17 @@ impl Versions {
         since.map_or(Duration::ZERO, |since| at.saturating_duration_since(*since))
     }
 
-    fn is_there(&self, version: u64) {
+    fn committed(&self, version: u64) {
         let now = Instant::now();
         let mut there = self.there.write().unwrap_or_else(PoisonError::into_inner);
-        // Those whose acknowledgement was lost are there as well by now.
+        // Versions whose acknowledgement was lost are committed as well by now.
         while (there.len() as u64) <= version {
             there.push(now);
         }
     }
 }
 
-/// Writes until it is over, through restarts of Postgres.
+/// Writes until `over`, through restarts of Postgres.
 pub(crate) async fn write(url: String, ledger: Arc<Ledger>, over: CancellationToken) {
     let mut client = None;
     while !over.is_cancelled() {
@@ -74,7 +74,7 @@ async fn another(
         for message in client.simple_query(WRITE).await? {
             if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
                 let version = row.get(0).and_then(|version| version.parse().ok());
-                versions.is_there(version.unwrap_or(0));
+                versions.committed(version.unwrap_or(0));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A client of a Larder that is measured from outside: one connection, one request after the other.
+//! An HTTP/1.1 client: one connection, one request after the other.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// A server that is silent for so long has lost the answer.
+/// A server that is silent for this long no longer answers.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// A connection on which one request follows another.
@@ -17,7 +17,7 @@ pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
 }
 
-/// What came back.
+/// An answer.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) age: Option<u64>,
@@ -27,7 +27,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The one row, or every row, that it holds.
+    /// Its rows, or its one row.
     pub(crate) fn rows(&self) -> Option<Vec<Value>> {
         let value: Value = serde_json::from_slice(&self.body).ok()?;
         match value.as_array() {

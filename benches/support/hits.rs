@@ -1,4 +1,4 @@
-//! Requests that the cache answers, of the kinds that differ in what they cost.
+//! Requests that the cache answers, one for each kind that differs in cost.
 
 use std::convert::Infallible;
 
@@ -9,10 +9,10 @@ use hyper::header::{
 use hyper::service::Service;
 use hyper::{Request, Response};
 
-/// A request that can be made any number of times. It has no content.
+/// A request without a body, which can be cloned.
 pub(crate) type Asked = Request<String>;
 
-/// What a browser sends from a page that polls.
+/// The headers of a browser whose page polls.
 const BROWSER: [(hyper::header::HeaderName, &str); 5] = [
     (
         USER_AGENT,
@@ -24,14 +24,14 @@ const BROWSER: [(hyper::header::HeaderName, &str); 5] = [
     (REFERER, "https://dashboard.example/sales"),
 ];
 
-/// A kind of hit, by the name under which it is reported.
+/// A kind of hit, with its name in reports.
 #[derive(Debug, Clone)]
 pub(crate) struct Hit {
     pub(crate) name: &'static str,
     pub(crate) request: Asked,
 }
 
-/// Every kind. What they ask for is loaded when this returns.
+/// Every kind. When this returns, their answers are loaded.
 pub(crate) async fn hits<S, B>(service: &S) -> anyhow::Result<Vec<Hit>>
 where
     S: Service<Asked, Response = Response<B>, Error = Infallible>,
@@ -46,7 +46,7 @@ where
     };
     let arguments = "/sales/Japan?year=2004&limit=20";
     let tag = ask(service, browser(arguments).body(String::new())?, 200).await?;
-    let tag = tag.headers().get(ETAG).context("an answer has a tag")?;
+    let tag = tag.headers().get(ETAG).context("an answer has an ETag")?;
     let kinds = [
         ("resident", plain("/count"), 200),
         ("keyed", plain("/sales/Japan"), 200),
@@ -63,10 +63,13 @@ where
         let request = request.body(String::new())?;
         ask(service, request.clone(), status).await?;
         let again = ask(service, request.clone(), status).await?;
-        let found = again.headers().get("cache-status").context("it is told")?;
+        let found = again
+            .headers()
+            .get("cache-status")
+            .context("an answer has Cache-Status")?;
         ensure!(
             found.as_bytes().starts_with(b"larder; hit; ttl="),
-            "{name} is no hit: {found:?}"
+            "{name} is not a hit: {found:?}"
         );
         hits.push(Hit { name, request });
     }
@@ -81,7 +84,7 @@ where
     let Ok(response) = service.call(request).await;
     ensure!(
         response.status() == status,
-        "{target} is a {}, not a {status}",
+        "{target} returned {}, not {status}",
         response.status()
     );
     Ok(response)

@@ -1,5 +1,4 @@
-//! A Larder in the bench's own process, on a Postgres of its own: all of it but the sockets. Its metrics
-//! count and its log is at its default, as in `larder serve`.
+//! A Larder without sockets in the bench's own process. Metrics and log work as in `larder serve`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +16,8 @@ use larder::repository::Repository;
 use larder::status::{Status, Watch};
 use tokio::sync::watch;
 
-/// What hits ask for: a few bytes that stay resident, and some KiB that are found by their arguments.
-/// Nothing of it goes stale while a bench runs.
+/// A few bytes without arguments, and some KiB that are found by their arguments. Nothing goes stale while a bench
+/// runs.
 pub(crate) const CONFIG: &str = r#"
 [repository]
 url = "${DATABASE_URL}"
@@ -43,7 +42,7 @@ params.year = { optional = true, minimum = 2003, maximum = 2005 }
 params.limit = { default = 50, minimum = 1, maximum = 500 }
 "#;
 
-/// What a configuration means, on the database at this URL.
+/// Compiles a configuration for the database at this URL.
 pub(crate) fn plan(config: &str, url: &str) -> anyhow::Result<Plan> {
     let environment = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
     Config::parse(
@@ -56,17 +55,17 @@ pub(crate) fn plan(config: &str, url: &str) -> anyhow::Result<Plan> {
     .map_err(|report| anyhow::anyhow!("the bench's configuration is wrong:\n{report}"))
 }
 
-/// Who hears of what happens.
+/// Which sinks get the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sinks {
     /// Those of `larder serve`: metrics, log, status.
     All,
-    /// Nobody: what the others cost is what is missing.
+    /// None, to find out what the others cost.
     #[allow(dead_code, reason = "most benches measure the whole")]
     None,
 }
 
-/// Everything that answers requests: every statement described, every resident entry loaded.
+/// Everything that answers requests, with every statement described and every resident entry loaded.
 pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Result<Arc<Site>> {
     drop(log::init(None, LogFormat::of_stderr()));
     let plan = Arc::new(plan(config, url)?);
@@ -93,10 +92,10 @@ pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Re
     for endpoint in plan.endpoints() {
         let path = endpoint.path.as_str();
         let described = read_through.describe(endpoint.id).await;
-        described.with_context(|| format!("{path} can not be described"))?;
+        described.with_context(|| format!("cannot describe {path}"))?;
         if endpoint.is_resident() {
             let loaded = read_through.warm(endpoint.id, Default::default()).await;
-            loaded.with_context(|| format!("{path} can not be loaded"))?;
+            loaded.with_context(|| format!("cannot load {path}"))?;
         }
     }
     let status = Status::new(

@@ -1,4 +1,4 @@
-//! Statements on a real Postgres, and what comes of them: rows, or a document of them.
+//! Statements on a real Postgres, as rows or as a document.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use larder::repository::{Column, Description, Repository, Row};
 
 use crate::site;
 
-/// Sale lines with text and whole numbers, as many as are asked for.
+/// A statement for this many sale lines, of text and integers.
 pub(crate) fn sales(rows: usize) -> String {
     format!(
         r#"SELECT ordernumber, quantityordered, productline, status, customername, country
@@ -20,7 +20,7 @@ pub(crate) fn sales(rows: usize) -> String {
     )
 }
 
-/// Described statements, each the one of an endpoint.
+/// Described statements, each of an endpoint.
 pub(crate) struct Statements {
     plan: Plan,
     repository: Repository,
@@ -34,18 +34,18 @@ pub(crate) struct Fetched {
 }
 
 impl Fetched {
-    /// The document of these rows.
+    /// Encodes the rows as a document.
     pub(crate) fn encode(&self, shape: Shape) -> anyhow::Result<Document> {
         let mut encoder = Encoder::new(shape, Arc::clone(&self.columns), u64::MAX);
         for row in &self.rows {
             encoder.push(row.values())?;
         }
-        encoder.finish().context("there is a row")
+        encoder.finish().context("the shape needs a row")
     }
 }
 
 impl Statements {
-    /// Has Postgres describe statements, each given with the shape of its answers.
+    /// Has Postgres describe statements, each with the shape of its answers.
     pub(crate) async fn describe(
         postgres: &Throwaway,
         statements: &[(Shape, String)],
@@ -70,7 +70,7 @@ impl Statements {
         })
     }
 
-    /// What the rows of one of them hold.
+    /// The columns of one of them.
     pub(crate) fn columns(&self, number: usize) -> Arc<[Column]> {
         Arc::clone(&self.descriptions[number].columns)
     }
@@ -90,7 +90,7 @@ impl Statements {
         })
     }
 
-    /// Runs one of them, and makes its document.
+    /// Runs one of them, and encodes its document.
     pub(crate) async fn load(&self, number: usize) -> anyhow::Result<Document> {
         let shape = self.plan.endpoints()[number].shape;
         self.fetch(number).await?.encode(shape)

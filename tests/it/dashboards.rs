@@ -1,6 +1,6 @@
-//! The dashboards in `grafana/` and the metrics of a running Larder fit together: what they ask for is
-//! there, and what is there is on them. What Prometheus answers them is held in `prometheus`, whether Grafana
-//! can read them in `tests/grafana`; here also that nothing lies on anything else, and that links lead somewhere.
+//! The dashboards in `grafana/` and the metrics of a running Larder fit together: every metric that they query is
+//! exported, and every exported metric is shown. Panels do not overlap, and links resolve. `prometheus` checks
+//! the results of their queries, `tests/grafana` that Grafana can read them.
 
 mod promql; // the names in an expression
 
@@ -15,25 +15,25 @@ use crate::support::postgres::Postgres;
 use crate::support::prometheus::grafana;
 use promql::Query;
 
-/// What no panel shows, and why.
+/// Metrics that no panel shows, and why.
 const LEFT_OUT: [(&str, &str); 2] = [
     (
         "process_virtual_memory_bytes",
-        "addresses cost nothing; resident memory does",
+        "addresses are free; resident memory is not",
     ),
-    ("process_threads", "as many as cores, and a few more"),
+    ("process_threads", "the number of cores, and a few more"),
 ];
 
-/// What Prometheus itself adds to every sample.
+/// Labels that Prometheus adds to every sample.
 const ADDED_BY_PROMETHEUS: [&str; 2] = ["instance", "job"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dashboard_asks_for_is_there() {
+async fn every_queried_metric_and_label_is_exported() {
     let exported = Exported::by_a_larder_in_use().await;
     let mut complaints = Vec::new();
     for (file, dashboard) in dashboards() {
         let expressions = expressions(&dashboard);
-        assert!(!expressions.is_empty(), "{file} asks for nothing");
+        assert!(!expressions.is_empty(), "{file} has no queries");
         for expression in expressions {
             let found = exported.complaints_about(&expression);
             complaints.extend(found.map(|what| format!("{file}: {what} in {}", expression.promql)));
@@ -43,7 +43,7 @@ async fn what_a_dashboard_asks_for_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_measured_is_on_a_dashboard_or_left_out_for_a_reason() {
+async fn every_exported_metric_is_shown_or_left_out_for_a_reason() {
     let exported = Exported::by_a_larder_in_use().await;
     let shown: BTreeSet<String> = dashboards()
         .iter()
@@ -57,13 +57,13 @@ async fn what_is_measured_is_on_a_dashboard_or_left_out_for_a_reason() {
         assert_ne!(
             shown.contains(family),
             left_out.contains(family),
-            "{family} belongs either on a panel or among those that are left out"
+            "{family} belongs either on a panel or in LEFT_OUT"
         );
     }
 }
 
 #[test]
-fn every_panel_says_what_it_shows() {
+fn every_panel_has_a_title_a_unit_and_a_description() {
     let readme = fs::read_to_string(grafana().join("README.md")).expect("it is UTF-8");
     for (file, dashboard) in dashboards() {
         let mut ids = BTreeSet::new();
@@ -74,7 +74,7 @@ fn every_panel_says_what_it_shows() {
             let id = panel["id"].as_u64();
             assert!(
                 id.is_some_and(|id| ids.insert(id)),
-                "{file}: {title} has the id of another"
+                "{file}: {title} has an id twice"
             );
             if panel["type"] == "row" {
                 continue; // a heading
@@ -84,8 +84,8 @@ fn every_panel_says_what_it_shows() {
                 ("unit", unit),
                 ("description", panel["description"].as_str()),
             ] {
-                let is_there = text.is_some_and(|text| !text.is_empty());
-                assert!(is_there, "{file}: {title} has no {what}");
+                let is_set = text.is_some_and(|text| !text.is_empty());
+                assert!(is_set, "{file}: {title} has no {what}");
             }
             for target in panel["targets"].as_array().into_iter().flatten() {
                 let source = &target["datasource"]["uid"];
@@ -96,7 +96,7 @@ fn every_panel_says_what_it_shows() {
 }
 
 #[test]
-fn no_panel_lies_on_another_and_each_row_is_filled() {
+fn panels_fill_their_rows_without_overlap() {
     for (file, dashboard) in dashboards() {
         let mut taken = BTreeMap::new();
         for panel in panels(&dashboard) {
@@ -105,7 +105,7 @@ fn no_panel_lies_on_another_and_each_row_is_filled() {
             for y in side("y")..side("y") + side("h") {
                 for x in side("x")..side("x") + side("w") {
                     let other = taken.insert((y, x), title);
-                    assert_eq!(other, None, "{file}: {title} lies on it");
+                    assert_eq!(other, None, "{file}: overlaps {title}");
                 }
             }
         }
@@ -120,7 +120,7 @@ fn no_panel_lies_on_another_and_each_row_is_filled() {
 }
 
 #[test]
-fn dashboards_lead_to_one_another() {
+fn dashboards_link_to_one_another() {
     let all = dashboards();
     let uids: BTreeSet<&str> = all
         .iter()
@@ -144,7 +144,7 @@ fn dashboards_lead_to_one_another() {
         for url in urls.iter().filter(|url| !url.is_empty()) {
             let (uid, query) = url.strip_prefix("/d/").unwrap().split_once('?').unwrap();
             let target = all.iter().find(|(_, it)| it["uid"] == uid);
-            let (_, target) = target.unwrap_or_else(|| panic!("{file}: {url} leads nowhere"));
+            let (_, target) = target.unwrap_or_else(|| panic!("{file}: {url} has no target"));
             let variables = target["templating"]["list"].as_array().unwrap();
             for given in query
                 .split('&')
@@ -161,7 +161,7 @@ fn dashboards_lead_to_one_another() {
 }
 
 #[test]
-fn what_is_filled_in_can_be_chosen() {
+fn every_variable_in_a_query_is_declared() {
     for (file, dashboard) in dashboards() {
         let variables = dashboard["templating"]["list"].as_array().unwrap();
         for panel in panels(&dashboard) {
@@ -178,7 +178,7 @@ fn what_is_filled_in_can_be_chosen() {
     }
 }
 
-/// Every text behind this key.
+/// Every string value of this key.
 fn texts_of<'a>(key: &str, part: &'a Value, texts: &mut Vec<&'a str>) {
     match part {
         Value::Object(members) => {
@@ -192,7 +192,7 @@ fn texts_of<'a>(key: &str, part: &'a Value, texts: &mut Vec<&'a str>) {
     }
 }
 
-/// What a Larder shows at `/metrics`.
+/// The metrics at `/metrics`.
 #[derive(Debug)]
 struct Exported {
     families: BTreeSet<String>,
@@ -201,7 +201,7 @@ struct Exported {
 }
 
 impl Exported {
-    /// After requests of several kinds, so that every family has a sample.
+    /// Exported after requests of several kinds, so that every family has a sample.
     async fn by_a_larder_in_use() -> Self {
         let db = Postgres::with("CREATE TABLE n AS SELECT 1 AS v").await;
         let endpoints = r#"
@@ -244,7 +244,7 @@ impl Exported {
         exported
     }
 
-    /// The family that a sample is part of: a histogram's have names of their own.
+    /// The family of a sample. The samples of a histogram have names of their own.
     fn family<'a>(&self, metric: &'a str) -> &'a str {
         ["_bucket", "_sum", "_count"]
             .iter()
@@ -263,9 +263,9 @@ impl Exported {
         for selector in &query.selectors {
             let metric = &selector.metric;
             let Some(labels) = self.samples.get(metric) else {
-                // Only Linux tells a process what it takes.
+                // The process metrics exist only on Linux.
                 if cfg!(target_os = "linux") || !metric.starts_with("process_") {
-                    complaints.push(format!("there is no metric {metric}"));
+                    complaints.push(format!("no metric {metric}"));
                 }
                 continue;
             };
@@ -276,25 +276,25 @@ impl Exported {
                 if !is_there {
                     complaints.push(format!("{metric} has no label {label}"));
                 }
-                complaints.extend(unknown_words(label, value));
+                complaints.extend(unknown_values(label, value));
             }
         }
         let named = query.grouping.iter().chain(&expression.labels);
         for label in named.filter(|label| !known.contains(label.as_str())) {
             complaints.push(format!("no metric has the label {label}"));
         }
-        // What samples are not grouped by is gone from them.
+        // Aggregation removes the labels that it does not group by.
         let is_lost =
             |label: &&String| !query.grouping.is_empty() && !query.grouping.contains(label);
         for label in expression.labels.iter().filter(is_lost) {
-            complaints.push(format!("the legend's {label} is not there any more"));
+            complaints.push(format!("the legend's {label} is aggregated away"));
         }
         complaints.into_iter()
     }
 }
 
-/// What is no value of this label, where all its values are known.
-fn unknown_words(label: &str, value: &str) -> Vec<String> {
+/// The words that are not values of this label, if all its values are known.
+fn unknown_values(label: &str, value: &str) -> Vec<String> {
     let words: Vec<&str> = match label {
         "cache" => CacheStatus::ALL.map(CacheStatus::as_str).to_vec(),
         "trigger" => Trigger::ALL.map(Trigger::as_str).to_vec(),
@@ -329,9 +329,9 @@ pub(crate) fn dashboards() -> Vec<(String, Value)> {
                     let dashboard = serde_json::from_str(&text);
                     dashboards.push((name, dashboard.expect("a dashboard is JSON")));
                 }
-                // Read by people, by Prometheus, and by a Grafana that is started with them.
+                // For people, for Prometheus, and for provisioning Grafana.
                 Some("md" | "yaml" | "yml") => {}
-                _ => panic!("{name}: nobody has taught this test to read such a file"),
+                _ => panic!("{name}: this test cannot read such a file"),
             }
         }
     }
@@ -339,22 +339,22 @@ pub(crate) fn dashboards() -> Vec<(String, Value)> {
     dashboards
 }
 
-/// Every panel, those inside rows included.
+/// Every panel, including those inside rows.
 pub(crate) fn panels(dashboard: &Value) -> Vec<&Value> {
     let own = dashboard["panels"].as_array().into_iter().flatten();
     own.flat_map(|panel| [vec![panel], panels(panel)].concat())
         .collect()
 }
 
-/// What a dashboard asks Prometheus.
+/// A query of a dashboard.
 #[derive(Debug)]
 struct Expression {
     promql: String,
-    /// The labels that it wants to show.
+    /// The labels in its legend.
     labels: Vec<String>,
 }
 
-/// Every expression in a part of a dashboard: what panels show, what variables choose from.
+/// Every expression in a part of a dashboard: of panels and of variables.
 fn expressions(part: &Value) -> Vec<Expression> {
     match part {
         Value::Object(members) => {
@@ -381,7 +381,7 @@ pub(crate) fn labels_of_legend(legend: &str) -> Vec<String> {
         .collect()
 }
 
-/// `label_values(metric{label="value"}, label)`, which is Grafana's own and no PromQL.
+/// `label_values(metric{label="value"}, label)`, which is Grafana's own and not PromQL.
 fn label_values(text: &str) -> Option<Expression> {
     let inside = text.strip_prefix("label_values(")?.strip_suffix(')')?;
     let (promql, label) = inside.rsplit_once(',')?;

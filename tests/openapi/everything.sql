@@ -1,4 +1,4 @@
--- What everything.toml asks for, beside the demo's sales.
+-- The tables of everything.toml, in addition to the demo's sales.
 CREATE SCHEMA everything;
 SET search_path = everything;
 

@@ -1,7 +1,7 @@
-//! PromQL, read as far as its names go: metrics, the labels they are chosen by, the labels that are left.
-//! It knows no types and no precedence, and does not say whether an expression is right.
+//! Reads the names in PromQL: metrics, the labels they are selected by, the labels they are grouped by. It does not
+//! check types, precedence or correctness.
 
-/// What is behind a name of one of these is a list of labels.
+/// These are followed by a list of labels.
 const GROUPING: [&str; 6] = [
     "by",
     "without",
@@ -11,7 +11,7 @@ const GROUPING: [&str; 6] = [
     "group_right",
 ];
 
-/// Other names that are no metrics.
+/// Other names that are not metrics.
 const OPERATORS: [&str; 6] = ["and", "or", "unless", "atan2", "offset", "bool"];
 
 /// The names in a PromQL expression.
@@ -22,7 +22,7 @@ pub(super) struct Query {
     pub(super) grouping: Vec<String>,
 }
 
-/// A metric, with the labels that its samples shall have.
+/// A metric, with the labels that select its samples.
 #[derive(Debug)]
 pub(super) struct Selector {
     pub(super) metric: String,
@@ -96,7 +96,7 @@ impl Token {
     }
 }
 
-/// Numbers, and durations in their brackets, are left out.
+/// Skips numbers, and durations in brackets.
 fn tokens(promql: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = promql.chars().peekable();
@@ -129,7 +129,7 @@ fn tokens(promql: &str) -> Vec<Token> {
 }
 
 #[test]
-fn promql_is_read_as_far_as_its_names_go() {
+fn names_in_promql_are_read() {
     let query = Query::read(
         r#"(time() - a:b{x="{y}\"", z!~"1|2"} offset 5m) * on (i, j) group_left (v) c
            + histogram_quantile(0.99, sum by (le) (rate(d_bucket{w=~"$w"}[$__rate_interval]))) or vector(1e3)
