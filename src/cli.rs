@@ -22,8 +22,8 @@ use crate::app::{self, Rejection, TlsError};
 use crate::config::{Config, Mistake, Report};
 use crate::log::{self, Lines, LogFormat, escaped};
 use crate::plan::{Endpoint, Finding, Listen, Mismatch, Plan, Subject};
+use crate::repository::Refusal;
 use crate::repository::RepositoryError;
-use crate::repository::error::Refusal;
 
 /// Turns SQL you declare into REST endpoints over Postgres, answered from memory and kept fresh in
 /// the background.

@@ -5,6 +5,7 @@
 //! |----------------|-------------------------------------------------------------------|
 //! | `url`          | libpq's connection options, in both of their spellings            |
 //! | `connect`      | connects to the first host that accepts                           |
+//! | `connection`   | a connection and the task that drives it                          |
 //! | `reachability` | whether Postgres can be reached, and when to try again            |
 //! | `tls`          | how strictly the server's certificate is verified                 |
 //! | `pool`         | opens sessions, up to a limit, and reuses them                    |
@@ -18,6 +19,9 @@
 //! | `warm_keys`    | the keys that `warm_sql` finds                                    |
 //! | `listen`       | notifications                                                     |
 //! | `bind`         | arguments as Postgres's parameters                                |
+//! | `error`        | what can go wrong, and whose fault it is                          |
+//! | `refusal`      | an error that Postgres reports                                    |
+//! | `sqlstate`     | the codes of Postgres's errors                                    |
 //! | `disclosure`   | how much of Postgres's error messages may be shown                |
 //! | `throwaway`    | a temporary Postgres, for the demo and the tests                  |
 
@@ -30,6 +34,7 @@ pub mod types;
 
 mod bind;
 mod connect;
+mod connection;
 mod disclosure;
 mod lease;
 mod liveness;
@@ -37,7 +42,9 @@ mod pool;
 mod pooler;
 mod probe;
 mod reachability;
+mod refusal;
 mod session;
+mod sqlstate;
 mod tls;
 mod url;
 mod warm_keys;
@@ -52,6 +59,7 @@ pub use error::RepositoryError;
 pub use listen::Listener;
 use probe::Prepared;
 pub use probe::ProbeAnswer;
+pub use refusal::Refusal;
 pub use rows::{Row, Rows};
 pub use types::{Column, ValueType};
 pub use warm_keys::NamedTexts;
@@ -374,7 +382,7 @@ async fn start(
 
 enum Sent {
     Query(tokio_postgres::RowStream),
-    /// The statement no longer is what was prepared; with Postgres's disclosure, if it was Postgres that noticed.
+    /// The statement no longer is what was prepared; with Postgres's error, if Postgres noticed.
     Outdated(Option<RepositoryError>),
 }
 

@@ -14,8 +14,8 @@ use super::{Cause, LoadError, ReadThrough, Source, UNPOISONED};
 use crate::cache::{Answer, Key};
 use crate::observe::Trigger;
 use crate::plan::{Arguments, Endpoint, EndpointId};
+use crate::repository::Refusal;
 use crate::repository::RepositoryError;
-use crate::repository::error::Refusal;
 
 /// What is known of an endpoint's statement, apart from any one client's arguments.
 #[derive(Debug, Default)]

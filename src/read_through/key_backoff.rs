@@ -88,8 +88,8 @@ fn wait(error: &LoadError, earlier: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::plan::{Arguments, EndpointId};
+    use crate::repository::Refusal;
     use crate::repository::RepositoryError;
-    use crate::repository::error::Refusal;
 
     fn key(endpoint: usize) -> Key {
         Key::new(EndpointId::new(endpoint), Arguments::default())

@@ -8,40 +8,17 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts};
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, SimpleQueryMessage, Socket};
-use tokio_util::task::AbortOnDropHandle;
 
-use super::RepositoryError;
+use super::connection::{Connected, Connection, spawn_driver};
+use super::error::{self, RepositoryError};
 use super::pooler::Pooler;
 use super::tls::{self, Connector};
 use super::url::{Place, Target};
 
-/// What drives a client.
-pub(super) type Connection =
-    tokio_postgres::Connection<Socket, <Connector as MakeTlsConnect<Socket>>::Stream>;
-
-/// A connection with the task that drives it. Dropped, it is closed at once, whatever its other end does.
-pub(super) struct Connected {
-    pub(super) client: Client,
-    pub(super) driver: AbortOnDropHandle<()>,
-}
-
-impl Connected {
-    fn new(client: Client, driver: JoinHandle<()>) -> Self {
-        let driver = AbortOnDropHandle::new(driver);
-        Self { client, driver }
-    }
-}
-
 /// A connection, what its driver hears, and the answer to what was asked first.
 pub(super) type Opened<Heard> = (Connected, Heard, Vec<SimpleQueryMessage>);
-
-/// Drives a connection until it ends. Its error is seen by the query that needed it, or by the next one.
-pub(super) fn spawn_driver(connection: Connection) -> JoinHandle<()> {
-    tokio::spawn(async move { drop(connection.await) })
-}
 
 /// A host that let the whole limit pass is tried after the others for this long: it would let it pass
 /// again, before every session that is opened.
@@ -181,7 +158,7 @@ impl Connect {
             return RepositoryError::Unavailable { cause };
         }
         let key = self.target.key;
-        let text = super::error::chain(error);
+        let text = error::chain(error);
         // tokio-postgres's words: what they are about is private to it.
         if text.starts_with("invalid configuration") {
             return RepositoryError::Settings { key, reason: text };

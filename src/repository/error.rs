@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use super::disclosure::{Disclosure, INTERRUPTS, is_defined};
+use super::disclosure::Disclosure;
+use super::refusal::Refusal;
+use super::sqlstate::INTERRUPTS;
 use crate::observe::{Fault, QueryOutcome};
 use crate::plan::Mismatch;
 
@@ -23,14 +25,14 @@ pub enum RepositoryError {
         reason: String,
     },
     /// Postgres could not be reached, or went away.
-    #[error("postgres is not available: {cause}")]
+    #[error("Postgres is not available: {cause}")]
     Unavailable {
         /// What happened.
         cause: String,
     },
     /// Postgres is there, and says to come later: it is short of something, or two sessions are in
     /// each other's way.
-    #[error("postgres can not answer at the moment: {}", refusal.with_code())]
+    #[error("Postgres cannot answer at the moment: {}", refusal.with_code())]
     Busy {
         /// Its words.
         refusal: Refusal,
@@ -42,7 +44,7 @@ pub enum RepositoryError {
         after: Duration,
     },
     /// Somebody else cancelled the query before it passed a limit.
-    #[error("somebody cancelled the query after {after:?}: {cause}")]
+    #[error("someone else cancelled the query after {after:?}: {cause}")]
     Cancelled {
         /// How long it had run.
         after: Duration,
@@ -77,7 +79,7 @@ pub enum RepositoryError {
     },
     /// The query fails because of an argument: Postgres cannot read it as the parameter's type, or the
     /// statement does not fail like this with other arguments.
-    #[error("postgres refused an argument: {}", refusal.message)]
+    #[error("Postgres refused an argument: {}", refusal.message)]
     ArgumentRefused {
         /// Its words.
         refusal: Refusal,
@@ -89,7 +91,7 @@ pub enum RepositoryError {
         mistakes: Vec<Mismatch>,
     },
     /// The statement no longer is what was described.
-    #[error("the statement no longer is what was described{}", refusal.as_ref().map(|r| format!(": {}", r.message)).unwrap_or_default())]
+    #[error("the statement is no longer what was described{}", refusal.as_ref().map(|r| format!(": {}", r.message)).unwrap_or_default())]
     Outdated {
         /// Postgres's words, if it was Postgres that noticed.
         refusal: Option<Refusal>,
@@ -99,21 +101,6 @@ pub enum RepositoryError {
 fn sentences(mistakes: &[Mismatch]) -> String {
     let sentences: Vec<&str> = mistakes.iter().map(|m| m.text.as_str()).collect();
     sentences.join("; ")
-}
-
-/// An error of Postgres's own.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    /// The SQLSTATE, five characters.
-    pub code: String,
-    /// The primary message.
-    pub message: String,
-    /// The detail and the hint, where there are any.
-    pub detail: Option<String>,
-    /// The function of Postgres's source that raised it: the same in every language.
-    pub routine: Option<String>,
-    /// Where in the statement as it was sent: characters, from 1.
-    pub position: Option<u32>,
 }
 
 impl RepositoryError {
@@ -265,7 +252,7 @@ impl RepositoryError {
             let cause = chain(error);
             return Self::Unavailable { cause };
         };
-        let refusal = disclosure.apply(refusal(db));
+        let refusal = disclosure.apply(Refusal::new(db));
         if is_fatal(db) {
             let cause = refusal.with_code();
             return Self::Unavailable { cause };
@@ -285,44 +272,13 @@ impl RepositoryError {
             let cause = chain(error);
             return Self::Unavailable { cause };
         };
-        let sorted = Self::of(refusal(db));
+        let sorted = Self::of(Refusal::new(db));
         if let Self::Failed { refusal } = &sorted {
             let cause = refusal.with_code();
             Self::Unavailable { cause }
         } else {
             sorted
         }
-    }
-}
-
-impl Refusal {
-    /// The first two characters of the SQLSTATE: see Postgres's documentation, appendix A.
-    fn class(&self) -> &str {
-        self.code.get(..2).unwrap_or_default()
-    }
-
-    /// The message with the SQLSTATE, unless that is one of somebody's own making.
-    fn with_code(&self) -> String {
-        let Self { message, code, .. } = self;
-        if is_defined(code) {
-            format!("{message} ({code})")
-        } else {
-            message.clone()
-        }
-    }
-
-    /// Whether it is about numbers. What fails with any number does not with NULL, of which nothing is made.
-    pub fn is_arithmetic(&self) -> bool {
-        matches!(self.code.as_str(), "22003" | "22008" | "22012")
-    }
-
-    /// Whether the error was raised by what somebody has written in SQL, in so many words: `RAISE` without a
-    /// code, or with a code that neither the standard nor Postgres has.
-    pub fn is_raised(&self) -> bool {
-        let is_own = self
-            .code
-            .starts_with(|c| matches!(c, '5'..='9' | 'I'..='Z'));
-        is_own && !matches!(self.class(), "53" | "54" | "55" | "57" | "58" | "72" | "XX")
     }
 }
 
@@ -338,32 +294,6 @@ fn is_fatal(error: &DbError) -> bool {
         Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
         None => matches!(error.severity(), "FATAL" | "PANIC"),
     }
-}
-
-fn refusal(error: &DbError) -> Refusal {
-    Refusal {
-        code: error.code().code().to_owned(),
-        message: cut(error.message()),
-        detail: match (error.detail(), error.hint()) {
-            (Some(detail), Some(hint)) => Some(cut(&format!("{detail}; {hint}"))),
-            (one, other) => one.or(other).map(cut),
-        },
-        routine: error.routine().map(str::to_owned),
-        position: match error.position() {
-            Some(ErrorPosition::Original(position)) => Some(*position),
-            Some(ErrorPosition::Internal { .. }) | None => None,
-        },
-    }
-}
-
-/// Bytes of a text of Postgres's that are kept: a function may raise an error of megabytes, and the last
-/// one of each key is remembered.
-const TEXT_MAX: usize = 2048;
-
-fn cut(text: &str) -> String {
-    let end = text.floor_char_boundary(TEXT_MAX);
-    let rest = if end < text.len() { "..." } else { "" };
-    format!("{}{rest}", &text[..end])
 }
 
 /// An error with its causes, in one line. tokio-postgres keeps the interesting part in the source.
@@ -434,17 +364,5 @@ mod tests {
         let after = |took| cancelled().after(took, limit);
         assert!(matches!(after(soon), RepositoryError::Cancelled { after, .. } if after == soon));
         assert!(matches!(after(limit), RepositoryError::TimedOut { after } if after == limit));
-    }
-
-    #[test]
-    fn codes_that_nobody_defines_are_those_of_a_raise() {
-        for raised in ["P0001", "P0002", "LR404", "99001", "ZZ001"] {
-            assert!(refusal(raised).is_raised(), "{raised}");
-        }
-        for own in [
-            "22012", "42704", "54000", "55000", "XX000", "HV000", "F0000", "2201B",
-        ] {
-            assert!(!refusal(own).is_raised(), "{own}");
-        }
     }
 }

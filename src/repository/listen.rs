@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_postgres::AsyncMessage;
 
 use super::RepositoryError;
-use super::connect::{Connected, Connection};
+use super::connection::{Connected, Connection};
 use super::pool::Pool;
 
 /// After this long without a notification the connection has to give a sign of life: nothing else
@@ -81,12 +81,12 @@ impl Listener {
                 }
             }
             if tokio::time::timeout(SILENCE, more).await.is_err() {
-                self.is_alive().await?;
+                self.check_alive().await?;
             }
         }
     }
 
-    async fn is_alive(&self) -> Result<(), RepositoryError> {
+    async fn check_alive(&self) -> Result<(), RepositoryError> {
         let asked = self.connected.client.simple_query("");
         match tokio::time::timeout(self.limit, asked).await {
             Ok(answer) => Ok(answer.map(drop)?),

@@ -13,7 +13,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::RepositoryError;
-use super::connect::{Connect, spawn_driver};
+use super::connect::Connect;
+use super::connection::spawn_driver;
 use super::liveness::{Liveness, Verdict};
 use super::reachability::{OpenSession, Reachability};
 use super::session::{self, SessionSettings};

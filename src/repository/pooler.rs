@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{CancelToken, Client, Error, SimpleQueryMessage};
 
-use super::connect::Connected;
+use super::connection::Connected;
 
 /// A pooler that was found to lend whole sessions is not asked again for this long: each time takes a
 /// second connection.

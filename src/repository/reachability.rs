@@ -176,7 +176,7 @@ fn backoff(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository::error::Refusal;
+    use crate::repository::Refusal;
 
     #[tokio::test(start_paused = true)]
     async fn attempts_to_connect_are_spaced_and_the_wait_is_capped() {

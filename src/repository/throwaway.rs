@@ -15,6 +15,7 @@ mod account;
 mod binaries;
 mod error;
 mod folder;
+mod process;
 mod server;
 mod standby;
 

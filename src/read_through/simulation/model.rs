@@ -12,8 +12,8 @@ use super::story::{Line, Story};
 use crate::cache::Answer;
 use crate::encode::{Body, Document};
 use crate::plan::{Arguments, Endpoint, EndpointId, Plan, Shape};
+use crate::repository::Refusal;
 use crate::repository::RepositoryError;
-use crate::repository::error::Refusal;
 
 /// Keys an endpoint with parameters is asked for.
 pub(super) const KEYS: usize = 5;

@@ -15,11 +15,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use super::ThrowawayError;
 use super::account::Account;
-use super::server;
+use super::process;
 
 const PREFIX: &str = "larder-postgres-";
 
@@ -168,7 +169,8 @@ fn sweep_one(path: &Path) -> io::Result<()> {
         && log.try_lock().is_err()
     {
         let process = fs::read_to_string(path.join("server"))?;
-        server::end(process.parse().map_err(io::Error::other)?)?;
+        let process = process.parse().map_err(io::Error::other)?;
+        process::send(process, Signal::SIGQUIT)?;
         log.lock()?;
     }
     fs::remove_dir_all(path)

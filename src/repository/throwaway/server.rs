@@ -1,14 +1,13 @@
 //! The server's process: started, stopped, ended with its handle. What it listens on and where its
 //! data is, the command says.
 
-use std::io;
 use std::process::{Child, Command};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::ThrowawayError;
 use super::folder::Folder;
+use super::process;
 
 /// How a server is stopped: see "Shutting Down the Server" in Postgres's documentation.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +59,7 @@ impl Server {
             Shutdown::Immediate => Signal::SIGQUIT,
         };
         // It has not been waited for, so its number is still its own.
-        if send(self.process.id(), signal).is_ok() {
+        if process::send(self.process.id(), signal).is_ok() {
             drop(self.process.wait());
         }
     }
@@ -70,18 +69,4 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end(Shutdown::Immediate);
     }
-}
-
-/// Ends another process's server at once, without waiting for it.
-pub(super) fn end(process: u32) -> io::Result<()> {
-    send(process, Signal::SIGQUIT)
-}
-
-fn send(process: u32, signal: Signal) -> io::Result<()> {
-    let process = i32::try_from(process).map_err(io::Error::other)?;
-    // 0 and below would name groups of processes.
-    if process <= 1 {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    Ok(kill(Pid::from_raw(process), signal)?)
 }

@@ -184,7 +184,7 @@ impl Authorities {
         let roots = roots.filter(|(anchor, _)| *anchor == path.anchor());
         let mut reason = Error::UnknownIssuer;
         for (_, root) in roots {
-            match is_in_force(&root.certificate, now)
+            match check_validity(&root.certificate, now)
                 .and_then(|()| may_certify(&root.certificate, below))
             {
                 Ok(()) => return Ok(()),
@@ -229,7 +229,7 @@ fn may_certify(certificate: &Certificate, below: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn is_in_force(certificate: &Certificate, now: UnixTime) -> Result<(), Error> {
+fn check_validity(certificate: &Certificate, now: UnixTime) -> Result<(), Error> {
     let validity = &certificate.tbs_certificate.validity;
     let at = |time: x509_cert::time::Time| UnixTime::since_unix_epoch(time.to_unix_duration());
     let (not_before, not_after) = (at(validity.not_before), at(validity.not_after));
