@@ -54,11 +54,11 @@ impl Server {
             address,
             config,
         };
-        server.is_ready().await?;
+        server.wait_until_ready().await?;
         Ok(server)
     }
 
-    async fn is_ready(&mut self) -> anyhow::Result<()> {
+    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait()? {

@@ -18,7 +18,7 @@ fn is_lost(event: &Event) -> bool {
     matches!(event, Event::RepositoryLost { .. })
 }
 
-fn is_blamed_on(whom: Fault) -> impl Fn(&Event) -> bool {
+fn blamed_on(whom: Fault) -> impl Fn(&Event) -> bool {
     move |event| matches!(event, Event::LoadsFailing { fault, .. } if *fault == whom)
 }
 
@@ -142,7 +142,7 @@ async fn an_argument_that_postgres_refuses_is_the_clients_whenever_that_shows() 
         .map(|(at, (sql, good, _))| endpoint(&format!("/{at}"), sql, &names(good)))
         .collect();
     let app = App::launch(db.url(), PLENTY, &endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let wrong = async |at: usize, sql: &str, bad: &str| {
         let answer = app.get(&format!("/{at}?{bad}")).await;
         let problem = answer.json();
@@ -201,7 +201,7 @@ async fn what_fails_with_any_arguments_is_not_the_clients() {
         .map(|(at, (sql, query))| endpoint(&format!("/{at}"), sql, &names(query)))
         .collect();
     let app = App::launch(db.url(), PLENTY, &endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     for (at, (sql, query)) in statements.iter().enumerate() {
         for n in 1..=7 {
             let answer = app.get(&format!("/{at}?{query}{n}")).await;
@@ -210,7 +210,7 @@ async fn what_fails_with_any_arguments_is_not_the_clients() {
             assert_eq!(answer.status, 502);
         }
     }
-    app.wait_for(statements.len(), is_blamed_on(Fault::Configuration))
+    app.wait_for(statements.len(), blamed_on(Fault::Configuration))
         .await;
 }
 
@@ -232,7 +232,7 @@ async fn what_was_answered_before_is_to_blame_for_nothing() {
         "#,
     )
     .await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     for id in [1, 2, 3] {
         app.get(&format!("/{id}")).await.assert_json(json!(6));
     }
@@ -241,7 +241,7 @@ async fn what_was_answered_before_is_to_blame_for_nothing() {
     app.poll("/2", |_| app.count(is_failing) > 0)
         .await
         .assert_json(json!(6));
-    assert_eq!(app.count(is_blamed_on(Fault::Configuration)), 1);
+    assert_eq!(app.count(blamed_on(Fault::Configuration)), 1);
     app.poll("/1", |answer| answer.cache() == "hit").await;
 }
 
@@ -250,7 +250,7 @@ async fn bad_arguments_cause_no_more_queries_than_loads_are_allowed() {
     let db = Postgres::with("CREATE TABLE n AS SELECT 1 AS v").await;
     let endpoints = endpoint("/n", "SELECT v / :by FROM n", &["by"]);
     let app = App::launch(db.url(), "max_loads_per_second = 1", &endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let began = tokio::time::Instant::now();
     let mut connection = crate::support::http::Connection::open(app.address()).await;
     for _ in 0..100 {
@@ -286,7 +286,7 @@ async fn blame_does_not_depend_on_the_language() {
         max_age = "1h"
     "#;
     let app = App::launch(db.url(), PLENTY, endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/gauge").await.assert_json(json!({ "v": 1 }));
     db.execute("ALTER TABLE gauge ADD COLUMN w int DEFAULT 2")
         .await;
@@ -336,11 +336,11 @@ async fn a_foreign_server_that_is_down_is_not_postgres_being_away() {
     "#;
     let app = App::launch(db.url(), PLENTY, endpoints).await;
     // One broken endpoint breaks only itself.
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/readyz").await.assert_status(200);
     app.get("/probed").await.assert_status(200);
     app.get("/warm/1").await.assert_status(200);
-    app.wait_for(3, is_blamed_on(Fault::Repository)).await;
+    app.wait_for(3, blamed_on(Fault::Repository)).await;
     let status = app.get("/status.json").await.json();
     let failing = status["endpoints"].as_array().unwrap().iter();
     let failing = failing.filter(|endpoint| endpoint["state"] == "failing");
@@ -375,7 +375,7 @@ async fn a_query_whose_session_is_ended_each_time_is_left_alone_for_a_while() {
         &[],
     ) + &endpoint("/well", "SELECT 1", &[]);
     let app = App::launch(db.url(), PLENTY, &endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let mut connection = crate::support::http::Connection::open(app.address()).await;
     let requests = 100;
     for _ in 0..requests {
@@ -390,10 +390,8 @@ async fn a_query_whose_session_is_ended_each_time_is_left_alone_for_a_while() {
         queries < requests / 2,
         "{queries} queries for {requests} requests"
     );
-    app.poll("/ended/1", |_| {
-        app.count(is_blamed_on(Fault::Repository)) == 1
-    })
-    .await;
+    app.poll("/ended/1", |_| app.count(blamed_on(Fault::Repository)) == 1)
+        .await;
     let is_reported = |event: &Event| matches!(event, Event::LoadsFailing { cause, .. } if cause.contains("57P01"));
     assert_eq!(app.count(is_reported), 1);
     assert_eq!(app.count(is_lost), 0, "Postgres is there");
@@ -413,12 +411,12 @@ async fn a_query_that_somebody_cancels_has_not_timed_out() {
         &["n"],
     );
     let app = App::launch(db.url(), "statement_timeout = \"300ms\"", &endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let cancelled = app.get("/cancelled?n=1").await;
     cancelled.assert_status(503);
     let words = |event: &Event| {
         matches!(event, Event::LoadsFailing { cause, fault: Fault::Repository, .. }
-            if cause.starts_with("somebody cancelled the query after"))
+            if cause.starts_with("someone else cancelled the query after"))
     };
     app.wait_for(1, words).await;
     let is_timeout = |event: &Event| {

@@ -219,7 +219,7 @@ async fn check_says_that_postgres_is_not_there() {
     ended
         .assert_code(1)
         .assert_stdout("")
-        .assert_stderr_has("postgres is not available")
+        .assert_stderr_has("Postgres is not available")
         .assert_stderr_has(address)
         .assert_stderr_has("Connection refused")
         .assert_stderr_has("--offline");

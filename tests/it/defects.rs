@@ -81,7 +81,7 @@ async fn what_a_part_that_panics_has_to_do_is_done_by_its_successor() {
     });
     let endpoints = ENDPOINTS.replace("CHANNEL", &schema);
     let app = App::launch_with(&db, &endpoints, hears).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
 
     // The listener panics twice, and then listens.
     app.wait_for(2, failed(Task::Notify)).await;
@@ -130,7 +130,7 @@ async fn who_waits_for_a_load_that_panics_gets_a_problem_and_its_key_is_free_aga
     }));
     let endpoint = &ENDPOINTS[ENDPOINTS.rfind("[[endpoint]]").unwrap()..];
     let app = App::launch_with(&db, endpoint, hears).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let answer = app.get("/by/7").await;
     answer.assert_status(500);
     assert_eq!(answer.json()["code"], "LRD-501");

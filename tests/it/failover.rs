@@ -45,7 +45,7 @@ fn is_refresh(event: &Event, with: RefreshOutcome) -> bool {
         if endpoint.index() == 0 && *outcome == with)
 }
 
-fn is_by(by: Trigger) -> impl Fn(&Event) -> bool {
+fn triggered_by(by: Trigger) -> impl Fn(&Event) -> bool {
     move |event| matches!(event, Event::RefreshFinished { trigger, .. } if *trigger == by)
 }
 
@@ -77,7 +77,7 @@ async fn a_failover_behind_the_same_address_needs_no_restart() {
     let [first, second] = two().await;
     let proxy = Proxy::before(first.url()).await;
     let app = App::launch(&to(&[proxy.url()]), "", ENDPOINTS).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/key/7").await.assert_json(json!(1));
 
     first.crash().await;
@@ -100,7 +100,7 @@ async fn a_host_that_stops_is_followed_by_the_next_at_once() {
     let [first, second] = two().await;
     let url = to(&[first.url(), second.url()]) + "?connect_timeout=60";
     let app = App::launch(&url, "", ENDPOINTS).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.wait_for(1, is_listening).await;
     app.get("/scheduled").await.assert_json(json!(1));
 
@@ -130,9 +130,9 @@ async fn a_host_that_goes_silent_is_followed_by_the_next_after_one_failure() {
     let url = to(&[proxy.url(), second.url()]) + "?connect_timeout=5";
     let repository = "max_connections = 4\nmax_loads_per_second = 10_000";
     let app = App::launch(&url, repository, ENDPOINTS).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     // Nothing of the start is under way any more.
-    app.wait_for(1, is_by(Trigger::Notify)).await;
+    app.wait_for(1, triggered_by(Trigger::Notify)).await;
     // Several sessions beside the one that listens.
     let mut keys = 1..;
     while proxy.most_at_once() < 4 {
@@ -173,7 +173,7 @@ async fn hosts_are_taken_at_random_where_the_url_says_so() {
     let mut seen = [false; 2];
     while seen != [true; 2] {
         let app = App::launch(&url, "max_connections = 1", ENDPOINTS).await;
-        app.is_ready().await;
+        app.wait_until_ready().await;
         seen[if app.get("/key/1").await.json() == json!(1) {
             0
         } else {

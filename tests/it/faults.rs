@@ -106,7 +106,7 @@ async fn answers_outlast_postgres_to_their_limit_and_not_beyond() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let mut proxy = Proxy::before(db.url()).await;
     let app = App::launch(proxy.url(), "max_connections = 2", SHORT).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let targets = ["/scheduled", "/asked", "/key/7"];
     for target in targets {
         app.get(target).await.assert_status(200);
@@ -156,7 +156,7 @@ async fn a_postgres_that_is_silent_keeps_nobody_waiting_who_has_an_answer() {
     let mut proxy = Proxy::before(db.url()).await;
     let url = format!("{}&connect_timeout=1", proxy.url());
     let app = App::launch(&url, "max_connections = 3", LONG).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     proxy.stall();
     db.execute("UPDATE t SET v = 2").await;
     let mut connection = Connection::open(app.address()).await;
@@ -184,7 +184,7 @@ async fn half_an_answer_of_postgres_is_no_answer() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let mut proxy = Proxy::before(db.url()).await;
     let app = App::launch(proxy.url(), "", LONG).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let mut limits = proxy.limits_reached();
 
     proxy.truncate_after(200_000);
@@ -213,7 +213,7 @@ async fn a_way_too_slow_for_an_answer_ends_the_query_on_the_server() {
     let mut proxy = Proxy::before(db.url()).await;
     let url = format!("{}&application_name=larder_slow", proxy.url());
     let app = App::launch(&url, "", LONG).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let is_timeout = |event: &Event| {
         let timeout = QueryOutcome::Timeout;
         matches!(event, Event::QueryFinished { outcome, .. } if *outcome == timeout)
@@ -257,7 +257,7 @@ async fn fewer_sessions_than_asked_for_are_shared_and_nobody_is_refused() {
         &endpoints,
     );
     let app = app.await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let clients = (0..200).map(|n| {
         let address = app.address();
         async move { http::get(address, &format!("/key/{}", n + 1)).await }
@@ -285,7 +285,7 @@ async fn sessions_refused_while_the_first_is_being_opened_do_not_make_postgres_l
     let app = App::launch(&url, "max_connections = 4", &endpoints).await;
     app.wait_for(1, is_reached).await;
     proxy.heal().await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     assert!(proxy.most_at_once() > 1, "none was refused");
     let loaded = app.count(is_successful_schedule);
     app.wait_for(loaded + 10, is_successful_schedule).await;
@@ -339,7 +339,7 @@ async fn five_thousand_clients_in_an_outage_get_a_problem_and_leave_nothing_behi
     let mut proxy = Proxy::before(db.url()).await;
     let repository = "max_connections = 4\nmax_loads_per_second = 100_000";
     let app = App::launch(proxy.url(), repository, GATED).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let gate = Gate::close(&db).await;
     let clients: Vec<_> = (0..5_000)
         .map(|n| {
@@ -349,7 +349,7 @@ async fn five_thousand_clients_in_an_outage_get_a_problem_and_leave_nothing_behi
         })
         .collect();
     // One turn is kept for schedules, and one for keys that are there already.
-    gate.is_waited_for(2).await;
+    gate.wait_for_queries(2).await;
     app.wait_for(5_000, |event| matches!(event, Event::ConnectionOpened))
         .await;
     proxy.cut().await;

@@ -38,7 +38,7 @@ fn is_cut(event: &Event) -> bool {
     matches!(event, Event::SlowClientCut)
 }
 
-async fn is_relieved() {
+async fn wait_until_relieved() {
     while held::loose() > HELD_MAX {
         tokio::task::yield_now().await;
     }
@@ -59,7 +59,7 @@ async fn connections_that_read_nothing_hold_no_more_than_may_wait() {
     }
     // Twenty hold 80 MB; two of those are kept, and four may wait.
     app.wait_for(10, is_cut).await;
-    is_relieved().await;
+    wait_until_relieved().await;
     assert!(app.count(is_cut) < CLIENTS, "all were cut");
     let mut connection = Connection::open(app.address()).await;
     let whole = connection.get("/large/100").await;
@@ -117,7 +117,7 @@ async fn nor_do_the_streams_of_one_connection_and_its_others_go_on() {
         bodies.push(answer.await.unwrap().into_body());
     }
     app.wait_for(10, is_cut).await;
-    is_relieved().await;
+    wait_until_relieved().await;
     let request = Request::get("http://l/n").body(()).unwrap();
     let (answer, _) = client.send_request(request, true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);

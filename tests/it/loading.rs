@@ -67,7 +67,7 @@ async fn two_thousand_clients_on_a_cold_key_cause_one_query() {
             tokio::spawn(async move { http::get(address, "/gated/7").await })
         })
         .collect();
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
     // Every other client has been let in before the query can end.
     app.wait_for(2_000, |event| matches!(event, Event::ConnectionOpened))
         .await;
@@ -101,7 +101,7 @@ async fn the_client_that_caused_a_load_may_hang_up() {
     first
         .send(b"GET /gated/7 HTTP/1.1\r\nHost: larder\r\n\r\n")
         .await;
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
     drop(first);
     app.wait_for(1, |event| matches!(event, Event::ConnectionClosed))
         .await;
@@ -122,7 +122,7 @@ async fn a_query_that_takes_too_long_is_cancelled_on_the_server() {
     // Only the cancelling ends it: the server's own limit is far away.
     let gated = format!("{GATED}\ntimeout = \"300ms\"");
     let app = App::launch(db.url(), "statement_timeout = \"1d\"", &gated).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let gate = Gate::close(&db).await;
     let slow = app.get("/gated/7").await;
     slow.assert_status(504);
@@ -137,7 +137,7 @@ async fn a_query_that_takes_too_long_is_cancelled_on_the_server() {
         )
     })
     .await;
-    gate.is_waited_for(0).await;
+    gate.wait_for_queries(0).await;
     gate.open().await;
     app.get("/gated/7")
         .await
@@ -244,7 +244,7 @@ async fn clients_cause_no_more_loads_than_allowed() {
     let repository = "max_loads_per_second = 5";
     let endpoint = "[[endpoint]]\npath = \"/n/{n}\"\nsql = \"SELECT :n::int\"\nshape = \"value\"";
     let app = App::launch(db.url(), repository, endpoint).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let address = app.address();
     let began = tokio::time::Instant::now();
     let requests = (0..200).map(|n| async move { http::get(address, &format!("/n/{n}")).await });
@@ -284,7 +284,7 @@ async fn a_client_that_invents_arguments_costs_others_nothing() {
         max_keys = 10
     "#;
     let app = App::launch(db.url(), repository, endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let address = app.address();
     let mut in_use = Connection::open(address).await;
     for target in IN_USE {
@@ -362,14 +362,14 @@ async fn where_misses_are_refused_nobody_waits() {
     "#;
     let gate = Gate::close(&db).await;
     let app = App::launch(db.url(), "", gated).await;
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
     let refused = app.get("/n").await;
     refused.assert_status(503);
     assert!(refused.header("retry-after").is_some());
     assert_eq!(refused.json()["code"], "LRD-402");
     app.get("/readyz").await.assert_status(503);
     gate.open().await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/n").await.assert_cache("hit");
 }
 
@@ -388,7 +388,7 @@ async fn sessions_are_read_only_and_as_every_answer_expects() {
         "#,
     )
     .await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/session").await.assert_json(json!({
         "zone": "UTC", "timeout": "7s", "name": "larder", "read_only": "on"
     }));

@@ -137,7 +137,7 @@ async fn without_postgres_it_comes_up_not_ready_and_becomes_ready_by_itself() {
     assert_eq!(early.json()["code"], "LRD-403");
 
     db.start_again().await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/readyz").await.assert_status(200);
     app.get("/count")
         .await
@@ -184,7 +184,7 @@ async fn running_requests_end_before_it_stops() {
     running
         .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
         .await;
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
 
     let stopped = tokio::spawn(app.stop());
     assert!(

@@ -60,7 +60,7 @@ async fn a_pool_of_whole_sessions_serves_and_tells_of_changes() {
     let bouncer = PgBouncer::before(db.url(), "pool_mode = session").await;
     let endpoints = CONFIG.split_once("max_connections = 2").unwrap().1;
     let app = App::launch(bouncer.url(), "max_connections = 2", endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/count").await.assert_json(json!([0]));
     db.execute("INSERT INTO t VALUES (1); NOTIFY changed").await;
     app.poll("/notified", |answer| answer.json() == json!([1]))
@@ -80,7 +80,7 @@ async fn a_pool_of_one_session_serves() {
     let endpoint =
         "[[endpoint]]\npath = \"/count\"\nsql = \"SELECT count(*) FROM t\"\nshape = \"tuple\"";
     let app = App::launch(bouncer.url(), "max_connections = 1", endpoint).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/count").await.assert_json(json!([0]));
 }
 

@@ -389,7 +389,7 @@ async fn a_client_of_http_2_is_told_that_the_server_leaves_and_gets_its_answers(
         Request::get(uri).body(()).unwrap()
     };
     let (running, _) = client.send_request(ask("/gated/1"), true).unwrap();
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
     let stopping = tokio::spawn(app.stop());
     // Until it hears of it, it may ask for more: that is refused, or answered like the first.
     let told = loop {

@@ -52,7 +52,7 @@ const ACT: &str = "CREATE FUNCTION act(what text) RETURNS int LANGUAGE plpgsql A
 async fn whatever_a_statement_does_to_its_session_the_next_load_finds_it_as_it_was() {
     let db = Postgres::with(ACT).await;
     let app = App::launch(db.url(), ONE, ENDPOINTS).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let before = app.get("/look?n=1").await;
     let mut n = 1;
     for target in [
@@ -99,10 +99,10 @@ async fn a_lower_limit_of_the_role_holds() {
     let endpoint = "[[endpoint]]\npath = \"/limit\"\nshape = \"value\"\n\
                     sql = \"SELECT current_setting('statement_timeout')\"";
     let app = App::launch(&url, "statement_timeout = \"30s\"", endpoint).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/limit").await.assert_json(json!("1234ms"));
     let app = App::launch(&url, "statement_timeout = \"500ms\"", endpoint).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/limit").await.assert_json(json!("500ms"));
 }
 
@@ -119,7 +119,7 @@ async fn a_session_that_listens_outlives_the_limit_on_idle_sessions() {
                      refresh = { notify = \"changed\" }\n\
                      [[endpoint]]\npath = \"/other\"\nsql = \"SELECT 1 AS n\"\nrefresh = { every = \"400ms\" }";
     let app = App::launch(&format!("postgresql://idle:idle@{place}"), ONE, endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     // Between its loads the pool's session is ended more than once, so the other would have been as well.
     let finished = |event: &Event| matches!(event, Event::QueryFinished { .. });
     app.wait_for(8, finished).await;
@@ -144,7 +144,7 @@ async fn no_more_connections_are_open_than_allowed_however_they_are_given_up() {
     for spoil in spoils {
         let mut proxy = Proxy::before(&format!("{}&connect_timeout=1", db.url())).await;
         let app = App::launch(proxy.url(), "max_connections = 2", endpoints).await;
-        app.is_ready().await;
+        app.wait_until_ready().await;
         let before = app.queries();
         spoil(&proxy);
         let failed = |event: &Event| {

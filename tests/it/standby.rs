@@ -74,7 +74,7 @@ async fn a_server_made_read_only_is_read_and_listened_to_as_before() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE t AS SELECT 1 AS v").await;
     let app = App::launch(&db.patient_url(), "", ENDPOINTS).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.wait_for(1, is_listening).await;
     db.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         .await;
@@ -114,7 +114,7 @@ async fn on_a_standby_notifications_are_missed_loudly_and_everything_else_goes_o
     primary.execute("CREATE TABLE t AS SELECT 1 AS v").await;
     let standby = primary.standby().await;
     let app = App::launch(&standby.patient_url(), "", ENDPOINTS).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.wait_for(1, is_refused_to_listen).await;
     primary.execute("UPDATE t SET v = 2; NOTIFY t").await;
     // By a schedule, by a probe, by age.
@@ -151,7 +151,7 @@ async fn of_a_primary_and_its_standby_the_one_that_can_be_written_to_is_found() 
     let (before, _) = standby.url().rsplit_once('/').unwrap();
     let url = format!("{before},{place}?target_session_attrs=read-write");
     let app = App::launch(&url, "", ENDPOINTS).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.wait_for(1, is_listening).await;
     primary.execute("UPDATE t SET v = 2; NOTIFY t").await;
     becomes(&app, "/notified", 2).await;

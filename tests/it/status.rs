@@ -120,12 +120,12 @@ async fn what_is_not_loaded_yet_is_warming() {
     let db = Postgres::with("").await;
     let gate = Gate::close(&db).await;
     let app = App::launch(db.url(), "", endpoints).await;
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
     let document = until(&app, "/gated", "warming").await;
     assert_eq!(document["readiness"], "warming");
     assert_eq!(document["states"]["warming"], 1);
     gate.open().await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     assert_eq!(until(&app, "/gated", "fresh").await["readiness"], "ready");
 }
 
@@ -184,7 +184,7 @@ async fn an_outage_and_its_end_are_said() {
     let db = Postgres::with("").await;
     let mut proxy = Proxy::before(db.url()).await;
     let app = App::launch(proxy.url(), "", endpoints).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     until(&app, "/kept", "fresh").await;
     proxy.cut().await;
     let is_down = |answer: &Answer| answer.json()["repository"]["up"] == false;

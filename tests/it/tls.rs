@@ -133,7 +133,7 @@ async fn line(url: &str) -> serde_json::Value {
         panic!("{url}: {}", misfits[0].error);
     }
     let app = App::launch(url, "", LINE).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     app.get("/line").await.json()
 }
 
@@ -264,7 +264,7 @@ async fn a_certificate_that_ran_out_is_refused_until_it_is_renewed() {
     )
     .await;
     ca.certify("127.0.0.1").put_on(&db).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     assert_eq!(app.get("/line").await.json()["encrypted"], json!(true));
 }
 
@@ -275,14 +275,14 @@ async fn a_query_that_takes_too_long_is_cancelled_through_tls_as_well() {
     ca.certify(NAME).put_on(&db).await;
     let by_name = Address::of(db.url()).by_name();
     let url = format!("{by_name}&sslmode=verify-full&sslrootcert={}", ca.file());
-    is_cancelled(&url, &db).await;
+    assert_cancelled(&url, &db).await;
 }
 
 /// A query there that takes too long is cancelled; nothing but Larder would end it.
-async fn is_cancelled(url: &str, db: &Postgres) {
+async fn assert_cancelled(url: &str, db: &Postgres) {
     let endpoint = format!("{GATED}\ntimeout = \"300ms\"");
     let app = App::launch(url, "statement_timeout = \"1d\"", &endpoint).await;
-    app.is_ready().await;
+    app.wait_until_ready().await;
     let gate = Gate::close(db).await;
     app.get("/gated/7").await.assert_status(504);
     let timed_out = |event: &Event| {
@@ -295,7 +295,7 @@ async fn is_cancelled(url: &str, db: &Postgres) {
         )
     };
     app.wait_for(1, timed_out).await;
-    gate.is_waited_for(0).await;
+    gate.wait_for_queries(0).await;
     gate.open().await;
     app.get("/gated/7").await.assert_status(200);
 }

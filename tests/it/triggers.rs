@@ -196,7 +196,7 @@ async fn a_change_during_a_load_is_followed_by_a_load_that_began_after_it() {
     .await;
     let gate = Gate::close(&db).await;
     db.execute("NOTIFY n").await;
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
     // The load that waits has read the old sum already.
     let told = app.count(|e| {
         matches!(

@@ -1,4 +1,4 @@
-//! The architecture test on made-up packages: sound ones pass, and each kind of fault is found.
+//! Runs the architecture test on made-up packages: sound ones pass, and each kind of fault is found.
 
 use super::*;
 
@@ -27,6 +27,10 @@ fn check(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 fn check_with(lib: &str, manifest: &str, files: &[(&str, &str)]) -> Vec<String> {
+    package(lib, manifest, files).complaints()
+}
+
+fn package(lib: &str, manifest: &str, files: &[(&str, &str)]) -> Package {
     let sound = [
         ("src/lib.rs", lib),
         ("src/plan.rs", "//! Plans.\nuse regex::Regex;"),
@@ -43,8 +47,8 @@ fn check_with(lib: &str, manifest: &str, files: &[(&str, &str)]) -> Vec<String> 
     Package {
         manifest: manifest.to_owned(),
         files,
+        recursions: &[],
     }
-    .complaints()
 }
 
 fn assert_complaint(complaints: &[String], words: &str) {
@@ -140,11 +144,121 @@ fn what_only_looks_like_an_import_is_none() {
             "{code}"
         );
     }
-    let tests = [(
-        "src/plan/tests.rs",
-        "//! Tests of plans.\nuse crate::store;",
-    )];
-    assert_eq!(check(&tests), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_is_compiled_for_tests_alone_is_a_test() {
+    let long = format!(
+        "//! Long.\nuse crate::store;\n{}",
+        "// line\n".repeat(LINES_MAX)
+    );
+    let with_declaration = |declaration: &str| {
+        let plan = format!("//! Plans.\n{declaration}\nuse regex::Regex;");
+        check(&[
+            ("src/plan.rs", &plan),
+            (
+                "src/plan/simulation.rs",
+                "//! Tests of plans.\nuse crate::store;",
+            ),
+            ("src/plan/simulation/story.rs", &long),
+        ])
+    };
+    let tests = with_declaration("#[cfg(test)]\nmod simulation;");
+    assert_eq!(tests, Vec::<String>::new());
+    let code = with_declaration("mod simulation;");
+    assert_eq!(code.len(), 3, "{code:#?}");
+}
+
+#[test]
+fn siblings_that_import_each_other_are_found_however_long_the_way() {
+    let circle = |a: &str, b: &str, c: &str| {
+        check(&[
+            (
+                "src/plan.rs",
+                "//! Plans.\npub use c::{deep::Deep, Flat as Plane};",
+            ),
+            ("src/plan/a.rs", &format!("//! A.\n{a}")),
+            ("src/plan/b.rs", &format!("//! B.\n{b}")),
+            ("src/plan/c.rs", &format!("//! C.\n{c}")),
+            ("src/plan/c/deep.rs", "//! D.\nuse super::Flat;"),
+        ])
+    };
+    assert_eq!(
+        circle("use super::b;", "", "use super::a;"),
+        Vec::<String>::new()
+    );
+    for (a, b, c) in [
+        ("use super::b::B;", "use super::c;", "use crate::plan::a;"),
+        (
+            "fn f() { super::b::f() }",
+            "use super::Deep;",
+            "use super::{a};",
+        ),
+        (
+            "use super::b;",
+            "use crate::plan::Plane as P;",
+            "use super::a::A;",
+        ),
+    ] {
+        assert_complaint(
+            &circle(a, b, c),
+            "src/plan: these import each other in a circle: a, b, c",
+        );
+    }
+    let deep = [
+        ("src/plan/a.rs", "//! A.\nuse super::b;"),
+        ("src/plan/b.rs", "//! B."),
+        ("src/plan/b/deep.rs", "//! D.\nuse super::super::a::A;"),
+    ];
+    assert_complaint(&check(&deep), "circle: a, b");
+}
+
+#[test]
+fn a_recursion_is_listed_as_long_as_it_is_one() {
+    const LISTED: [Recursion; 1] = [Recursion {
+        parent: "plan",
+        members: &["a", "b"],
+        reason: "they are made up",
+    }];
+    let with_a = |a: &str| {
+        let files = [
+            ("src/lib.rs", LIB),
+            ("src/plan.rs", "//! Plans.\nuse regex::Regex;"),
+            ("src/plan/a.rs", a),
+            ("src/plan/b.rs", "//! B.\nuse super::a;"),
+        ];
+        let mut package = package(LIB, MANIFEST, &files);
+        package.recursions = &LISTED;
+        package.complaints()
+    };
+    assert_eq!(with_a("//! A.\nuse super::b;"), Vec::<String>::new());
+    assert_complaint(
+        &with_a("//! A."),
+        "plan: listed as a recursion, but not one: a, b",
+    );
+}
+
+#[test]
+fn a_function_that_is_named_like_a_question_returns_bool() {
+    let with = |code: &str| check(&[("src/plan/sql.rs", &format!("//! S.\n{code}"))]);
+    for sound in [
+        "fn is_a() -> bool { true }",
+        "fn is_a<T: Fn(u8) -> u8>(t: T) -> bool where T: Copy { true }",
+        "trait T { fn has_a(&self) -> bool; }",
+        "fn island() {}",
+        "fn f() { let is_a = || 1; }",
+    ] {
+        assert_eq!(with(sound), Vec::<String>::new(), "{sound}");
+    }
+    for wrong in [
+        "fn is_a() {}",
+        "impl S { pub async fn is_a(&self) -> Option<bool> { None } }",
+        "fn is_a<T>(f: impl Fn() -> bool) -> Vec<T> { vec![] }",
+        "#[cfg(test)]\nmod tests { fn is_a(); }",
+        "trait T { fn is_a(&self); }",
+    ] {
+        assert_complaint(&with(wrong), "`is_a` is named like a question");
+    }
 }
 
 #[test]
@@ -176,7 +290,7 @@ fn table_modules_and_dependencies_agree() {
     let lib = LIB.replace("clap |", "clap, anyhow |");
     assert_complaint(
         &check_with(&lib, MANIFEST, &[]),
-        "`anyhow`, which is no dependency",
+        "`anyhow`, which is not a dependency",
     );
     let manifest = MANIFEST.replace("tokio = '1'", "tokio = '1'\nlazy-static = '1'");
     assert_complaint(&check_with(LIB, &manifest, &[]), "names `lazy_static`");
@@ -186,7 +300,7 @@ fn table_modules_and_dependencies_agree() {
 fn a_file_begins_with_what_it_owns_and_ends_in_time() {
     assert_complaint(
         &check(&[("src/plan/sql.rs", "use std::fmt;")]),
-        "at its top",
+        "does not begin with",
     );
     let long = format!("//! Long.\n{}", "// line\n".repeat(LINES_MAX));
     assert_complaint(&check(&[("tests/it/long.rs", &long)]), "601 lines");

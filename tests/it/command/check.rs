@@ -198,7 +198,7 @@ async fn once_postgres_has_gone_away_nothing_more_is_measured() {
     ended
         .assert_code(1)
         .assert_stderr_has("error: the queries cannot be measured (--no-measure only")
-        .assert_stderr_has("postgres is not available: ");
+        .assert_stderr_has("Postgres is not available: ");
     let failed = ended
         .stdout
         .lines()

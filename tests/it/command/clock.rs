@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::serve::{address, has_said};
+use super::serve::{address, wait_for_stderr};
 use super::{config, folder};
 use crate::support::http::{Answer, Connection};
 use crate::support::postgres::Postgres;
@@ -111,7 +111,7 @@ async fn seconds_pass(connection: &mut Connection, count: u64) {
 }
 
 /// What holds of an entry whatever the wall clock shows.
-async fn is_still_there(connection: &mut Connection, etag: &str) -> Answer {
+async fn assert_still_cached(connection: &mut Connection, etag: &str) -> Answer {
     let answer = connection.get("/key/1").await;
     answer
         .assert_status(200)
@@ -139,12 +139,12 @@ async fn a_wall_clock_that_is_set_moves_cron_lines_and_no_age() {
     let program = Program::larder(&["serve"]).within(folder.path());
     let mut serving = clock.seen_by(program).on(&db.patient_url()).start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     let mut connection = Connection::open(address).await;
     let first = connection.get("/key/1").await;
     let etag = first.header("etag").unwrap();
     assert_eq!(runs(&mut connection, "/daily").await, 0);
-    let before = time(&is_still_there(&mut connection, etag).await, "date");
+    let before = time(&assert_still_cached(&mut connection, etag).await, "date");
 
     clock.set("2026-03-11 06:00:00");
     while runs(&mut connection, "/daily").await == 0 {}
@@ -154,7 +154,7 @@ async fn a_wall_clock_that_is_set_moves_cron_lines_and_no_age() {
         1,
         "noon went by once"
     );
-    let after = is_still_there(&mut connection, etag).await;
+    let after = assert_still_cached(&mut connection, etag).await;
     let moved = time(&after, "date").duration_since(before).unwrap();
     assert!(moved.as_secs() >= 86_400, "{after:?}");
     // Loaded while the clock is ahead.
@@ -179,7 +179,7 @@ async fn a_wall_clock_that_is_set_moves_cron_lines_and_no_age() {
         }
     }
     seconds_pass(&mut connection, 3).await;
-    is_still_there(&mut connection, etag).await;
+    assert_still_cached(&mut connection, etag).await;
     let from_ahead = connection.get("/key/2").await;
     from_ahead.assert_cache("hit");
     assert!(
@@ -241,7 +241,7 @@ async fn a_machine_that_slept_has_answers_that_are_older_by_that() {
         .on(&db.patient_url())
         .start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     let mut connection = Connection::open(address).await;
     for target in ["/lasting/1", "/expiring/1"] {
         connection.get(target).await.assert_cache("miss");

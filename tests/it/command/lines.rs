@@ -7,7 +7,7 @@ use futures_util::stream;
 use nix::sys::signal::Signal;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::serve::{address, has_said};
+use super::serve::{address, wait_for_stderr};
 use super::{config, folder};
 use crate::support::gate::{GATED, Gate};
 use crate::support::http::{self, Connection};
@@ -91,7 +91,7 @@ async fn no_argument_is_in_a_line_whatever_postgres_makes_of_it() {
             .start();
         let address = address(&mut serving).await;
         // Not `/alone`, which cannot be loaded.
-        has_said(&mut serving, "loading /alone fails").await;
+        wait_for_stderr(&mut serving, "loading /alone fails").await;
         for path in [
             "raised", "folded", "coded", "named", "cast", "bound", "pattern", "lost", "busy",
         ] {
@@ -134,7 +134,7 @@ fn port() -> (TcpSocket, SocketAddr) {
 }
 
 /// A server that says nothing is ready when it answers so.
-async fn is_ready(address: SocketAddr) {
+async fn wait_until_ready(address: SocketAddr) {
     while TcpStream::connect(address).await.is_err() {
         tokio::task::yield_now().await;
     }
@@ -163,7 +163,7 @@ async fn whatever_becomes_of_stderr_every_client_gets_its_answer() {
             .within(folder.path())
             .on(db.url())
             .start();
-        is_ready(address).await;
+        wait_until_ready(address).await;
         let answers = stream::iter(0..2_000).map(|_| http::get(address, "/n"));
         let answered = answers
             .buffer_unordered(50)
@@ -192,7 +192,7 @@ async fn the_last_lines_before_the_end_are_written() {
         .within(folder.path())
         .on(db.url())
         .start();
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     serving.signal(Signal::SIGTERM);
     let ended = serving.ended().await;
     ended
@@ -250,7 +250,7 @@ async fn every_signal_that_asks_for_an_end_gets_a_drain_unless_it_was_to_be_igno
             .within(folder.path())
             .on(db.url())
             .start();
-        has_said(&mut serving, "now ready").await;
+        wait_for_stderr(&mut serving, "now ready").await;
         serving.signal(signal);
         let ended = serving.ended().await;
         ended.assert_code(0).assert_stderr_has("now draining");
@@ -260,7 +260,7 @@ async fn every_signal_that_asks_for_an_end_gets_a_drain_unless_it_was_to_be_igno
         .on(db.url())
         .start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     serving.signal(Signal::SIGHUP);
     serving.signal(Signal::SIGPIPE);
     http::get(address, "/n").await.assert_status(200);
@@ -277,15 +277,15 @@ async fn a_terminal_that_closes_twice_asks_for_one_drain() {
         .on(db.url())
         .start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     let gate = Gate::close(&db).await;
     let mut running = Connection::open(address).await;
     running
         .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
         .await;
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
     serving.signal(Signal::SIGHUP);
-    has_said(&mut serving, "now draining").await;
+    wait_for_stderr(&mut serving, "now draining").await;
     serving.signal(Signal::SIGHUP);
     gate.open().await;
     running.answer("GET").await.assert_status(200);

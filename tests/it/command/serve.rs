@@ -22,7 +22,7 @@ pub(super) async fn address(serving: &mut Running) -> SocketAddr {
         .await
 }
 
-pub(super) async fn has_said(serving: &mut Running, words: &str) {
+pub(super) async fn wait_for_stderr(serving: &mut Running, words: &str) {
     serving
         .on_stderr(|text| text.contains(words).then_some(()))
         .await;
@@ -39,7 +39,7 @@ async fn it_serves_until_it_is_told_to_stop_and_lets_running_requests_end() {
             .on(db.url())
             .start();
         let address = address(&mut serving).await;
-        has_said(&mut serving, "now ready").await;
+        wait_for_stderr(&mut serving, "now ready").await;
         http::get(address, "/readyz").await.assert_status(200);
         http::get(address, "/count")
             .await
@@ -51,9 +51,9 @@ async fn it_serves_until_it_is_told_to_stop_and_lets_running_requests_end() {
         running
             .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
             .await;
-        gate.is_waited_for(1).await;
+        gate.wait_for_queries(1).await;
         serving.signal(signal);
-        has_said(&mut serving, "now draining").await;
+        wait_for_stderr(&mut serving, "now draining").await;
         gate.open().await;
         running.answer("GET").await.assert_status(200);
         serving.ended().await.assert_code(0).assert_stdout("");
@@ -71,13 +71,13 @@ async fn a_request_that_does_not_end_in_time_is_admitted_in_the_exit_code() {
         .on(db.url())
         .start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     let gate = Gate::close(&db).await;
     let mut running = Connection::open(address).await;
     running
         .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
         .await;
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
     serving.signal(Signal::SIGTERM);
     serving
         .ended()
@@ -134,15 +134,15 @@ async fn a_second_signal_is_obeyed_at_once() {
         .on(db.url())
         .start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     let gate = Gate::close(&db).await;
     let mut running = Connection::open(address).await;
     running
         .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
         .await;
-    gate.is_waited_for(1).await;
+    gate.wait_for_queries(1).await;
     serving.signal(Signal::SIGTERM);
-    has_said(&mut serving, "now draining").await;
+    wait_for_stderr(&mut serving, "now draining").await;
     serving.signal(Signal::SIGINT);
     serving
         .ended()
@@ -162,16 +162,16 @@ async fn that_it_has_no_descriptor_left_is_told_once_and_passes() {
         .on(db.url())
         .start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "the system allows 64 open files").await;
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "the system allows 64 open files").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     // The system holds those that are not accepted yet.
     let mut held = Vec::new();
     for _ in 0..80 {
         held.push(TcpStream::connect(address).await.unwrap());
     }
-    has_said(&mut serving, "no client can connect").await;
+    wait_for_stderr(&mut serving, "no client can connect").await;
     drop(held);
-    has_said(&mut serving, "clients can connect again").await;
+    wait_for_stderr(&mut serving, "clients can connect again").await;
     http::get(address, "/n").await.assert_status(200);
     serving.signal(Signal::SIGTERM);
     let ended = serving.ended().await;
@@ -244,7 +244,7 @@ async fn without_postgres_it_stays_and_ends_when_it_is_told_to() {
         .on(&url)
         .start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "the repository is lost").await;
+    wait_for_stderr(&mut serving, "the repository is lost").await;
     http::get(address, "/healthz").await.assert_status(200);
     http::get(address, "/readyz").await.assert_status(503);
     serving.signal(Signal::SIGTERM);
@@ -323,9 +323,9 @@ async fn lines_are_for_programs_unless_they_are_for_people() {
         .on(db.url())
         .start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     http::get(address, "/n/1471147114").await.assert_status(200);
-    has_said(&mut serving, "200 miss").await;
+    wait_for_stderr(&mut serving, "200 miss").await;
     serving.signal(Signal::SIGTERM);
     let ended = serving.ended().await;
     let lines: Vec<Value> = ended
@@ -358,7 +358,7 @@ async fn lines_are_for_programs_unless_they_are_for_people() {
         .within(folder.path())
         .on(db.url())
         .start();
-    has_said(&mut serving, " INFO now ready\n").await;
+    wait_for_stderr(&mut serving, " INFO now ready\n").await;
     serving.signal(Signal::SIGTERM);
     serving.ended().await.assert_code(0);
 }

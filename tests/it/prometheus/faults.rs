@@ -233,7 +233,7 @@ impl World {
             (IDLE, App::launch(url, "", BY_KEY).await),
         ];
         for (_, app) in apps.iter().filter(|(job, _)| *job != UNREADY) {
-            app.is_ready().await;
+            app.wait_until_ready().await;
         }
         let mut world = Self {
             away,

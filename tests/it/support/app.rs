@@ -36,7 +36,7 @@ impl App {
     /// tables before them may say more.
     pub(crate) async fn start(postgres: &Postgres, endpoints: &str) -> Self {
         let app = Self::launch(postgres.url(), "", endpoints).await;
-        app.is_ready().await;
+        app.wait_until_ready().await;
         app
     }
 
@@ -48,7 +48,7 @@ impl App {
     /// Larder with more settings for `[server]`, ready to serve.
     pub(crate) async fn start_with(postgres: &Postgres, server: &str, endpoints: &str) -> Self {
         let app = Self::launch_plan(plan_with(postgres.url(), server, "", endpoints)).await;
-        app.is_ready().await;
+        app.wait_until_ready().await;
         app
     }
 
@@ -107,7 +107,7 @@ impl App {
     }
 
     /// Waits until it is ready.
-    pub(crate) async fn is_ready(&self) {
+    pub(crate) async fn wait_until_ready(&self) {
         self.wait_for(1, |event| {
             matches!(
                 event,

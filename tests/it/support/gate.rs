@@ -32,7 +32,7 @@ impl Gate {
     }
 
     /// Waits until exactly so many queries stand before it.
-    pub(crate) async fn is_waited_for(&self, count: i64) {
+    pub(crate) async fn wait_for_queries(&self, count: i64) {
         let waiting = "SELECT count(*) FROM pg_locks l, pg_locks mine \
              WHERE l.locktype = 'advisory' AND NOT l.granted AND mine.pid = pg_backend_pid() \
              AND mine.locktype = 'advisory' AND l.objid = mine.objid";
