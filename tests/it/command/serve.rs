@@ -102,7 +102,7 @@ async fn connections_without_a_request_do_not_hold_up_a_drain() {
         .on(db.url())
         .start();
     let address = address(&mut serving).await;
-    has_said(&mut serving, "now ready").await;
+    wait_for_stderr(&mut serving, "now ready").await;
     let mut held = Vec::new();
     for begun in [
         &b""[..],
