@@ -37,12 +37,12 @@ struct Recursion {
 
 const RECURSIONS: [Recursion; 1] = [Recursion {
     parent: "encode",
-    members: &["array", "datetime", "float", "numeric", "text", "value"],
+    members: &["array", "value"],
     reason: "an array's elements are values, and a value may be an array",
 }];
 
 /// Modules whose children still import each other in circles.
-const CIRCLES: [&str; 5] = ["cache", "config", "http", "plan", "read_through"];
+const CIRCLES: [&str; 4] = ["cache", "http", "plan", "read_through"];
 
 /// Functions that are about to be renamed.
 const MISNAMED: [&str; 5] = [
@@ -65,6 +65,8 @@ struct Package {
     /// Source files, by their paths from the package's root.
     files: BTreeMap<PathBuf, String>,
     recursions: &'static [Recursion],
+    /// Modules whose children are not checked for circles.
+    unchecked: &'static [&'static str],
 }
 
 /// A row of the map.
@@ -84,6 +86,7 @@ impl Package {
             manifest,
             files,
             recursions: &RECURSIONS,
+            unchecked: &CIRCLES,
         }
     }
 
@@ -155,7 +158,7 @@ impl Package {
         let unlisted = circles
             .iter()
             .filter(|circle| !self.recursions.iter().any(|it| is_listed(circle, it)))
-            .filter(|circle| !CIRCLES.contains(&circle.parent.join("::").as_str()))
+            .filter(|circle| !self.unchecked.contains(&circle.parent.join("::").as_str()))
             .map(|Circle { parent, members }| {
                 let members: Vec<&str> = members.iter().map(String::as_str).collect();
                 format!(
