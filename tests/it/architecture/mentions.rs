@@ -183,10 +183,8 @@ fn is_extern(tokens: &[TokenTree], at: usize) -> bool {
 /// The name of the module whose body is the group at this place.
 fn inline_module(tokens: &[TokenTree], at: usize) -> Option<String> {
     let is_module = at >= 2 && is_word(&tokens[at - 2], "mod");
-    match &tokens[at.checked_sub(1)?] {
-        TokenTree::Ident(name) if is_module => Some(name.to_string()),
-        _ => None,
-    }
+    let name = &tokens[at.checked_sub(1)?];
+    (is_module && matches!(name, TokenTree::Ident(_))).then(|| name.to_string())
 }
 
 /// The module that an item declares and another file holds.
