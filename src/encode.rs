@@ -133,6 +133,14 @@ impl Encoder {
         .map_err(|(column, error)| self.error(column, error))
     }
 
+    /// Bytes written so far.
+    pub fn size(&self) -> usize {
+        match &self.document {
+            Unfinished::ByRow { bytes, .. } => bytes.len(),
+            Unfinished::ByColumn { size, .. } => *size,
+        }
+    }
+
     /// The finished document; `None` if the shape holds one row and there was none.
     pub fn finish(self) -> Option<Document> {
         if self.shape.is_single_row() && self.rows == 0 {

@@ -8,10 +8,14 @@ use arc_swap::ArcSwapOption;
 
 use super::{LoadError, ReadThrough, whole};
 use crate::cache::{Answer, Entry, Key};
-use crate::encode::{EncodeError, Encoder};
+use crate::encode::{Document, EncodeError, Encoder};
 use crate::observe::{Event, Observer};
 use crate::plan::{Arguments, Endpoint, EndpointId, Plan};
 use crate::repository::{Description, Repository, RepositoryError, Rows};
+
+/// The largest answer, in bytes, whose hash may hold up other requests on its thread: XXH3 takes some
+/// 0.1 ms for a MiB.
+const FINISHED_AT_ONCE_MAX: usize = 1 << 20;
 
 /// Answers keys. It has two lives: Postgres, and the model in whose hands the engine's promises are
 /// checked.
@@ -225,6 +229,20 @@ async fn encode(endpoint: &Endpoint, mut rows: Rows) -> Result<Answer, LoadError
             return Err(error.into());
         }
     }
-    let document = encoder.finish().map(Arc::new);
+    let document = finish(encoder).await.map(Arc::new);
     Ok(document.map_or(Answer::NoRow, Answer::Document))
+}
+
+/// Finishes a large answer on a thread of its own, so that no request waits behind its hash.
+async fn finish(encoder: Encoder) -> Option<Document> {
+    if encoder.size() <= FINISHED_AT_ONCE_MAX {
+        return encoder.finish();
+    }
+    match tokio::task::spawn_blocking(|| encoder.finish()).await {
+        Ok(document) => document,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_the_runtime_ends) => std::future::pending().await,
+        },
+    }
 }
