@@ -1,19 +1,21 @@
-//! What the operator meant: a [`Plan`] can not be wrong. [`Plan::compile`] reports every mistake of a
+//! What a configuration means. A [`Plan`] cannot be wrong: [`Plan::compile`] reports all mistakes of a
 //! configuration at once. Pure: no I/O, no clock, no Postgres.
 
-pub mod argument;
-mod compile;
-pub mod cron;
-pub mod endpoint;
-pub mod format;
-pub mod freshness;
-mod mistake;
-pub mod parameter;
-mod quantity;
-pub mod route;
-pub mod schedule;
-pub mod settings;
-pub mod sql;
+pub mod argument; // a request's typed values, and the rules for them
+mod compile; // makes a plan from a configuration
+pub mod cron; // cron expressions with time zones
+pub mod endpoint; // an endpoint and what it declares
+pub mod format; // the formats of an answer
+pub mod freshness; // how long an answer may be served
+mod mistake; // mistakes that only Postgres or a file can reveal
+pub mod parameter; // a parameter as it is declared
+pub mod path; // declared paths
+mod quantity; // durations and sizes
+pub mod route; // finds the endpoint that answers a path
+pub mod schedule; // what triggers a refresh
+pub mod settings; // settings of the whole server
+pub mod sql; // `:name` placeholders in SQL
+mod written; // where the parts of an endpoint are written
 
 use std::collections::BTreeSet;
 
@@ -27,7 +29,8 @@ pub use format::Format;
 pub use freshness::{FreshnessPolicy, Lifetime, OnMiss};
 pub use mistake::{Finding, Subject};
 pub use parameter::{Parameter, Place, Presence};
-pub use route::{PathPattern, Routed};
+pub use path::PathPattern;
+pub use route::Routed;
 pub use schedule::{Probe, ProbeId, Refresh};
 pub use settings::{
     CacheSettings, HostName, Listen, Origins, RepositorySettings, ServerSettings, TlsFile,
@@ -35,8 +38,8 @@ pub use settings::{
 };
 pub use sql::Statement;
 
-use crate::config::{At, Config, Report, Span};
 use route::RouteTable;
+use written::{Written, WrittenProbe};
 
 /// Everything a configuration means.
 #[derive(Debug)]
@@ -54,33 +57,7 @@ pub struct Plan {
     written_probes: Vec<WrittenProbe>,
 }
 
-/// What was written of an endpoint that only Postgres can find wrong, and where.
-#[derive(Debug)]
-struct Written {
-    sql: At<String>,
-    /// The parameters that are declared under `params`: their names, and where.
-    parameters: Vec<(String, Span)>,
-    /// The keys of `warm`.
-    warm: Vec<Span>,
-    warm_sql: Option<At<String>>,
-}
-
-/// A probe where it is written first.
-#[derive(Debug)]
-struct WrittenProbe {
-    sql: At<String>,
-    statement: Statement,
-}
-
 impl Plan {
-    /// Compiles the configuration.
-    ///
-    /// # Errors
-    /// Every mistake in it at once, those of its writing included.
-    pub fn compile(config: Config) -> Result<Self, Report> {
-        compile::compile(config)
-    }
-
     /// `[server]`
     pub fn server(&self) -> &ServerSettings {
         &self.server
@@ -101,18 +78,17 @@ impl Plan {
         &self.endpoints
     }
 
-    /// The endpoint of this plan that `id` stands for.
+    /// The endpoint with this id, which must come from this plan.
     pub fn endpoint(&self, id: EndpointId) -> &Endpoint {
         &self.endpoints[id.index()]
     }
 
-    /// Every probe, in the order of the file. Endpoints whose probes have the same SQL, but for its
-    /// surroundings, and the same `every` share one.
+    /// Every probe, in the order of the file. Endpoints whose probes have the same SQL and interval share one.
     pub fn probes(&self) -> &[Probe] {
         &self.probes
     }
 
-    /// The channels that endpoints listen to, each once, in alphabetical order.
+    /// The channels of all endpoints, without duplicates, in alphabetical order.
     pub fn channels(&self) -> Vec<&str> {
         let channels = self
             .endpoints
@@ -121,14 +97,14 @@ impl Plan {
         channels.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The endpoint that answers `path`, as it stands in a request line: still percent-encoded and
-    /// without its query. A literal segment is preferred to a parameter.
+    /// The endpoint that answers `path`, percent-encoded as in the request line and without its query string. A
+    /// literal segment takes precedence over a parameter.
     pub fn route<'p>(&'p self, path: &'p str) -> Option<Routed<'p>> {
         self.routes.route(path)
     }
 
-    /// The bytes of the longest path that any endpoint could answer, as it stands in a request line: of what
-    /// is longer there is nothing to find out.
+    /// The length in bytes of the longest path that any endpoint could answer, percent-encoded as in the request
+    /// line. Longer paths need not be looked up.
     pub fn longest_path(&self) -> usize {
         self.longest_path
     }

@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::http::decode::tests::copied_by;
-    use crate::plan::route::RESERVED_PATHS;
+    use crate::plan::path::RESERVED_PATHS;
 
     fn head(path: &str) -> Arc<Head> {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();

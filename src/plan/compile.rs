@@ -1,16 +1,16 @@
-//! From what was written to what is meant. Every check runs whatever the others find: a part that is
-//! wrong is left out, its mistakes are reported, and the rest is looked at all the same.
+//! Makes a plan from a configuration. Every check runs, whatever the others find: a wrong part is reported and
+//! left out, and the rest is checked all the same.
 
-mod cors;
-mod endpoint;
-mod field;
-mod hosts;
-mod parameters;
-mod policy;
-mod refresh;
-mod statement;
-mod type_name;
-mod warm;
+mod cors; // `cors`
+mod endpoint; // one `[[endpoint]]`
+mod field; // reads one value: a duration, a size, a count, a word
+mod hosts; // `hosts`
+mod parameters; // an endpoint's parameters, in its path, under `params` and in its SQL
+mod policy; // the keys that `[defaults]` and `[[endpoint]]` share
+mod refresh; // `refresh`, and the probes that endpoints share
+mod statement; // SQL, from the one place where it may be written
+mod type_name; // what may be the name of a type
+mod warm; // `warm` and `warm_sql`
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,79 +26,85 @@ use crate::config::{At, Config, Field, Mistake, Report, Secret, Span};
 use policy::{Limits, Policy};
 use refresh::Probes;
 
-pub(super) fn compile(config: Config) -> Result<Plan, Report> {
-    let Config {
-        server,
-        repository,
-        cache,
-        defaults,
-        endpoints,
-        source,
-        mistakes,
-    } = config;
-    let mut report = mistakes;
-    let server = server_settings(&server, &mut report);
-    let limits = Limits::read(&repository, &mut report);
-    let repository = repository_settings(&repository, &limits, source.name(), &mut report);
-    let max_size = field::size("max_size", &cache.max_size, &mut report);
-    let defaults = Policy::read(&defaults, &mut report);
-    defaults.check(&defaults, &limits, &mut report);
+impl Plan {
+    /// Compiles the configuration.
+    ///
+    /// # Errors
+    /// All mistakes at once, including those found while reading the file.
+    pub fn compile(config: Config) -> Result<Self, Report> {
+        let Config {
+            server,
+            repository,
+            cache,
+            defaults,
+            endpoints,
+            source,
+            mistakes,
+        } = config;
+        let mut report = mistakes;
+        let server = server_settings(&server, &mut report);
+        let limits = Limits::read(&repository, &mut report);
+        let repository = repository_settings(&repository, &limits, source.name(), &mut report);
+        let max_size = field::size("max_size", &cache.max_size, &mut report);
+        let defaults = Policy::read(&defaults, &mut report);
+        defaults.check(&defaults, &limits, &mut report);
 
-    if endpoints.as_ref().is_some_and(Vec::is_empty) {
-        report.push(
-            Mistake::new("no endpoint is declared")
-                .in_file(source.name())
-                .help("add one: [[endpoint]] with path = \"/now\" and sql = \"SELECT now()\""),
-        );
-    }
-    let mut compiled = Vec::new();
-    let mut written = Vec::new();
-    let mut routes = Routes::default();
-    let mut probes = Probes::default();
-    for section in endpoints.unwrap_or_default() {
-        let context = endpoint::Context {
-            defaults: &defaults,
-            limits: &limits,
-        };
-        let id = EndpointId::new(routes.spans.len());
-        let parts = endpoint::Parts::read(&section, id, &context, &mut probes, &mut report);
-        routes.add(&parts, id, &mut report);
-        if let Some((endpoint, places)) = parts.assemble() {
-            compiled.push(endpoint);
-            written.push(places);
+        if endpoints.as_ref().is_some_and(Vec::is_empty) {
+            report.push(
+                Mistake::new("no endpoint is declared")
+                    .in_file(source.name())
+                    .help("add one: [[endpoint]] with path = \"/now\" and sql = \"SELECT now()\""),
+            );
         }
-    }
-    check_room(max_size.as_ref(), &compiled, &mut report);
+        let mut compiled = Vec::new();
+        let mut written = Vec::new();
+        let mut routes = Routes::default();
+        let mut probes = Probes::default();
+        for section in endpoints.unwrap_or_default() {
+            let context = endpoint::Context {
+                defaults: &defaults,
+                limits: &limits,
+            };
+            let id = EndpointId::new(routes.spans.len());
+            let parts = endpoint::Parts::read(&section, id, &context, &mut probes, &mut report);
+            routes.add(&parts, id, &mut report);
+            if let Some((endpoint, places)) = parts.assemble() {
+                compiled.push(endpoint);
+                written.push(places);
+            }
+        }
+        check_room(max_size.as_ref(), &compiled, &mut report);
 
-    let report = report.sorted();
-    let (Some(server), Some(repository), true) = (server, repository, report.is_empty()) else {
-        return Err(report);
-    };
-    let cache = CacheSettings {
-        max_size: max_size.map_or(CACHE_BYTES, |size| size.value),
-    };
-    Ok(Plan {
-        server,
-        repository,
-        cache,
-        longest_path: compiled.iter().map(longest_path).max().unwrap_or(0),
-        endpoints: compiled,
-        probes: probes.probes,
-        routes: routes.table,
-        written,
-        written_probes: probes.written,
-    })
+        let report = report.sorted();
+        let (Some(server), Some(repository), true) = (server, repository, report.is_empty()) else {
+            return Err(report);
+        };
+        let cache = CacheSettings {
+            max_size: max_size.map_or(CACHE_BYTES, |size| size.value),
+        };
+        Ok(Self {
+            server,
+            repository,
+            cache,
+            longest_path: compiled.iter().map(longest_path).max().unwrap_or(0),
+            endpoints: compiled,
+            probes: probes.probes,
+            routes: routes.table,
+            written,
+            written_probes: probes.written,
+        })
+    }
 }
 
-/// Enough for 250,000 entries of 1 KiB, and a quarter of the smallest machine one would rent.
+/// Enough for 250,000 entries of 1 KiB, and a quarter of the smallest machine that one would rent.
 const CACHE_BYTES: u64 = 256 << 20;
 
 fn server_settings(section: &ServerSection, report: &mut Report) -> Option<ServerSettings> {
-    /// Each takes a file descriptor and some 20 KiB.
+    /// Each takes a file descriptor and about 20 KiB.
     const CONNECTIONS: u64 = 10_000;
-    /// Service managers wait 30 s and more before they kill.
+    /// Service managers wait 30 s or more before they kill.
     const SHUTDOWN: Duration = Duration::from_secs(10);
-    /// As much as the cache has: twenty clients that read slowly can each hold an answer of 12 MiB.
+    /// The size of the cache: twenty slow clients can each hold an answer of 12 MiB.
     const PENDING_BYTES: u64 = 256 << 20;
 
     let max_connections = field::count(
@@ -132,8 +138,8 @@ fn h2c(section: &ServerSection, report: &mut Report) -> bool {
         return false;
     };
     if section.tls.given().is_some() {
-        let mistake = Mistake::new("`h2c` does nothing beside `tls`");
-        let help = "leave it out: with TLS, clients and Larder agree on HTTP/2";
+        let mistake = Mistake::new("`h2c` has no effect with `tls`");
+        let help = "remove it: over TLS, clients and Larder negotiate HTTP/2";
         report.push(
             mistake
                 .at(&h2c.span, "this is HTTP/2 without TLS")
@@ -149,9 +155,13 @@ fn tls(section: &Field<TlsSection>, report: &mut Report) -> Option<TlsSettings> 
         Field::Given(path) => Some(path.clone()),
         Field::Wrong => None,
         Field::Absent => {
-            let mistake = Mistake::new(format!("`tls` names no {key}"));
+            let mistake = Mistake::new(format!("`tls` has no `{key}`"));
             let help = "for example tls = { cert = \"server.crt\", key = \"server.key\" }";
-            report.push(mistake.at(&section.span, "both are needed").help(help));
+            report.push(
+                mistake
+                    .at(&section.span, "`cert` and `key` are both needed")
+                    .help(help),
+            );
             None
         }
     };
@@ -166,7 +176,7 @@ fn tls(section: &Field<TlsSection>, report: &mut Report) -> Option<TlsSettings> 
 }
 
 fn listen(field: &Field<String>, report: &mut Report) -> Option<Listen> {
-    /// Nobody else sees what has not been published on purpose.
+    /// Loopback: nothing is published by accident.
     const LISTEN: SocketAddr =
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
@@ -176,11 +186,11 @@ fn listen(field: &Field<String>, report: &mut Report) -> Option<Listen> {
     let listen = Listen::parse(&text.value);
     if listen.is_none() {
         report.push(
-            Mistake::new("`listen` must be an address or a name, and a port")
-                .at(&text.span, "not an address to listen on")
+            Mistake::new("`listen` must be an address or a name, with a port")
+                .at(&text.span, "expected `address:port`")
                 .help(
-                    "for example \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\", or \":8080\" for \
-                     everyone",
+                    "for example \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\", or \":8080\" for all \
+                     addresses",
                 ),
         );
     }
@@ -193,9 +203,9 @@ fn repository_settings(
     file: &str,
     report: &mut Report,
 ) -> Option<RepositorySettings> {
-    /// Refreshes are short and few; a Postgres allows 100 connections, which others want too.
+    /// Refreshes are short and few, and the 100 connections of a Postgres are shared with other programs.
     const CONNECTIONS: u64 = 4;
-    /// What a small Postgres does not notice.
+    /// A load that a small Postgres does not notice.
     const LOADS_PER_SECOND: u64 = 100;
 
     let max_connections = field::count(
@@ -224,7 +234,7 @@ fn url(section: &RepositorySection, file: &str, report: &mut Report) -> Option<S
     match &section.url {
         Field::Given(url) if url.value.expose().trim().is_empty() => {
             let mistake = Mistake::new("`url` of [repository] is empty");
-            report.push(mistake.at(&url.span, "no database is named").help(HELP));
+            report.push(mistake.at(&url.span, "names no database").help(HELP));
             None
         }
         Field::Given(url) => Some(url.value.clone()),
@@ -232,7 +242,7 @@ fn url(section: &RepositorySection, file: &str, report: &mut Report) -> Option<S
         Field::Absent => {
             let mistake = Mistake::new("`url` of [repository] is missing").help(HELP);
             report.push(match &section.span {
-                Some(span) => mistake.at(span, "which database?"),
+                Some(span) => mistake.at(span, "`url` is missing"),
                 None => mistake.in_file(file),
             });
             None
@@ -240,7 +250,7 @@ fn url(section: &RepositorySection, file: &str, report: &mut Report) -> Option<S
     }
 }
 
-/// An answer that does not fit would be loaded again for every request.
+/// An answer that does not fit into the cache would be loaded again for every request.
 fn check_room(max_size: Option<&At<u64>>, endpoints: &[Endpoint], report: &mut Report) {
     let bytes = max_size.map_or(CACHE_BYTES, |size| size.value);
     let largest = endpoints.iter().filter(|endpoint| !endpoint.is_resident());
@@ -255,7 +265,7 @@ fn check_room(max_size: Option<&At<u64>>, endpoints: &[Endpoint], report: &mut R
         "an answer of {path} may be larger than the whole cache"
     ))
     .note(format!(
-        "it may have {} bytes, and the cache {bytes}",
+        "an answer may take {} bytes, and the cache {bytes}",
         endpoint.max_bytes
     ))
     .help("raise `max_size` of [cache] or lower `max_bytes`");
@@ -265,7 +275,7 @@ fn check_room(max_size: Option<&At<u64>>, endpoints: &[Endpoint], report: &mut R
     });
 }
 
-/// The table of paths, and where each was written.
+/// The table of paths, and where each is written.
 #[derive(Default)]
 struct Routes {
     table: RouteTable,
@@ -282,10 +292,10 @@ impl Routes {
         };
         let mistake = Mistake::new("two endpoints have the same path")
             .at(&path.span, "answers the same requests")
-            .help("the names of path parameters make no difference; change one of the paths");
+            .help("paths that differ only in the names of parameters are the same; change one of them");
         let first = other.and_then(|other| self.spans.get(other.index())?.as_ref());
         report.push(match first {
-            Some(first) => mistake.at(first, "declared first here"),
+            Some(first) => mistake.at(first, "first declared here"),
             None => mistake,
         });
     }

@@ -1,4 +1,4 @@
-//! Cron lines and their time zones: the fields and rules of crontab(5), with croner's `L`, `W`, `#` and `+`.
+//! Cron expressions with time zones: the fields and rules of crontab(5), with `L`, `W`, `#` and `+` of croner.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,24 +20,23 @@ impl Timezone {
     /// UTC.
     pub const UTC: Self = Self(Tz::UTC);
 
-    /// The zone of this name, as `Europe/Berlin`; the case of its letters counts.
+    /// The zone with this name, such as `Europe/Berlin`. Case matters.
     pub fn parse(name: &str) -> Option<Self> {
         name.parse().ok().map(Self)
     }
 
-    /// The name of the zone that was probably meant.
+    /// The zone name that was probably meant.
     pub(super) fn nearest(name: &str) -> Option<&'static str> {
         suggest::nearest(name, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()))
     }
 }
 
-/// A cron line in its time zone.
+/// A cron expression in its time zone.
 ///
-/// Where clocks change, a line that names one hour, one minute and one second runs once that day: at
-/// its first occurrence where the hour comes twice, right after the gap where it does not come. Any
-/// other line runs whenever a clock on the wall shows one of its times: twice in an hour that comes
-/// twice, not at all in one that does not come. So `*/5 * * * *` keeps its rhythm in real time, while
-/// `30 2,14 * * *` leaves out its night run in spring and has it twice in autumn.
+/// When clocks change, a line with one hour, one minute and one second runs once that day: at its first
+/// occurrence if the hour is repeated, right after the gap if it is skipped. Any other line runs whenever a wall
+/// clock shows one of its times: twice in a repeated hour, not at all in a skipped one. So `*/5 * * * *` keeps
+/// its rhythm, while `30 2,14 * * *` skips its night run in spring and has it twice in autumn.
 #[derive(Debug, Clone)]
 pub struct CronLine {
     line: String,
@@ -45,24 +44,24 @@ pub struct CronLine {
     cron: Cron,
 }
 
-/// Why a cron line or its time zone was refused.
+/// Why a cron expression was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CronLineError {
-    /// The line does not follow cron's rules; in croner's words.
-    #[error("this is no cron line: {reason}")]
+    /// The line does not follow cron's rules.
+    #[error("this is not a valid cron expression: {reason}")]
     Line {
-        /// What is wrong with it.
+        /// What is wrong, mostly in croner's words.
         reason: String,
     },
-    /// The line follows the rules and yet never comes, as on the 31st of February.
-    #[error("this time never comes")]
+    /// The line is valid but never matches, as for the 31st of February.
+    #[error("this cron expression never matches")]
     Never,
 }
 
 impl CronLine {
-    /// A line of 5 fields, or of 6 that begin with the second; `@hourly`, `@daily`, `@weekly`,
-    /// `@monthly` and `@yearly` too. A day is named by day of month and day of week as in crontab(5): either
-    /// is enough, unless one of the fields begins with `*`.
+    /// Parses a line of 5 fields, of 6 fields with the second first, or one of `@hourly`, `@daily`, `@weekly`,
+    /// `@monthly` and `@yearly`. As in crontab(5), either the day of month or the day of week must match; both
+    /// must if one of the fields begins with `*`.
     ///
     /// # Errors
     /// [`CronLineError`].
@@ -73,10 +72,10 @@ impl CronLine {
         let parser = CronParser::builder()
             .seconds(Seconds::Optional)
             .year(Year::Disallowed)
-            .dom_and_dow(is_both_days(line))
+            .dom_and_dow(requires_both_days(line))
             .build();
         let cron = parser
-            .parse(in_fields(line))
+            .parse(known_nickname(line))
             .map_err(|error| CronLineError::Line {
                 reason: reason(line, &error),
             })?;
@@ -85,15 +84,14 @@ impl CronLine {
             timezone: timezone.0,
             cron,
         };
-        // The calendar repeats every 400 years, so a line that does not come after one moment does
-        // not come after any.
-        match parsed.next_after(UNIX_EPOCH + FROM_EPOCH) {
+        // The calendar repeats every 400 years, so a line that does not match after one moment never does.
+        match parsed.next_after(UNIX_EPOCH + SEARCH_START) {
             Some(_) => Ok(parsed),
             None => Err(CronLineError::Never),
         }
     }
 
-    /// The first of its times after `time`, to the second.
+    /// The first match after `time`, to the second.
     pub fn next_after(&self, time: SystemTime) -> Option<SystemTime> {
         let since_epoch = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
         let seconds = i64::try_from(since_epoch).ok()?;
@@ -103,30 +101,29 @@ impl CronLine {
         Some(UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
-    /// No minute has more runs than this: as many as seconds are named, for a run that a clock change
-    /// moves belongs to a line that names only one.
+    /// The most runs in a minute: the number of seconds in the line. A run that a clock change moves does not add
+    /// to them, since only lines with a single second have one.
     pub fn most_per_minute(&self) -> u32 {
         u32::try_from(self.cron.pattern.seconds.values().len()).unwrap_or(60)
     }
 
-    /// No hour has more runs than this: as many as minutes are named, with the seconds in each.
+    /// The most runs in an hour: the number of minutes in the line times that of seconds.
     pub fn most_per_hour(&self) -> u32 {
         let minutes = u32::try_from(self.cron.pattern.minutes.values().len()).unwrap_or(60);
         minutes * self.most_per_minute()
     }
 
-    /// A distance between two of its runs that no other is known to exceed: the longest of those of
-    /// a year or so, and of fewer where they are many.
-    pub(super) fn long_gap(&self) -> Option<Duration> {
+    /// The longest time between two runs, searched over about a year and at most a thousand runs.
+    pub(super) fn longest_gap(&self) -> Option<Duration> {
         const RUNS: usize = 1_000;
-        const LONGEST: Duration = Duration::from_secs(400 * 86_400);
-        let start = UNIX_EPOCH + FROM_EPOCH;
+        const SEARCHED: Duration = Duration::from_secs(400 * 86_400);
+        let start = UNIX_EPOCH + SEARCH_START;
         let mut longest = None;
         let mut before = self.next_after(start)?;
         for _ in 0..RUNS {
             let next = self.next_after(before)?;
             longest = longest.max(next.duration_since(before).ok());
-            if next > start + LONGEST {
+            if next > start + SEARCHED {
                 break;
             }
             before = next;
@@ -134,7 +131,7 @@ impl CronLine {
         longest
     }
 
-    /// The zone its times are in, as in `Europe/Berlin`.
+    /// The name of its time zone, such as `Europe/Berlin`.
     pub fn timezone(&self) -> &'static str {
         self.timezone.name()
     }
@@ -146,10 +143,10 @@ impl fmt::Display for CronLine {
     }
 }
 
-/// 2024-01-01: recent, so that the search for the first time is short.
-const FROM_EPOCH: Duration = Duration::from_secs(1_704_067_200);
+/// 2024-01-01: recent, so that searches are short.
+const SEARCH_START: Duration = Duration::from_secs(1_704_067_200);
 
-/// What a field of a cron line counts, and the largest number in it, from the second on.
+/// What each field counts, and its largest number. The first field is optional.
 const FIELDS: [(&str, u32); 6] = [
     ("second", 59),
     ("minute", 59),
@@ -159,7 +156,7 @@ const FIELDS: [(&str, u32); 6] = [
     ("weekday", 7),
 ];
 
-/// The fields of a line with what they count.
+/// The fields of a line, with what they count and their largest number.
 fn fields(line: &str) -> impl Iterator<Item = (&str, &'static str, u32)> {
     let count = line.split_whitespace().count();
     let kinds = FIELDS.iter().skip(FIELDS.len().saturating_sub(count));
@@ -168,17 +165,16 @@ fn fields(line: &str) -> impl Iterator<Item = (&str, &'static str, u32)> {
         .map(|(field, (kind, largest))| (field, *kind, *largest))
 }
 
-/// Whether a day must be both the day of month and the day of week. By crontab(5) either is enough, unless one
-/// of the fields is not restricted, and one that begins with a `*` is not: so `0 0 */2 * MON` means Mondays
-/// on odd days, and `0 0 1,15 * MON` Mondays and the first and the fifteenth. croner knows that of a lone
-/// `*` only.
-fn is_both_days(line: &str) -> bool {
+/// Whether a day must match both the day of month and the day of week. In crontab(5) either is enough, unless
+/// one of the fields begins with `*`: `0 0 */2 * MON` means Mondays on odd days, and `0 0 1,15 * MON` Mondays,
+/// the first and the fifteenth. croner applies this only to a lone `*`.
+fn requires_both_days(line: &str) -> bool {
     let mut days = fields(line).filter(|(_, kind, _)| ["day", "weekday"].contains(kind));
     days.any(|(field, ..)| field.starts_with(['*', '?']))
 }
 
-/// The nickname of crontab(5) that croner does not know, as it knows it.
-fn in_fields(line: &str) -> &str {
+/// Replaces the one nickname of crontab(5) that croner does not know.
+fn known_nickname(line: &str) -> &str {
     if line.trim().eq_ignore_ascii_case("@midnight") {
         "@daily"
     } else {
@@ -186,19 +182,19 @@ fn in_fields(line: &str) -> &str {
     }
 }
 
-/// A step that is never taken: croner reads `*/90` as `0`.
+/// A step that exceeds its field, which croner takes for `0`.
 fn too_wide_a_step(line: &str) -> Option<String> {
     fields(line).find_map(|(field, kind, largest)| {
         let steps = field.split(',').filter_map(|part| part.split_once('/'));
         let too_wide = |step: &str| step.parse::<u32>().is_ok_and(|step| step > largest);
         let (_, step) = steps.into_iter().find(|(_, step)| too_wide(step))?;
         Some(format!(
-            "a step of {step} is never taken: the largest {kind} is {largest}"
+            "the step {step} exceeds the largest {kind}, {largest}"
         ))
     })
 }
 
-/// A month or a weekday that is written in full.
+/// What to write instead of a month or weekday in full.
 fn long_name(line: &str) -> Option<String> {
     const NAMES: [&str; 19] = [
         "january",
@@ -226,14 +222,14 @@ fn long_name(line: &str) -> Option<String> {
         .into_iter()
         .find(|word| NAMES.iter().any(|name| name.eq_ignore_ascii_case(word)))?;
     let short = word[..3].to_ascii_uppercase();
-    Some(format!("{word} is written {short}"))
+    Some(format!("write {short} instead of {word}"))
 }
 
-/// Croner's words, in ours where they speak of its settings.
+/// What is wrong: croner's words, or ours where croner's are about its settings.
 fn reason(line: &str, error: &CronError) -> String {
     let line = line.trim();
     if line.starts_with('@') {
-        return "known are @hourly, @daily, @weekly, @monthly and @yearly".to_owned();
+        return "the nicknames are @hourly, @daily, @weekly, @monthly and @yearly".to_owned();
     }
     let fields = line.split_whitespace().count();
     if !(5..=6).contains(&fields) {

@@ -1,4 +1,4 @@
-//! One declared path with its SQL, parameters, shape and policy.
+//! An endpoint: a declared path with its SQL, parameters, shape and policy.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -26,48 +26,47 @@ impl EndpointId {
 pub struct Endpoint {
     /// Its place in the plan.
     pub id: EndpointId,
-    /// The declared path, as `/sales/{country}`: also its name in logs and metrics.
+    /// The declared path, such as `/sales/{country}`. It is also the endpoint's name in logs and metrics.
     pub path: PathPattern,
     /// One line for people.
     pub summary: Option<String>,
     /// The SQL, with `$1`… for its parameters.
     pub statement: Statement,
-    /// What the endpoint declares, in the order of the statement's `$1`…
+    /// The parameters, in the order of the statement's `$1`…
     pub parameters: Vec<Parameter>,
     /// How rows become one JSON document.
     pub shape: Shape,
     /// How long an answer may be served.
     pub freshness: FreshnessPolicy,
-    /// When to load again without being asked.
+    /// What triggers a refresh.
     pub refresh: Refresh,
-    /// The keys that are loaded at start.
+    /// The keys to load at startup.
     pub warm: Warm,
-    /// The most keys whose entries are resident at a time; at least 1, and as many as `warm` names.
+    /// The most keys with an entry at a time: at least 1, and at least those that `warm` lists.
     pub max_keys: u64,
-    /// What a request finds when nothing is loaded.
+    /// What happens to a request when no entry can be served.
     pub on_miss: OnMiss,
-    /// The longest a client waits for a load, and a query may run.
+    /// The longest that a client waits for a load, and that a query may run.
     pub timeout: Duration,
     /// The most rows an answer may have.
     pub max_rows: u64,
     /// The most bytes an answer may have before compression.
     pub max_bytes: u64,
-    /// What happens to a query parameter nobody declared.
+    /// What happens to undeclared query parameters.
     pub unknown_parameters: UnknownParameters,
-    /// Who may store an answer.
+    /// Which caches may store an answer.
     pub cache_control: CacheControl,
-    /// Who may store it of those who obey `CDN-Cache-Control`, if that is another matter.
+    /// Which of the caches that honour `CDN-Cache-Control` may store it, if different.
     pub cdn_cache_control: Option<CacheControl>,
 }
 
 impl Endpoint {
-    /// Whether one entry answers every request: such an entry is loaded at start and stays resident.
+    /// Whether one entry answers every request. Such an entry is loaded at startup and never evicted.
     pub fn is_resident(&self) -> bool {
         self.parameters.is_empty()
     }
 
-    /// Names and texts as [`super::Signature::arguments`] takes them: those of the path, and all
-    /// others, as if they came from the query string.
+    /// Splits names and texts for [`super::Signature::arguments`] into path and query parameters.
     pub fn split_arguments<'a>(
         &self,
         arguments: &'a [(String, String)],
@@ -91,19 +90,19 @@ pub type PathArguments<'a> = Vec<(&'a str, Cow<'a, str>)>;
 /// Names and texts of parameters in the query string.
 pub type QueryArguments<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// Keys of an endpoint with parameters that are loaded at start.
+/// The keys to load at startup.
 #[derive(Debug, Clone, Default)]
 pub struct Warm {
-    /// Names and texts as a request would send them, in the order of the file. Every required
-    /// parameter is there, once; whether the texts suit their types is not known yet.
+    /// Names and texts as a request would send them, in the order of the file. Every required parameter is
+    /// given once. Whether the texts are valid for their types is not known yet.
     pub arguments: Vec<Vec<(String, String)>>,
-    /// A statement without parameters, one key a row: its columns are named like the endpoint's
-    /// parameters, and NULL is a parameter that is not given.
+    /// A statement without parameters that returns one key per row. Its columns are named like the endpoint's
+    /// parameters, and NULL means that the parameter is not given.
     pub statement: Option<Statement>,
 }
 
 impl Warm {
-    /// Whether no key is named.
+    /// Whether there are no keys to load.
     pub fn is_empty(&self) -> bool {
         self.arguments.is_empty() && self.statement.is_none()
     }
@@ -145,25 +144,25 @@ impl Shape {
         }
     }
 
-    /// Whether the statement may return one row at most.
+    /// Whether the statement may return at most one row.
     pub fn is_single_row(self) -> bool {
         matches!(self, Self::Row | Self::Tuple | Self::Value)
     }
 }
 
-/// Who may store an answer on its way to whoever asked.
+/// Which caches may store an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheControl {
-    /// Anyone.
+    /// All caches.
     Public,
-    /// Whoever asked, and no cache that others share.
+    /// The client's own cache, and no shared cache.
     Private,
-    /// Nobody.
+    /// No cache.
     NoStore,
 }
 
 impl CacheControl {
-    /// Each of them.
+    /// Every value.
     pub const ALL: [Self; 3] = [Self::Public, Self::Private, Self::NoStore];
 
     /// The word in config.toml, and the directive: RFC 9111, 5.2.2.
@@ -176,11 +175,11 @@ impl CacheControl {
     }
 }
 
-/// What happens to a query parameter nobody declared.
+/// What happens to undeclared query parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownParameters {
-    /// 400, with the declared names.
+    /// The request gets a 400 that lists the declared names.
     Reject,
-    /// Dropped, and never part of the key: lets cache busters through.
+    /// It is ignored and not part of the key, which lets cache busters through.
     Ignore,
 }

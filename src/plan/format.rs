@@ -1,18 +1,18 @@
-//! The forms in which an answer can be had.
+//! The formats of an answer.
 
-/// A form of an answer. All forms say the same.
+/// A format of an answer. All formats have the same content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// One document in the endpoint's shape.
     Json,
-    /// A JSON value a line: the objects of `rows` and `columns`, else the whole document.
+    /// One JSON value per line: the rows of `rows` and `columns` as objects, otherwise the whole document.
     Ndjson,
-    /// RFC 4180, with a line of column names.
+    /// RFC 4180, with a header line.
     Csv,
 }
 
 impl Format {
-    /// Every format; where a client does not mind, the first is taken.
+    /// Every format, in the order in which Larder prefers them if the client does not.
     pub const ALL: [Self; 3] = [Self::Json, Self::Ndjson, Self::Csv];
 
     /// The media type, without parameters.
@@ -27,13 +27,13 @@ impl Format {
     /// `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
-            // RFC 8259, 11: JSON is UTF-8, and knows no `charset`.
+            // RFC 8259, 11: JSON is UTF-8 and has no `charset`.
             Self::Json | Self::Ndjson => self.media_type(),
             Self::Csv => "text/csv; charset=utf-8; header=present",
         }
     }
 
-    /// The end of a path that asks for it; JSON is what the bare path answers.
+    /// The suffix of a path that requests this format; the bare path answers with JSON.
     pub fn suffix(self) -> Option<&'static str> {
         match self {
             Self::Json => None,

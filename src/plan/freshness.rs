@@ -1,27 +1,27 @@
-//! How long an answer may be served, as the operator meant it.
+//! How long an answer may be served.
 
 use std::time::Duration;
 
 /// The declared limits on age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreshnessPolicy {
-    /// How long an entry is fresh. `None` where a schedule decides: see [`FreshnessPolicy::lifetime`].
+    /// How long an entry is fresh. `None` if a schedule decides: see [`FreshnessPolicy::lifetime`].
     ///
-    /// An endpoint with a probe or a notification always has one, counted from the last probe that
-    /// found nothing new where that is later than the load. A probe asks more often than this: where
-    /// no `max_age` is written and it asks every 10 s or less often, this is twice its `every` plus the
-    /// `timeout` of a load, so that an answer stays fresh though a probe is missed or slow.
+    /// An endpoint with a probe or notifications always has one, counted from the load or from the last probe
+    /// that found no change. A probe runs more often than this: without a `max_age` in the file, and with an
+    /// interval of 10 s or more, this is twice the interval plus the `timeout` of a load, so that an answer
+    /// stays fresh even if a probe is missed or slow.
     pub max_age: Option<Duration>,
-    /// How long after that it is served while a load runs in the background.
+    /// How long after that an entry is served while a load runs in the background.
     pub stale_while_revalidate: Duration,
-    /// How long after it was fresh it is served while the repository fails.
+    /// How long after `max_age` an entry is served while the repository fails.
     pub stale_if_error: Duration,
 }
 
 /// The limits of one entry, each counted from the moment its query began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
-    /// What clients are told: `max-age` runs to here.
+    /// The end of the `max-age` sent to clients.
     pub advertised: Duration,
     /// The entry is fresh until here; never before `advertised`.
     pub fresh: Duration,
@@ -44,8 +44,8 @@ impl FreshnessPolicy {
     /// The limits of an entry whose query begins now, `until_refresh` before the endpoint's next
     /// scheduled refresh, which may take `timeout`.
     ///
-    /// Where there is a schedule and no `max_age`, an entry is fresh until the refresh that replaces
-    /// it must have ended, and clients are told to come back when it begins.
+    /// With a schedule and without `max_age`, an entry is fresh until the refresh that replaces it must have
+    /// ended, and `max-age` ends when that refresh begins.
     pub fn lifetime(&self, until_refresh: Option<Duration>, timeout: Duration) -> Lifetime {
         let (advertised, fresh) = match (self.max_age, until_refresh) {
             (Some(max_age), _) => (max_age, max_age),
@@ -61,11 +61,11 @@ impl FreshnessPolicy {
     }
 }
 
-/// What a request finds when nothing servable is loaded.
+/// What happens to a request when no entry can be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnMiss {
-    /// It waits for the load, at most `timeout`.
+    /// It waits for a load, at most `timeout`.
     Load,
-    /// 503 until something else has loaded it.
+    /// It gets a 503 until something else loads an entry.
     Refuse,
 }

@@ -1,5 +1,4 @@
-//! What an endpoint declares about a parameter. Its type comes from Postgres, later: see
-//! [`super::Signature`].
+//! A parameter as an endpoint declares it. Its type comes from Postgres later: see [`super::Signature`].
 
 use regex::Regex;
 
@@ -14,15 +13,15 @@ pub struct Parameter {
     pub name: String,
     /// Where a request carries it.
     pub place: Place,
-    /// What its absence means.
+    /// What happens if it is absent.
     pub presence: Presence,
-    /// The Postgres type to prepare with instead of the one Postgres infers, as in `type = "bigint"`.
+    /// The Postgres type to use instead of the inferred one, as in `type = "bigint"`.
     pub declared_type: Option<String>,
     /// The least value allowed, as written.
     pub minimum: Option<String>,
     /// The greatest value allowed, as written.
     pub maximum: Option<String>,
-    /// The only values allowed; empty when any is.
+    /// The only values allowed; empty if any is allowed.
     pub values: Vec<String>,
     /// What the whole text must match.
     pub pattern: Option<Regex>,
@@ -33,9 +32,9 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// A pattern that matches only whole texts, so that nobody has to remember `^` and `$`.
+    /// A pattern that matches only whole texts, without `^` and `$`.
     pub(super) fn whole_pattern(written: &str) -> Result<Regex, regex::Error> {
-        // Alone first: brackets may not only match up with the ones put around it.
+        // By itself first: its parentheses must not pair with the ones added around it.
         Regex::new(written)?;
         Regex::new(&format!("{PATTERN_START}{written}{PATTERN_END}"))
     }
@@ -62,13 +61,13 @@ pub enum Place {
     Query,
 }
 
-/// What a parameter's absence means.
+/// What happens if a parameter is absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presence {
-    /// 400.
+    /// The request gets a 400.
     Required,
     /// NULL is bound.
     Optional,
-    /// This text is used, parsed as a request's would be.
+    /// This text is used, parsed like a request's.
     Default(String),
 }

@@ -1,11 +1,11 @@
-//! Durations and sizes as people write them: `"1h30m"`, `"16MiB"`.
+//! Durations and sizes such as `"1h30m"` and `"16MiB"`.
 
 use std::time::Duration;
 
-/// Ten years. Nothing is kept longer, and sums of such durations never overflow.
+/// Ten years. Sums of such durations never overflow.
 const LONGEST: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
 
-/// Units from the longest to the shortest, the order they are written in.
+/// Units from the longest to the shortest, the order in which they are written.
 const UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
     ("h", 3_600_000),
@@ -14,8 +14,7 @@ const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
 ];
 
-/// The duration `text` stands for: whole numbers of `d`, `h`, `m`, `s`, `ms`, each at most once and
-/// the longest first.
+/// Parses whole numbers of `d`, `h`, `m`, `s`, `ms`, each unit at most once and the longest first.
 ///
 /// # Errors
 /// What is wrong with it, as a label for the text.
@@ -31,7 +30,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         let known = UNITS.iter().find(|(name, _)| *name == unit);
         let (_, factor) = known.ok_or_else(|| match unit {
             "" => "a unit is missing: ms, s, m, h or d".to_owned(),
-            unit => format!("`{unit}` is no unit of time: use ms, s, m, h or d"),
+            unit => format!("`{unit}` is not a unit of time: use ms, s, m, h or d"),
         })?;
         if !units.any(|(name, _)| *name == unit) {
             return Err("units go from the longest to the shortest, each once".to_owned());
@@ -50,7 +49,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The number of bytes `text` stands for: a whole number and a unit, 1,024-fold or 1,000-fold.
+/// Parses a whole number with a binary or decimal unit, as a number of bytes.
 ///
 /// # Errors
 /// What is wrong with it, as a label for the text.
@@ -73,7 +72,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "" => return Err("a unit is missing: B, KiB, MiB or GiB".to_owned()),
         unit => {
             return Err(format!(
-                "`{unit}` is no unit of size: use B, KiB, MiB or GiB"
+                "`{unit}` is not a unit of size: use B, KiB, MiB or GiB"
             ));
         }
     };
@@ -88,7 +87,7 @@ fn quantity(text: &str) -> Result<(u64, &str, &str), String> {
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
     if digits == 0 {
-        return Err("a whole number is missing here".to_owned());
+        return Err("a whole number is missing".to_owned());
     }
     let number = text[..digits].parse().map_err(|_| "too large".to_owned())?;
     let after = &text[digits..];

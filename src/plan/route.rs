@@ -1,51 +1,29 @@
-//! Which endpoint answers a path.
-
-mod pattern;
+//! Finds the endpoint that answers a path.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use matchit::Router;
 
-pub(super) use pattern::is_parameter_name;
-pub use pattern::{PathError, PathPattern};
-
 use super::parameter::ARGUMENT_BYTES_MAX;
+use super::path::{PathPattern, RESERVED_PATHS};
 use super::{Endpoint, EndpointId, Format};
 
-/// Paths that are Larder's own.
-pub const RESERVED_PATHS: [&str; 14] = [
-    "/metrics",
-    "/healthz",
-    "/readyz",
-    "/openapi.json",
-    "/docs",
-    "/docs/docs.css",
-    "/docs/docs.js",
-    "/status",
-    "/status.json",
-    "/status/history.json",
-    "/status/status.css",
-    "/status/status.js",
-    "/status/uplot.css",
-    "/status/uplot.js",
-];
-
-/// The endpoint a path leads to, with the raw (still percent-encoded) text of its path parameters.
+/// The endpoint that answers a path, with the raw (percent-encoded) texts of its path parameters.
 #[derive(Debug)]
 pub struct Routed<'p> {
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// The format that the end of the path asks for.
+    /// The format that the suffix of the path requests.
     pub format: Option<Format>,
     /// Name and raw text of each path parameter.
     pub path_arguments: Vec<(&'p str, &'p str)>,
 }
 
-/// Every declared path, and where it ends with a literal segment, the paths that ask for a format. A
-/// literal segment is preferred to a parameter.
+/// All declared paths and, for those that end with a literal segment, the same paths with the suffix of a
+/// format. A literal segment takes precedence over a parameter.
 pub(super) struct RouteTable {
-    /// `None` is one of [`RESERVED_PATHS`], which no parameter takes.
+    /// `None` for [`RESERVED_PATHS`], which no path with parameters may match.
     router: Router<Option<(EndpointId, Option<Format>)>>,
     skeletons: HashMap<String, EndpointId>,
 }
@@ -69,7 +47,7 @@ impl RouteTable {
     /// Adds a path.
     ///
     /// # Errors
-    /// The endpoint that already answers these paths; `None` when the router will not say.
+    /// The endpoint that already answers this path; `None` if the router cannot tell.
     pub(super) fn insert(
         &mut self,
         path: &PathPattern,
@@ -109,12 +87,11 @@ impl fmt::Debug for RouteTable {
     }
 }
 
-/// The longest path, percent-encoded as lavishly as it can be, that leads to an endpoint and has
-/// arguments it may take.
+/// The length of the longest path that the endpoint could answer, with every byte percent-encoded.
 pub(super) fn longest_path(endpoint: &Endpoint) -> usize {
-    /// Bytes of an escape, for each byte.
+    /// Bytes of a percent-encoded byte.
     const ESCAPE: usize = 3;
-    /// Bytes of a character of UTF-8, at most.
+    /// The most bytes of a UTF-8 character.
     const CHARACTER: usize = 4;
     let suffix = Format::ALL.into_iter().filter_map(Format::suffix);
     let literal = ESCAPE * (endpoint.path.as_str().len() + suffix.map(str::len).max().unwrap_or(0));

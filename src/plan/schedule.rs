@@ -1,35 +1,33 @@
-//! When an endpoint is loaded again without being asked. Says when; what happens then is not known here.
+//! What triggers a refresh of an endpoint.
 
 use std::time::Duration;
 
 use super::CronLine;
 
-/// `refresh = { … }`: any of these, together, save that `every` excludes `probe`.
+/// `refresh = { … }`: any combination of triggers, except `every` with `probe`.
 #[derive(Debug, Clone, Default)]
 pub struct Refresh {
-    /// The time between loads.
+    /// The interval between loads.
     pub every: Option<Duration>,
     /// The wall-clock times of loads.
     pub cron: Option<CronLine>,
-    /// What is asked whether there is anything new; its own `every` is shorter than the endpoint's
-    /// `max_age`.
+    /// The probe that detects changes. Its interval is shorter than the endpoint's `max_age`.
     pub probe: Option<ProbeId>,
-    /// The channel on which Postgres says that there is something new, exactly as `pg_notify` names
-    /// it: 1 to 63 bytes, upper and lower case kept apart.
+    /// The channel on which Postgres notifies of changes, exactly as given to `pg_notify`: 1 to 63 bytes,
+    /// case-sensitive.
     pub notify: Option<String>,
-    /// Whether keys in use are loaded again before they go stale. Only with parameters.
+    /// Whether keys in use are refreshed before they go stale. Only with parameters.
     pub ahead: bool,
 }
 
 impl Refresh {
-    /// Whether anything is scheduled.
+    /// Whether a schedule triggers loads.
     pub fn is_scheduled(&self) -> bool {
         self.every.is_some() || self.cron.is_some()
     }
 
-    /// Whether anything says when there is something new: data then change between the runs of a
-    /// schedule.
-    pub fn is_told(&self) -> bool {
+    /// Whether a probe or notifications trigger loads when data changes.
+    pub fn follows_changes(&self) -> bool {
         self.probe.is_some() || self.notify.is_some()
     }
 }
@@ -50,18 +48,17 @@ impl ProbeId {
     }
 }
 
-/// A burst of notifications on a channel is one change, and the next is taken this much later: what a
-/// channel can cause is bounded, however often it is notified.
+/// The shortest time between two changes on a channel. A burst of notifications counts as one change, so that the
+/// load that a channel can cause is bounded.
 pub const NOTIFIED_EVERY: Duration = Duration::from_millis(250);
 
-/// A question whose answer changes when an endpoint's does. Endpoints that ask the same as often
-/// share one.
+/// A query whose result changes when an endpoint's does. Endpoints with the same query and interval share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// Its place in the plan.
     pub id: ProbeId,
     /// One statement without parameters, `;` or trailing comment.
     pub sql: String,
-    /// The time between two askings; at least 100 ms.
+    /// The interval between two runs, at least 100 ms.
     pub every: Duration,
 }

@@ -1,4 +1,4 @@
-//! What holds for the whole server rather than for one endpoint.
+//! Settings of the whole server, rather than of one endpoint.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,37 +14,37 @@ pub struct ServerSettings {
     pub listen: Listen,
     /// The most client connections open at once.
     pub max_connections: usize,
-    /// How long running requests may take once a shutdown began.
+    /// How long running requests may take after a shutdown begins.
     pub shutdown_timeout: Duration,
     /// Whose pages may read answers in a browser.
     pub cors: Option<Origins>,
-    /// What to speak TLS with; without it, nobody does.
+    /// The certificate and key; `None` for plain HTTP.
     pub tls: Option<TlsSettings>,
-    /// Whether clients may begin with HTTP/2 where there is no TLS to agree on it: RFC 9113, 3.3.
+    /// Whether clients may use HTTP/2 without TLS, by prior knowledge: RFC 9113, 3.3.
     pub h2c: bool,
-    /// Under which names it is asked for; none where any will do.
+    /// The host names that requests may use; `None` for any.
     pub hosts: Option<Vec<HostName>>,
-    /// The most bytes kept only because clients have not taken them yet.
+    /// The most bytes held in memory only because clients have not received them yet.
     pub max_pending: u64,
 }
 
 /// A host as `Host` and `:authority` name it, with or without a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName {
-    /// In lower case, without a dot at its end; an IPv6 address is in brackets.
+    /// In lower case, without a trailing dot; IPv6 addresses are in brackets.
     pub host: String,
-    /// None stands for every port.
+    /// `None` for any port.
     pub port: Option<u16>,
 }
 
-/// Where to listen. A name is looked up when it is listened on.
+/// Where to listen. A name is resolved when the listener starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// An address of this machine's.
+    /// An address of this machine.
     Address(SocketAddr),
-    /// A port of all addresses of this machine's.
+    /// A port on all addresses of this machine.
     Everywhere(u16),
-    /// What a name stands for, and a port.
+    /// A host name, and a port.
     Name(String, u16),
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// RFC 1123, 2.1, and the underscores of container networks. A last label of digits would be a mistaken
+/// RFC 1123, 2.1, with the underscores of container networks. A last label of digits would be a mistyped
 /// address.
 fn is_host_name(name: &str) -> bool {
     let is_of_label = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
@@ -88,16 +88,16 @@ fn is_host_name(name: &str) -> bool {
         && labels.next().is_some_and(|last| !is_number(last))
 }
 
-/// PEM files, and where they are named.
+/// The PEM files of `tls`, and where they are named.
 #[derive(Debug, Clone)]
 pub struct TlsSettings {
-    /// The certificate, then those that lead from it to one that clients know.
+    /// The certificate chain, the server's own first.
     pub(super) cert: At<PathBuf>,
-    /// The certificate's private key.
+    /// The private key.
     pub(super) key: At<PathBuf>,
 }
 
-/// One of the files.
+/// One of the files of `tls`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsFile {
     /// `cert`
@@ -121,13 +121,13 @@ impl TlsSettings {
     }
 }
 
-/// Origins of web pages, as browsers name them (RFC 6454, 6.2): a scheme, a host, a port unless it
-/// is the scheme's own.
+/// Origins of web pages as browsers send them (RFC 6454, 6.2): a scheme, a host, and a port unless it is the
+/// scheme's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// Every page's.
+    /// Any origin.
     Any,
-    /// These alone.
+    /// Only these.
     Named(Vec<String>),
 }
 
@@ -138,9 +138,9 @@ pub struct RepositorySettings {
     pub url: Secret,
     /// The most connections to Postgres at once.
     pub max_connections: usize,
-    /// Postgres ends a statement that runs longer.
+    /// Postgres cancels statements that run longer.
     pub statement_timeout: Duration,
-    /// The most loads a second that clients may cause, over all endpoints.
+    /// The most loads per second that clients may cause, over all endpoints.
     pub max_loads_per_second: u32,
 }
 
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_names_and_all_addresses_can_be_listened_on() {
+    fn addresses_names_and_bare_ports_are_accepted() {
         let name = |name: &str, port| Some(Listen::Name(name.to_owned(), port));
         for (text, expected) in [
             ("localhost:8080", name("localhost", 8080)),

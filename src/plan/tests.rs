@@ -1,4 +1,4 @@
-//! What a configuration means, and every mistake a plan can find in one.
+//! What a configuration means, and the mistakes that a plan finds in it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,9 +6,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Span;
+use crate::config::{Config, Report, Span};
 
-mod loads;
+mod findings; // mistakes that Postgres reports
+mod loads; // what loads an endpoint
+mod parameters; // declarations of parameters
+mod policies; // the keys that `[defaults]` and `[[endpoint]]` share
 
 const HEAD: &str = "repository.url = 'postgres://db'\n[[endpoint]]\npath = '/a'\n";
 
@@ -140,7 +143,7 @@ fn an_endpoint_means_what_its_section_says() {
         ]
     );
     assert_eq!(a.parameters[2].declared_type.as_deref(), Some("int"));
-    // A schedule says better than a default how long an answer is good.
+    // A schedule takes precedence over a default.
     assert_eq!(b.freshness.max_age, None);
     assert!(b.refresh.every.is_some() && b.refresh.cron.is_some());
     assert_eq!(
@@ -159,22 +162,6 @@ fn an_endpoint_means_what_its_section_says() {
 }
 
 #[test]
-fn limits_nobody_wrote_give_way_to_those_that_were() {
-    let freshness = |lines: &str| {
-        let plan = compile(&format!("{HEAD}sql = 'select 1'\n{lines}"));
-        let policy = plan.endpoints()[0].freshness;
-        (
-            policy.stale_while_revalidate.as_secs(),
-            policy.stale_if_error.as_secs(),
-        )
-    };
-    assert_eq!(freshness(""), (60, 3600));
-    assert_eq!(freshness("stale_if_error = '5s'"), (5, 5));
-    assert_eq!(freshness("stale_while_revalidate = '2h'"), (7200, 7200));
-    assert_eq!(freshness("stale_while_revalidate = '0s'"), (0, 3600));
-}
-
-#[test]
 fn every_mistake_is_found_in_one_run() {
     assert_eq!(
         mistakes(
@@ -184,25 +171,25 @@ fn every_mistake_is_found_in_one_run() {
              [[endpoint]]\nrefresh = { every = '1ms', timezone = 'Mars' }\n"
         ),
         [
-            "2: `listen` must be an address or a name, and a port",
+            "2: `listen` must be an address or a name, with a port",
             "3: `url` of [repository] is missing",
             "4: `max_connections` is out of range",
             "6: `max_size` is zero",
             "8: `max_age` must be a duration",
-            "10: this path is Larder's own",
-            "11: only a query can stand here",
+            "10: this path is reserved for Larder",
+            "11: this is not a query",
             "12: unknown key `max_agee` in [[endpoint]]",
             "13: this endpoint has no `path`",
             "13: this endpoint has no `sql`",
             "14: `every` is too short",
             "14: `timezone` without `cron`",
-            "14: there is no time zone of this name",
+            "14: there is no time zone with this name",
         ]
     );
 }
 
 #[test]
-fn a_file_without_endpoints_or_database_is_refused() {
+fn a_file_without_endpoints_or_database_is_rejected() {
     assert_eq!(
         mistakes(""),
         [
@@ -220,13 +207,13 @@ fn a_file_without_endpoints_or_database_is_refused() {
 }
 
 #[test]
-fn equal_paths_name_both_places() {
+fn equal_paths_show_both_places() {
     let text = "repository.url = 'x'\n[[endpoint]]\npath = '/a/{x}'\nsql = 'select :x'\n\
                 [[endpoint]]\npath = '/a/{y}'\nsql = 'select :y'\n";
     let report = try_compile(text).expect_err("they are equal");
     let rendered = report.render(false);
     assert!(rendered.contains("config.toml:6:8"), "{rendered}");
-    assert!(rendered.contains("declared first here"), "{rendered}");
+    assert!(rendered.contains("first declared here"), "{rendered}");
 }
 
 #[test]
@@ -238,118 +225,33 @@ fn sql_comes_from_one_place() {
             "this endpoint has both `sql` and `sql_file`",
         ],
     );
-    check("sql = ' -- nothing'", &["there is no statement here"]);
+    check("sql = ' -- nothing'", &["this SQL has no statement"]);
     check(
         "sql = 'select 1; select 2'",
-        &["there is more than one statement here"],
+        &["this SQL has more than one statement"],
     );
     check(
         "sql = 'select $1'",
-        &["parameters are written as `:name`, not by number"],
+        &["parameters are written `:name`, not `$1`"],
     );
     check("sql = \"select 'a\"", &["this string is never closed"]);
 }
 
 #[test]
-fn parameters_are_declared_and_used() {
-    check(
-        "sql = 'select :x'",
-        &["parameter `x` is used in the SQL but not declared"],
-    );
-    check("params.x = {}", &["parameter `x` is not used in the SQL"]);
-    check("path = '/b/{x}'", &["duplicate key"]);
-    let unused = "repository.url = 'x'\n[[endpoint]]\npath = '/a/{x}'\nsql = 'select 1'";
-    assert_eq!(
-        mistakes(unused),
-        ["3: parameter `x` is not used in the SQL"]
-    );
-    let doubled = "repository.url = 'x'\n[[endpoint]]\npath = '/{x}/{x}'\nsql = 'select :x'";
-    assert_eq!(
-        mistakes(doubled),
-        ["3: the path has two parameters called `x`"]
-    );
-    check(
-        "sql = 'select :yaer'\nparams.year = {}",
-        &[
-            "parameter `yaer` is used in the SQL but not declared",
-            "parameter `year` is not used in the SQL",
-        ],
-    );
-    check(
-        "sql = 'select 1'\nparams.'a b' = {}",
-        &["this can not be the name of a parameter"],
-    );
-}
-
-#[test]
-fn declarations_of_a_parameter_agree_with_each_other() {
-    let check = |declaration: &str, expected: &[&str]| {
-        check(
-            &format!("sql = 'select :x'\nparams.x = {{ {declaration} }}"),
-            expected,
-        );
-    };
-    check(
-        "default = 1, optional = true",
-        &["`x` has both a default and `optional`"],
-    );
-    check("default = 1, optional = false", &[]);
-    check(
-        "minimum = 2, maximum = 1",
-        &["`minimum` is above `maximum`"],
-    );
-    check("minimum = 'b', maximum = 'a'", &[]);
-    for limits in [
-        "minimum = 5",
-        "maximum = -1",
-        "minimum = '4.5', maximum = 9",
-    ] {
-        let expected = "the default of `x` is not allowed";
-        check(&format!("default = 4, {limits}"), &[expected]);
-    }
-    check("default = 4, minimum = 4, maximum = 4.0", &[]);
-    check("values = []", &["`values` is empty"]);
-    check(
-        "default = 'c', values = ['a', 'b']",
-        &["the default of `x` is not allowed"],
-    );
-    check("default = 1.0, values = [1, 2]", &[]);
-    check(
-        "default = 'abc', max_length = 2",
-        &["`x` allows no text this long"],
-    );
-    check("max_length = 0", &["`max_length` is out of range"]);
-    check("pattern = 'a('", &["this is no regular expression"]);
-    check("pattern = 'a)(b'", &["this is no regular expression"]);
-    check(
-        "pattern = 'a|b', default = 'ab'",
-        &["`x` does not allow this value"],
-    );
-    check(
-        "pattern = 'a|b', values = ['a', 'bc']",
-        &["`x` does not allow this value"],
-    );
-    check("type = 'int; drop'", &["this is no type's name"]);
-    let text = "repository.url = 'x'\n[[endpoint]]\npath = '/a/{x}'\nsql = 'select :x'\n\
-                params.x = { default = 1, optional = true }";
-    assert_eq!(
-        mistakes(text),
-        ["5: `x` is part of the path", "5: `x` is part of the path"]
-    );
-}
-
-#[test]
-fn schedules_come() {
-    check("refresh = {}", &["`refresh` does not say when"]);
+fn schedules_are_checked() {
+    check("refresh = {}", &["`refresh` has no trigger"]);
     check("refresh = { every = '99ms' }", &["`every` is too short"]);
-    check("refresh = { cron = '* * *' }", &["this is no cron line"]);
+    check(
+        "refresh = { cron = '* * *' }",
+        &["this is not a valid cron expression"],
+    );
     check(
         "refresh = { cron = '0 0 31 2 *' }",
-        &["this time never comes"],
+        &["this cron expression never matches"],
     );
     check(
         "refresh = { cron = '* * * * *', timezone = 'Mars' }",
-        &["there is no time zone of this name"],
+        &["there is no time zone with this name"],
     );
     check(
         "refresh = { timezone = 'UTC' }",
@@ -358,61 +260,7 @@ fn schedules_come() {
 }
 
 #[test]
-fn policies_agree_with_each_other() {
-    check(
-        "timeout = '31s'",
-        &["`timeout` is longer than `statement_timeout`"],
-    );
-    check(
-        "stale_if_error = '1s'\nstale_while_revalidate = '2s'",
-        &["`stale_if_error` is shorter than `stale_while_revalidate`"],
-    );
-    check("max_age = '0s'", &["`max_age` is too short"]);
-    check(
-        "shape = 'row'\nmax_rows = 0",
-        &["`max_rows` is out of range"],
-    );
-    check(
-        "shape = 'rwos'",
-        &["`shape` must be one of `rows`, `columns`, `row`, `tuple`, `value`"],
-    );
-    check(
-        "on_miss = 'refuse'",
-        &["nothing would load this endpoint again once it has expired"],
-    );
-    check("on_miss = 'refuse'\nrefresh.every = '1s'", &[]);
-    check(
-        "sql = 'select :x'\nparams.x = {}\non_miss = 'refuse'",
-        &["nothing would ever load this endpoint"],
-    );
-    for trigger in ["cron = '@daily'", PROBE, "notify = 'c'"] {
-        check(&format!("on_miss = 'refuse'\nrefresh.{trigger}"), &[]);
-    }
-    let warm = "sql = 'select :x'\nparams.x = {}\non_miss = 'refuse'\nwarm = [{ x = 1 }]\n";
-    check(
-        warm,
-        &["nothing would load this endpoint's keys again once they have expired"],
-    );
-    check(
-        &format!("{warm}refresh.ahead = false"),
-        &["nothing would load this endpoint's keys again once they have expired"],
-    );
-    for trigger in ["ahead = true", PROBE, "notify = 'c'"] {
-        check(&format!("{warm}refresh.{trigger}"), &[]);
-    }
-    check(
-        "sql = 'select :x'\nparams.x = {}\nrefresh.every = '1s'",
-        &["a schedule on an endpoint with parameters"],
-    );
-    check(
-        "sql = 'select :x'\nparams.x = {}\nmax_bytes = '1GiB'",
-        &["an answer of /a may be larger than the whole cache"],
-    );
-    check("max_bytes = '1GiB'", &[]);
-}
-
-#[test]
-fn one_slip_is_one_mistake() {
+fn a_misspelled_key_is_one_mistake() {
     check(
         "refresh = { evry = '5s' }\non_miss = 'refuse'",
         &["unknown key `evry` in `refresh`"],
@@ -472,114 +320,6 @@ fn one_slip_is_one_mistake() {
     ] {
         assert_eq!(mistakes(&text), [expected], "{text}");
     }
-}
-
-#[test]
-fn what_defaults_say_of_themselves_is_reported_once() {
-    let text = "repository.url = 'x'\n[defaults]\ntimeout = '40s'\nstale_if_error = '1s'\n\
-                stale_while_revalidate = '2s'\n\
-                [[endpoint]]\npath = '/a'\nsql = 'select 1'\n[[endpoint]]\npath = '/b'\nsql = 'select 1'\n";
-    assert_eq!(
-        mistakes(text),
-        [
-            "3: `timeout` is longer than `statement_timeout`",
-            "4: `stale_if_error` is shorter than `stale_while_revalidate`",
-        ]
-    );
-    let text = "repository.url = 'x'\ndefaults.stale_while_revalidate = '2s'\n\
-                [[endpoint]]\npath = '/a'\nsql = 'select 1'\nstale_if_error = '1s'\n\
-                [[endpoint]]\npath = '/b'\nsql = 'select 1'\n";
-    assert_eq!(
-        mistakes(text),
-        ["6: `stale_if_error` is shorter than `stale_while_revalidate`"]
-    );
-}
-
-#[test]
-fn what_postgres_says_is_shown_where_it_was_written() {
-    let plan = compile(
-        "repository.url = 'x'\n[[endpoint]]\npath = '/a'\nsql = \"\"\"\nselect :x, \\\n   'ä\\t' || \\\"colum\\\"\nfrom t\"\"\"\nparams.x = {}\n",
-    );
-    let endpoint = &plan.endpoints()[0];
-    let text = endpoint.statement.text();
-    let shown = |needle: &str| {
-        let offset = text.find(needle).expect("in the text");
-        let position = u32::try_from(text[..offset].chars().count() + 1).expect("short");
-        let report = plan.mistake(
-            Subject::Statement(endpoint.id),
-            &Finding {
-                position: Some(position),
-                ..Finding::new("no")
-            },
-        );
-        let span = report.mistakes()[0].span().expect("a place").clone();
-        (span.line(), span.text().to_owned())
-    };
-    assert_eq!(shown("$1"), (5, ":x".to_owned()));
-    assert_eq!(shown("colum"), (6, "colum".to_owned()));
-    assert_eq!(shown("from"), (7, "from".to_owned()));
-    assert_eq!(shown("'ä"), (6, "'".to_owned()));
-
-    let report = plan.mistake(
-        Subject::Statement(endpoint.id),
-        &Finding {
-            detail: Some("because".to_owned()),
-            ..Finding::new("no")
-        },
-    );
-    assert_eq!(report.mistakes()[0].span().map(Span::line), Some(4));
-    assert!(report.render(false).contains("note: because"), "{report}");
-}
-
-#[test]
-fn what_postgres_says_of_parameters_names_them_as_they_are_written() {
-    let plan = compile(
-        "repository.url = 'x'\n[[endpoint]]\npath = '/a/{x}'\nsql = \"\"\"\nselect :x,\n :year\"\"\"\nparams.year = {}\n",
-    );
-    let id = plan.endpoints()[0].id;
-    let shown = |report: &Report| {
-        let mistake = &report.mistakes()[0];
-        let span = mistake.span().expect("a place");
-        let advice = mistake.advice().unwrap_or_default().to_owned();
-        (
-            mistake.message().to_owned(),
-            span.line(),
-            span.text().to_owned(),
-            advice,
-        )
-    };
-    let finding = Finding::new("could not determine data type of parameter $2");
-    let report = plan.mistake(Subject::ParameterTypes(id), &finding);
-    let (message, line, text, advice) = shown(&report);
-    assert_eq!(message, "could not determine data type of parameter :year");
-    assert_eq!((line, text.as_str()), (6, ":year"));
-    assert!(
-        advice.contains("`params.year = { type = \"integer\" }`"),
-        "{advice}"
-    );
-    assert!(advice.contains("`:year::integer`"), "{advice}");
-
-    // A price is no parameter, and neither is what the statement has not.
-    let report = plan.mistake(
-        Subject::Statement(id),
-        &Finding {
-            detail: Some("$1".to_owned()),
-            ..Finding::new("$1 and $2, not $3, $0 or $x")
-        },
-    );
-    assert_eq!(shown(&report).0, ":x and :year, not $3, $0 or $x");
-    assert!(report.render(false).contains("note: :x"), "{report}");
-
-    let parameters = &plan.endpoints()[0].parameters;
-    let of_parameter = |name: &str| {
-        let index = parameters.iter().position(|it| it.name == name);
-        let index = index.expect("a parameter");
-        plan.mistake(Subject::Parameter(id, index), &Finding::new("no"))
-    };
-    let (_, line, text, _) = shown(&of_parameter("year"));
-    assert_eq!((line, text.as_str()), (7, "year"));
-    let (_, line, _, _) = shown(&of_parameter("x"));
-    assert_eq!(line, 4);
 }
 
 proptest! {

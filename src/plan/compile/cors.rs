@@ -7,21 +7,26 @@ use crate::plan::Origins;
 const HELP: &str =
     "for example cors = { origins = [\"https://dashboard.example\"] }, or [\"*\"] for every page";
 
-/// The origins that are named.
+/// The origins that are listed.
 pub(super) fn origins(section: &Field<CorsSection>, report: &mut Report) -> Option<Origins> {
     let section = section.given()?;
     let origins = match &section.value.origins {
         Field::Given(origins) => origins,
         Field::Wrong => return None,
         Field::Absent => {
-            let mistake = Mistake::new("`cors` names no origins");
-            report.push(mistake.at(&section.span, "no page is let in").help(HELP));
+            let mistake = Mistake::new("`cors` has no `origins`");
+            report.push(
+                mistake
+                    .at(&section.span, "no page would be allowed")
+                    .help(HELP),
+            );
             return None;
         }
     };
     if origins.value.is_empty() {
-        let mistake = Mistake::new("`origins` is empty").at(&origins.span, "no page is let in");
-        report.push(mistake.help("name some, or remove `cors`"));
+        let mistake =
+            Mistake::new("`origins` is empty").at(&origins.span, "no page would be allowed");
+        report.push(mistake.help("list some, or remove `cors`"));
         return None;
     }
     for origin in &origins.value {
@@ -34,12 +39,12 @@ pub(super) fn origins(section: &Field<CorsSection>, report: &mut Report) -> Opti
     Some(Origins::Named(named.collect()))
 }
 
-/// Browsers compare origins letter for letter with what they would send: what they never send would
-/// let nobody in.
+/// Origins are compared byte for byte with what browsers send, so an origin in another form would allow no
+/// page.
 fn check(origin: &At<String>, count: usize, report: &mut Report) {
     let text = origin.value.as_str();
     let wrong = |what: &str| {
-        Mistake::new("this is no origin")
+        Mistake::new("this is not an origin")
             .at(&origin.span, what)
             .help(HELP)
     };
@@ -47,11 +52,11 @@ fn check(origin: &At<String>, count: usize, report: &mut Report) {
         match text {
             "*" if count == 1 => {}
             "*" => {
-                let mistake = Mistake::new("`*` stands beside other origins");
+                let mistake = Mistake::new("`*` makes the other origins redundant");
                 let help = "remove the others, or `*`";
-                report.push(mistake.at(&origin.span, "every page").help(help));
+                report.push(mistake.at(&origin.span, "allows every page").help(help));
             }
-            _ => report.push(wrong("it begins with https:// or http://")),
+            _ => report.push(wrong("must begin with https:// or http://")),
         }
         return;
     };
@@ -67,16 +72,18 @@ fn check(origin: &At<String>, count: usize, report: &mut Report) {
     let is_port = |port: &str| port.parse::<u16>().is_ok() && !port.starts_with('0');
     let is_host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._[]:".contains(c);
     if host.contains(['/', '?', '#', '@']) {
-        report.push(wrong("it ends with the host and the port"));
+        report.push(wrong("must end after the host and port"));
     } else if scheme.is_empty()
         || name.is_empty()
         || !(scheme.to_owned() + name).chars().all(is_host)
     {
-        report.push(wrong("in lower case, with international names in Punycode"));
+        report.push(wrong(
+            "must be lower case, with international names in Punycode",
+        ));
     } else if port.is_some_and(|port| port == own_port) {
-        report.push(wrong("browsers leave out the scheme's own port"));
+        report.push(wrong("browsers omit the default port of the scheme"));
     } else if port.is_some_and(|port| !is_port(port)) {
-        report.push(wrong("the port is a number from 1 to 65535"));
+        report.push(wrong("the port must be a number from 1 to 65535"));
     }
 }
 
@@ -99,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_as_browsers_send_them() {
+    fn origins_must_be_as_browsers_send_them() {
         let named = [
             "https://a.example",
             "http://localhost:3000",

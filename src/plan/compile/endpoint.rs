@@ -1,4 +1,4 @@
-//! One `[[endpoint]]`: its path, its SQL, what loads it, and how they fit.
+//! One `[[endpoint]]`: its path, SQL, parameters, refresh and policy, and whether they fit together.
 
 use super::policy::{Limits, Policy, Settled, Surroundings};
 use super::refresh::Probes;
@@ -6,17 +6,16 @@ use super::{parameters, refresh, statement, warm};
 use crate::config::field::NamedTexts;
 use crate::config::schema::EndpointSection;
 use crate::config::{At, Field, Mistake, Report, Span};
-use crate::plan::{
-    Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement, Warm, Written,
-};
+use crate::plan::written::Written;
+use crate::plan::{Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement, Warm};
 
-/// What holds for all endpoints.
+/// What all endpoints share.
 pub(super) struct Context<'c> {
     pub(super) defaults: &'c Policy,
     pub(super) limits: &'c Limits,
 }
 
-/// What could be read of an endpoint.
+/// The parts of an endpoint that could be read.
 pub(super) struct Parts {
     id: EndpointId,
     pub(super) path: Option<At<PathPattern>>,
@@ -26,10 +25,10 @@ pub(super) struct Parts {
     parameters: Option<Vec<Parameter>>,
     refresh: Refresh,
     policy: Settled,
-    /// What `params` declares, and where.
+    /// The names under `params`, and where each is written.
     declared: Vec<(String, Span)>,
     warm: Warm,
-    /// Where each of the keys in `warm` is written.
+    /// Where each key of `warm` is written.
     warm_places: Vec<Span>,
     warm_sql: Option<At<String>>,
 }
@@ -93,7 +92,7 @@ impl Parts {
         }
     }
 
-    /// The endpoint and where its parts are written, if none is missing.
+    /// The endpoint and where its parts are written, if no part is missing.
     pub(super) fn assemble(self) -> Option<(Endpoint, Written)> {
         let policy = self.policy;
         let endpoint = Endpoint {

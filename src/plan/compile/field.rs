@@ -1,4 +1,4 @@
-//! Reads one value and reports it if it does not say what its key needs.
+//! Reads one value, and reports it if it is not valid for its key.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::config::suggest;
 use crate::config::{At, Field, Mistake, Report};
 use crate::plan::quantity;
 
-/// A duration of `least` or more.
+/// A duration of at least `least`.
 pub(super) fn duration(
     key: &str,
     field: &Field<String>,
@@ -37,7 +37,7 @@ pub(super) fn duration(
     }
 }
 
-/// A number of bytes that is not zero.
+/// A number of bytes greater than zero.
 pub(super) fn size(key: &str, field: &Field<String>, report: &mut Report) -> Option<At<u64>> {
     let text = field.given()?;
     let mistake = match quantity::size(&text.value) {
@@ -72,7 +72,7 @@ pub(super) fn count(
     None
 }
 
-/// One of some words.
+/// One of `words`.
 pub(super) fn word<T: Copy>(
     key: &str,
     field: &Field<String>,
@@ -88,7 +88,7 @@ pub(super) fn word<T: Copy>(
     }
     let known = || words.iter().map(|(word, _)| *word);
     let mistake = Mistake::new(format!("`{key}` must be one of {}", suggest::list(known())))
-        .at(&text.span, "none of them");
+        .at(&text.span, "not one of these");
     report.push(match suggest::nearest(&text.value, known()) {
         Some(near) => mistake.help(format!("did you mean `{near}`?")),
         None => mistake,

@@ -7,12 +7,13 @@ use crate::plan::HostName;
 
 const HELP: &str = "for example hosts = [\"api.example\", \"10.0.0.5:8080\", \"[::1]\"]";
 
-/// The names that the server answers to; none where any will do.
+/// The names that the server answers to; `None` for any name.
 pub(super) fn names(field: &Field<Vec<At<String>>>, report: &mut Report) -> Option<Vec<HostName>> {
     let hosts = field.given()?;
     if hosts.value.is_empty() {
-        let mistake = Mistake::new("`hosts` is empty").at(&hosts.span, "no request is answered");
-        report.push(mistake.help("name some, or remove `hosts`"));
+        let mistake =
+            Mistake::new("`hosts` is empty").at(&hosts.span, "no request would be answered");
+        report.push(mistake.help("list some, or remove `hosts`"));
     }
     let names = hosts.value.iter().filter_map(|host| {
         let name = HostName::read(&host.value);
@@ -27,7 +28,7 @@ pub(super) fn names(field: &Field<Vec<At<String>>>, report: &mut Report) -> Opti
 }
 
 impl HostName {
-    /// Reads `host` or `host:port`. None if it is neither.
+    /// Parses `host` or `host:port`.
     pub fn read(text: &str) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_read_as_clients_write_it() {
+    fn hosts_are_parsed_as_clients_send_them() {
         let name = |host: &str, port| {
             let host = host.to_owned();
             Some(HostName { host, port })

@@ -1,5 +1,5 @@
-//! An endpoint's parameters: those of its path, those it declares, those its SQL uses, and whether
-//! they are the same. What depends on their types is checked once Postgres has said them.
+//! An endpoint's parameters: whether its path, its declarations and its SQL agree on them. What depends on
+//! types is checked once Postgres has described the statement.
 
 use std::cmp::Ordering;
 
@@ -10,13 +10,13 @@ use crate::config::schema::{EndpointSection, ParamSection};
 use crate::config::suggest;
 use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::parameter::ARGUMENT_BYTES_MAX;
-use crate::plan::route::is_parameter_name;
+use crate::plan::path::is_parameter_name;
 use crate::plan::{Parameter, PathPattern, Place, Presence, Statement};
 
-/// Room for any name or list of identifiers, and not for a flood of keys.
+/// Enough for any name or list of identifiers, and too little to fill memory with long keys.
 const MAX_LENGTH: u64 = 1_000;
 
-/// The parameters in the order of the statement's `$1`…; `None` where path or SQL are not known.
+/// The parameters in the order of the statement's `$1`…; `None` if the path or the SQL is wrong.
 pub(super) fn read(
     section: &EndpointSection,
     path: Option<&At<PathPattern>>,
@@ -44,7 +44,7 @@ pub(super) fn read(
     }
     let (sql, statement) = sql?;
     check_unused(section, path, statement, report);
-    // Without its path an endpoint's parameters are not all known.
+    // Without the path, not all parameters are known.
     path?;
 
     let mut parameters = Vec::with_capacity(declared.len());
@@ -70,7 +70,7 @@ pub(super) fn read(
     (parameters.len() == statement.parameters().len()).then_some(parameters)
 }
 
-/// Whether something was written about the parameter that is no declaration.
+/// Whether `params` has something for this parameter that is not a declaration.
 fn is_wrong(section: &EndpointSection, name: &str) -> bool {
     match &section.wrong_params {
         None => false,
@@ -84,9 +84,9 @@ fn check_name(name: &At<String>, report: &mut Report) -> Option<()> {
         return Some(());
     }
     report.push(
-        Mistake::new("this can not be the name of a parameter")
+        Mistake::new("this is not a valid parameter name")
             .at(&name.span, "")
-            .help("names have letters, digits and `_`, and do not begin with a digit"),
+            .help("names consist of letters, digits and `_`, and do not begin with a digit"),
     );
     None
 }
@@ -95,8 +95,8 @@ fn undeclared<'n>(name: &str, span: &Span, unused: impl Iterator<Item = &'n str>
     let help = match suggest::nearest(name, unused) {
         Some(near) => format!("did you mean `:{near}`?"),
         None => format!(
-            "add `params.{name} = {{}}` to the endpoint or `{{{name}}}` to its path; an array's slice \
-             needs spaces: `[a : b]`"
+            "add `params.{name} = {{}}` to the endpoint or `{{{name}}}` to its path; write array slices \
+             with spaces: `[a : b]`"
         ),
     };
     Mistake::new(format!(
@@ -106,7 +106,7 @@ fn undeclared<'n>(name: &str, span: &Span, unused: impl Iterator<Item = &'n str>
     .help(help)
 }
 
-/// A parameter that changes nothing would split the cache for nothing.
+/// An unused parameter would split the cache without effect.
 fn check_unused(
     section: &EndpointSection,
     path: Option<&At<PathPattern>>,
@@ -137,7 +137,7 @@ fn check_unused(
     }
 }
 
-/// A parameter of the path about which nothing more is said.
+/// A path parameter without a declaration.
 fn undecorated(name: &str) -> Parameter {
     Parameter {
         name: name.to_owned(),
@@ -169,7 +169,7 @@ fn parameter(section: &ParamSection, place: Place, report: &mut Report) -> Param
         report.push(
             Mistake::new("`values` is empty")
                 .at(&empty.span, "no value would be allowed")
-                .help("remove it to allow any"),
+                .help("remove it to allow any value"),
         );
     }
     let parameter = Parameter {
@@ -203,7 +203,7 @@ fn presence(section: &ParamSection, place: Place, report: &mut Report) -> Presen
             report.push(
                 Mistake::new(format!("`{}` is part of the path", section.name.value))
                     .at(span, "would have no effect")
-                    .help("a path always has all its segments; remove it"),
+                    .help("remove it: a path parameter is always given"),
             );
         }
         return Presence::Required;
@@ -215,7 +215,7 @@ fn presence(section: &ParamSection, place: Place, report: &mut Report) -> Presen
                 section.name.value
             ))
             .at(&optional.span, "would have no effect")
-            .at(&default.span, "this is what is bound when it is not given")
+            .at(&default.span, "bound when the parameter is not given")
             .help("remove one of them"),
         );
     }
@@ -232,7 +232,7 @@ fn declared_type(field: &Field<String>, report: &mut Report) -> Option<String> {
         return Some(name.value.clone());
     }
     report.push(
-        Mistake::new("this is no type's name")
+        Mistake::new("this is not a type name")
             .at(&name.span, "")
             .help("for example \"bigint\", \"numeric(10,2)\", \"text[]\" or \"app.state\""),
     );
@@ -240,7 +240,7 @@ fn declared_type(field: &Field<String>, report: &mut Report) -> Option<String> {
 }
 
 fn bad_pattern(written: &At<String>, error: &regex::Error) -> Mistake {
-    // The last of its lines says what is wrong; the others show the pattern, as the report does.
+    // The last line says what is wrong; the others show the pattern, as the report does.
     let words = error.to_string();
     let reason = words
         .lines()
@@ -248,12 +248,14 @@ fn bad_pattern(written: &At<String>, error: &regex::Error) -> Mistake {
         .unwrap_or_default()
         .trim_start_matches("error: ")
         .to_owned();
-    Mistake::new("this is no regular expression")
+    Mistake::new("this is not a valid regular expression")
         .at(&written.span, reason)
-        .help("there are neither look-arounds nor back-references; in '…' a \\ needs no other")
+        .help(
+            "look-around and back-references are not supported; in a '…' string, \\ is not doubled",
+        )
 }
 
-/// Numbers can be compared whatever their type turns out to be.
+/// Numbers can be compared before their type is known.
 fn check_range(section: &ParamSection, report: &mut Report) {
     let is_above = |a: &At<String>, b: &At<String>| {
         let number = |at: &At<String>| at.value.parse::<f64>().ok();
@@ -279,19 +281,22 @@ fn check_range(section: &ParamSection, report: &mut Report) {
     let name = &section.name.value;
     let too_small = minimum.filter(|minimum| is_above(minimum, default));
     let too_large = maximum.filter(|maximum| is_above(default, maximum));
-    let passed = [(too_small, "below"), (too_large, "above")];
-    for (limit, side) in passed {
+    let violated = [
+        (too_small, "below `minimum`"),
+        (too_large, "above `maximum`"),
+    ];
+    for (limit, label) in violated {
         if let Some(limit) = limit {
             report.push(
                 Mistake::new(format!("the default of `{name}` is not allowed"))
-                    .at(&default.span, format!("{side} the limit"))
+                    .at(&default.span, label)
                     .at(&limit.span, ""),
             );
         }
     }
 }
 
-/// Holds the default and the allowed values to the rules that need no type.
+/// Checks the default and the listed values against the rules that need no type.
 fn check_texts(parameter: &Parameter, section: &ParamSection, report: &mut Report) {
     let values = section
         .values
@@ -301,9 +306,12 @@ fn check_texts(parameter: &Parameter, section: &ParamSection, report: &mut Repor
         if text.value.chars().count() > parameter.max_length {
             let label = format!("longer than {} characters", parameter.max_length);
             report.push(
-                Mistake::new(format!("`{}` allows no text this long", parameter.name))
-                    .at(&text.span, label)
-                    .help("raise `max_length`"),
+                Mistake::new(format!(
+                    "`{}` does not allow a text this long",
+                    parameter.name
+                ))
+                .at(&text.span, label)
+                .help("raise `max_length`"),
             );
         }
         if let Some(pattern) = parameter
@@ -315,14 +323,14 @@ fn check_texts(parameter: &Parameter, section: &ParamSection, report: &mut Repor
             report.push(
                 Mistake::new(format!("`{}` does not allow this value", parameter.name))
                     .at(&text.span, format!("does not match `{pattern}`"))
-                    .help("a pattern matches the whole text"),
+                    .help("the pattern must match the whole text"),
             );
         }
     }
     let Some(default) = section.default.given() else {
         return;
     };
-    // `1.0` and `1` may be one value or two: that is for the type to say, later.
+    // Whether `1.0` and `1` are one value depends on the type, which is not known yet.
     let is_same = |value: &At<String>| {
         let number = |text: &str| text.parse::<f64>().ok();
         value.value.eq_ignore_ascii_case(&default.value)
@@ -333,9 +341,9 @@ fn check_texts(parameter: &Parameter, section: &ParamSection, report: &mut Repor
             "the default of `{}` is not allowed",
             parameter.name
         ));
-        let mistake = mistake.at(&default.span, "not one of the values");
+        let mistake = mistake.at(&default.span, "not one of the allowed values");
         report.push(match section.values.given() {
-            Some(values) => mistake.at(&values.span, "allowed are these"),
+            Some(values) => mistake.at(&values.span, "the allowed values"),
             None => mistake,
         });
     }

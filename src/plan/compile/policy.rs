@@ -1,7 +1,7 @@
-//! The keys that `[defaults]` and `[[endpoint]]` share, and whether they agree with one another.
+//! The keys that `[defaults]` and `[[endpoint]]` share, and whether they are consistent.
 //!
-//! An endpoint's own value counts before that of `[defaults]`, and that before `[repository]` for the
-//! two limits it may set. Only what was written can contradict: a value nobody wrote gives way.
+//! An endpoint's own value takes precedence over that of `[defaults]`, and that over `[repository]` for the
+//! two limits that it may set. Only values from the file can contradict each other: a built-in default adapts.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use crate::plan::{
     CacheControl, CronLine, FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters,
 };
 
-/// A dashboard that polls every few seconds shows nothing older than it would without a cache.
+/// A dashboard that polls every few seconds shows nothing noticeably older than without a cache.
 const MAX_AGE: Duration = Duration::from_secs(10);
-/// Long enough for a slow refresh, short enough that nobody wonders.
+/// Long enough for a slow refresh, and short enough that nobody notices.
 const STALE_WHILE_REVALIDATE: Duration = Duration::from_secs(60);
-/// A failover or a short maintenance goes by unnoticed.
+/// Covers a failover or a short maintenance.
 const STALE_IF_ERROR: Duration = Duration::from_secs(3_600);
-/// Shorter than most proxies' patience.
+/// Shorter than the timeouts of most proxies.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a browser can still show.
+/// What a browser can still display.
 const MAX_ROWS: u64 = 100_000;
 const MAX_BYTES: u64 = 16 << 20;
-/// More than anyone names by hand, and few enough that a client that makes keys up stays cheap.
+/// More than anyone lists by hand, and few enough that a client cannot do harm with made-up keys.
 const MAX_KEYS: u64 = 10_000;
-/// One millisecond is as good as none, and none would make every answer stale.
+/// Zero would make every answer stale at once.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// What `[repository]` holds every endpoint to.
+/// The limits in `[repository]`, which hold for every endpoint.
 pub(super) struct Limits {
     statement_timeout: Option<At<Duration>>,
     max_rows: Option<At<u64>>,
@@ -55,7 +55,7 @@ impl Limits {
 const ROWS_ALLOWED: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
 const KEYS_ALLOWED: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
 
-/// One section's part of the shared keys.
+/// The shared keys as one section sets them.
 pub(super) struct Policy {
     shape: Option<At<Shape>>,
     max_age: Option<At<Duration>>,
@@ -71,7 +71,7 @@ pub(super) struct Policy {
     cdn_cache_control: Option<At<CacheControl>>,
 }
 
-/// What holds for one endpoint.
+/// The policy of one endpoint, all defaults applied.
 pub(super) struct Settled {
     pub(super) shape: Shape,
     pub(super) freshness: FreshnessPolicy,
@@ -80,41 +80,40 @@ pub(super) struct Settled {
     pub(super) max_rows: u64,
     pub(super) max_bytes: u64,
     pub(super) max_keys: u64,
-    /// Where `max_keys` is written, if it is.
+    /// Where `max_keys` is written, if anywhere.
     pub(super) max_keys_written: Option<Span>,
     pub(super) unknown_parameters: UnknownParameters,
     pub(super) cache_control: CacheControl,
     pub(super) cdn_cache_control: Option<CacheControl>,
 }
 
-/// What else is said of an endpoint, as far as its policy depends on it.
+/// The other parts of an endpoint that its policy depends on.
 pub(super) struct Surroundings<'s> {
     pub(super) section: &'s EndpointSection,
     pub(super) refresh: &'s Refresh,
-    /// The time between two askings of its probe.
+    /// The interval of its probe.
     pub(super) probe_every: Option<&'s At<Duration>>,
     pub(super) has_parameters: bool,
 }
 
 impl Surroundings<'_> {
-    /// Whether `refresh` is there and does not say when, which has been reported: what it was meant to
-    /// say is not known.
+    /// Whether `refresh` is wrong or has no trigger. That has been reported, and what was meant is unknown.
     fn is_unclear(&self) -> bool {
         let refresh = &self.section.refresh;
-        let is_silent = refresh.every.is_absent()
+        let has_no_trigger = refresh.every.is_absent()
             && refresh.cron.is_absent()
             && refresh.probe.is_absent()
             && refresh.notify.is_absent()
             && refresh.ahead.is_absent();
-        refresh.is_wrong || (refresh.span.is_some() && is_silent)
+        refresh.is_wrong || (refresh.span.is_some() && has_no_trigger)
     }
 
-    /// Whether answers come from a schedule alone. Whatever tells of news may bring them sooner, and a
-    /// probe that finds none keeps them fresh.
+    /// Whether only a schedule refreshes answers: a probe or a notification may do so earlier, and a probe that
+    /// finds no change keeps them fresh.
     fn only_schedule_loads(&self) -> bool {
         let refresh = &self.section.refresh;
-        let is_told = !refresh.probe.is_absent() || !refresh.notify.is_absent();
-        !self.has_parameters && !is_told && !refresh.is_wrong
+        let follows_changes = !refresh.probe.is_absent() || !refresh.notify.is_absent();
+        !self.has_parameters && !follows_changes && !refresh.is_wrong
     }
 }
 
@@ -164,8 +163,8 @@ impl Policy {
         }
     }
 
-    /// Reports what contradicts between these values and `defaults`, where at least one side is
-    /// written here: what `[defaults]` says of itself is reported once, not for every endpoint.
+    /// Reports contradictions among these values and `defaults`. At least one side must be set here, so that a
+    /// contradiction within `[defaults]` is reported once and not for every endpoint.
     pub(super) fn check(&self, defaults: &Self, limits: &Limits, report: &mut Report) {
         let statement_timeout = limits.statement_timeout();
         if let Some(timeout) = self
@@ -173,13 +172,14 @@ impl Policy {
             .as_ref()
             .filter(|at| at.value > statement_timeout)
         {
-            // Postgres would end the query before anyone has waited that long.
             let mistake = Mistake::new("`timeout` is longer than `statement_timeout`")
                 .at(&timeout.span, "no query may run this long")
                 .help("lower it, or raise `statement_timeout` of [repository]");
             report.push(match &limits.statement_timeout {
-                Some(limit) => mistake.at(&limit.span, "Postgres ends every statement here"),
-                None => mistake.note("`statement_timeout` is 30s where nothing else is written"),
+                Some(limit) => {
+                    mistake.at(&limit.span, "Postgres cancels every statement after this")
+                }
+                None => mistake.note("`statement_timeout` is 30s by default"),
             });
         }
         if self.stale_while_revalidate.is_none() && self.stale_if_error.is_none() {
@@ -196,21 +196,20 @@ impl Policy {
         if let (Some(revalidate), Some(error)) = (revalidate, error)
             && error.value < revalidate.value
         {
-            // Within stale_while_revalidate an old answer is served whether or not its refresh
-            // succeeds, so the shorter limit would limit nothing.
+            // Within stale_while_revalidate, a stale answer is served whether or not its refresh succeeds.
             report.push(
                 Mistake::new("`stale_if_error` is shorter than `stale_while_revalidate`")
                     .at(&error.span, "would have no effect")
                     .at(
                         &revalidate.span,
-                        "an old answer is served this long in any case",
+                        "a stale answer is served this long in any case",
                     )
                     .help("raise `stale_if_error` or lower `stale_while_revalidate`"),
             );
         }
     }
 
-    /// What holds for an endpoint that writes these values.
+    /// The policy of an endpoint with these values.
     pub(super) fn settle(
         &self,
         defaults: &Self,
@@ -286,19 +285,19 @@ impl Policy {
             at.as_ref().or(default.as_ref()).map(|at| at.value)
         };
         let refresh = around.refresh;
-        // A schedule says better than a default how long an answer is good: unless something else
-        // tells when there is something new, and so that data change between the schedule's runs.
-        let max_age = if refresh.is_scheduled() && !refresh.is_told() {
+        // A schedule is a better measure of freshness than a default, unless a probe or a notification shows
+        // that data changes between its runs.
+        let max_age = if refresh.is_scheduled() && !refresh.follows_changes() {
             self.max_age.as_ref().map(|at| at.value)
         } else {
-            Some(self.max_age_told(defaults, around.probe_every, timeout, report))
+            Some(self.unscheduled_max_age(defaults, around.probe_every, timeout, report))
         };
         let revalidate = own(
             &self.stale_while_revalidate,
             &defaults.stale_while_revalidate,
         );
         let error = own(&self.stale_if_error, &defaults.stale_if_error);
-        // A limit that nobody wrote gives way to the one that was.
+        // A limit that is not set adapts to the one that is.
         let stale_while_revalidate = revalidate
             .unwrap_or_else(|| STALE_WHILE_REVALIDATE.min(error.unwrap_or(Duration::MAX)));
         let stale_if_error = error.unwrap_or_else(|| STALE_IF_ERROR.max(stale_while_revalidate));
@@ -309,9 +308,9 @@ impl Policy {
         }
     }
 
-    /// How long an answer is fresh where no schedule decides. A probe that finds nothing new keeps an
-    /// entry fresh until `max_age` after the probe began, so it must ask more often than that.
-    fn max_age_told(
+    /// How long an answer is fresh if no schedule decides. A probe that finds no change keeps an entry fresh
+    /// until `max_age` after the probe began, so it must run more often than that.
+    fn unscheduled_max_age(
         &self,
         defaults: &Self,
         probe_every: Option<&At<Duration>>,
@@ -322,23 +321,20 @@ impl Policy {
         match (written, probe_every) {
             (Some(max_age), Some(every)) if every.value >= max_age.value => {
                 let help = if self.max_age.is_some() {
-                    "raise `max_age` to twice this or more, or let the probe ask more often"
+                    "raise `max_age` to at least twice this, or let the probe run more often"
                 } else {
-                    "give the endpoint a `max_age` of twice this or more, or let the probe ask more often"
+                    "give the endpoint a `max_age` of at least twice this, or let the probe run more often"
                 };
                 report.push(
-                    Mistake::new("the probe asks too seldom for this `max_age`")
+                    Mistake::new("the probe runs too rarely for this `max_age`")
                         .at(&every.span, "not shorter than `max_age`")
-                        .at(
-                            &max_age.span,
-                            "an answer would be stale before it is asked again",
-                        )
+                        .at(&max_age.span, "an answer would go stale between two probes")
                         .help(help),
                 );
                 max_age.value
             }
             (Some(max_age), _) => max_age.value,
-            // Nobody asked for ten seconds: one probe may be missed, and the next take its time.
+            // Leaves room for one missed and one slow probe.
             (None, Some(every)) if every.value >= MAX_AGE => {
                 every.value.saturating_mul(2).saturating_add(timeout)
             }
@@ -347,19 +343,18 @@ impl Policy {
     }
 }
 
-/// With `on_miss = "refuse"` something other than a request must load what is missing, at first and
-/// again.
+/// With `on_miss = "refuse"`, something other than a request must load an answer, first and again.
 ///
-/// Without parameters the first load comes at start, and a schedule, a probe or a notification brings
-/// the next. With parameters only the keys that are named can be loaded at all, and what loads them
-/// again is what reaches keys with arguments: `ahead`, a probe or a notification. A probe and a
-/// notification wait for news: until these come an answer may expire, and is a 503 then, which is what
-/// `refuse` asks for.
+/// Without parameters, the first load is at startup, and a schedule, a probe or a notification causes the next.
+/// With parameters, only the keys that are listed can be loaded, and only `ahead`, a probe or a notification
+/// can load them again. A probe or a notification waits for a change. Until it comes, an answer may expire and
+/// requests get a 503, which is what `refuse` asks for.
 fn check_refuse(refuse: &Span, around: &Surroundings<'_>, report: &mut Report) {
     let section = around.section;
     let refresh = &section.refresh;
-    // What is there with a mistake in it is meant to be there.
-    let is_told = around.is_unclear() || !refresh.probe.is_absent() || !refresh.notify.is_absent();
+    // A key with a wrong value counts as present.
+    let follows_changes =
+        around.is_unclear() || !refresh.probe.is_absent() || !refresh.notify.is_absent();
     let is_scheduled = !refresh.every.is_absent() || !refresh.cron.is_absent();
     let is_warm = !section.warm.is_absent() || !section.warm_sql.is_absent();
     let is_ahead = match &refresh.ahead {
@@ -367,12 +362,12 @@ fn check_refuse(refuse: &Span, around: &Surroundings<'_>, report: &mut Report) {
         Field::Wrong => true,
         Field::Given(ahead) => ahead.value,
     };
-    let is_repeated = is_ahead || is_told;
+    let is_repeated = is_ahead || follows_changes;
     let (message, help) = if around.has_parameters && !is_warm {
         let help = if is_repeated {
-            "name its keys with `warm` or `warm_sql`, or let requests load them: on_miss = \"load\""
+            "list its keys with `warm` or `warm_sql`, or let requests load them: on_miss = \"load\""
         } else {
-            "name its keys with `warm` or `warm_sql` and add refresh = { ahead = true }, or let \
+            "list its keys with `warm` or `warm_sql` and add refresh = { ahead = true }, or let \
              requests load them: on_miss = \"load\""
         };
         ("nothing would ever load this endpoint", help)
@@ -381,23 +376,23 @@ fn check_refuse(refuse: &Span, around: &Surroundings<'_>, report: &mut Report) {
             "nothing would load this endpoint's keys again once they have expired",
             "add refresh = { ahead = true }, or on_miss = \"load\"",
         )
-    } else if !around.has_parameters && !is_scheduled && !is_told {
+    } else if !around.has_parameters && !is_scheduled && !follows_changes {
         (
             "nothing would load this endpoint again once it has expired",
-            "add a schedule, as refresh = { every = \"10s\" }, or on_miss = \"load\"",
+            "add a schedule such as refresh = { every = \"10s\" }, or on_miss = \"load\"",
         )
     } else {
         return;
     };
     report.push(
         Mistake::new(message)
-            .at(&section.span, "this one")
-            .at(refuse, "a request may not load it")
+            .at(&section.span, "this endpoint")
+            .at(refuse, "requests must not load it")
             .help(help),
     );
 }
 
-/// With `on_miss = "refuse"` an answer must last until the schedule brings the next one.
+/// With `on_miss = "refuse"`, an answer must last until the schedule loads the next one.
 fn check_gap(
     max_age: &At<Duration>,
     refuse: &Span,
@@ -405,7 +400,7 @@ fn check_gap(
     refresh: &Refresh,
     report: &mut Report,
 ) {
-    let cron = refresh.cron.as_ref().and_then(CronLine::long_gap);
+    let cron = refresh.cron.as_ref().and_then(CronLine::longest_gap);
     let Some(gap) = refresh.every.into_iter().chain(cron).min() else {
         return;
     };
@@ -416,12 +411,12 @@ fn check_gap(
         return;
     }
     report.push(
-        Mistake::new("answers of this endpoint expire before its schedule brings new ones")
+        Mistake::new("answers of this endpoint expire before its schedule loads new ones")
             .at(
                 &max_age.span,
-                format!("with `stale_while_revalidate` an answer is served for {servable:?}"),
+                format!("with `stale_while_revalidate`, an answer is served for {servable:?}"),
             )
-            .at(refuse, "a request may not load it")
+            .at(refuse, "requests must not load it")
             .note(format!("up to {gap:?} pass between two runs"))
             .help("remove `max_age`: then an answer is fresh until the next run has ended"),
     );

@@ -1,5 +1,5 @@
-//! `refresh = { … }`: what it asks for, whether that fits together and the endpoint, and the probes
-//! that endpoints share.
+//! `refresh = { … }`: whether its triggers fit together and fit the endpoint, and the probes that endpoints
+//! share.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,11 +8,12 @@ use super::{field, statement};
 use crate::config::schema::{ProbeSection, RefreshSection};
 use crate::config::{At, Field, Mistake, Report};
 use crate::plan::cron::CronLineError;
-use crate::plan::{CronLine, Probe, ProbeId, Refresh, Statement, Timezone, WrittenProbe};
+use crate::plan::written::WrittenProbe;
+use crate::plan::{CronLine, Probe, ProbeId, Refresh, Statement, Timezone};
 
-/// Ten loads a second of one answer. Whoever needs more wants another tool than polling.
+/// Ten loads per second of one answer. More often, polling is the wrong tool.
 const SHORTEST_EVERY: Duration = Duration::from_millis(100);
-/// What Postgres keeps of a name.
+/// The longest name that Postgres keeps.
 const CHANNEL_BYTES_MAX: usize = 63;
 
 /// The probes of all endpoints, each once.
@@ -26,7 +27,7 @@ pub(super) struct Probes {
 impl Probes {
     fn add(&mut self, sql: &At<String>, statement: Statement, every: Duration) -> ProbeId {
         let text = statement.text().to_owned();
-        // It ends with its last token, and so begins with its first here too.
+        // The text already ends with its last token; without leading space, equal probes have equal texts.
         let asked = text.trim_start().to_owned();
         *self.known.entry((asked, every)).or_insert_with(|| {
             let id = ProbeId::new(self.probes.len());
@@ -44,7 +45,7 @@ impl Probes {
     }
 }
 
-/// What the section means, and how often its probe asks.
+/// What the section means, and the interval of its probe.
 pub(super) fn read(
     section: &RefreshSection,
     has_parameters: bool,
@@ -55,11 +56,9 @@ pub(super) fn read(
         && !section.is_wrong
         && is_empty(section)
     {
-        report.push(
-            Mistake::new("`refresh` does not say when")
-                .at(span, "")
-                .help("for example { every = \"5s\" } or { cron = \"0 6 * * *\" }"),
-        );
+        report.push(Mistake::new("`refresh` has no trigger").at(span, "").help(
+            "add `every`, `cron`, `probe`, `notify` or `ahead`, for example { every = \"5s\" }",
+        ));
     }
     if has_parameters {
         check_schedule(section, report);
@@ -92,20 +91,20 @@ fn is_empty(section: &RefreshSection) -> bool {
         && section.ahead.is_absent()
 }
 
-/// There is one entry for each set of arguments, and a schedule does not say which.
+/// There is one entry for each set of arguments, and a schedule does not say which one to load.
 fn check_schedule(section: &RefreshSection, report: &mut Report) {
     let written = [section.every.given(), section.cron.given()];
-    let mut labels = ["which of its answers should this load?", "and this?"].into_iter();
+    let mut labels = ["which answer should this load?", "and this?"].into_iter();
     let places = written.into_iter().flatten().zip(&mut labels);
     let mistake = Mistake::new("a schedule on an endpoint with parameters");
     let mistake = places.fold(mistake, |mistake, (at, label)| mistake.at(&at.span, label));
     if mistake.span().is_some() {
-        report.push(mistake.help("`ahead = true` instead keeps the answers in use fresh"));
+        report.push(mistake.help("use `ahead = true` instead: it keeps the answers in use fresh"));
     }
 }
 
-/// A schedule loads whatever the probe says. A cron line may stand beside one: that of a nightly load
-/// catches what the probe does not ask about.
+/// `every` loads whatever the probe finds. A cron expression can be combined with a probe: a nightly load catches
+/// what the probe does not cover.
 fn check_probe_with_every(section: &RefreshSection, report: &mut Report) {
     let (Some(every), Some(probe)) = (section.every.given(), section.probe.given()) else {
         return;
@@ -113,12 +112,12 @@ fn check_probe_with_every(section: &RefreshSection, report: &mut Report) {
     report.push(
         Mistake::new("`refresh` has both `every` and a probe")
             .at(&probe.span, "would have no effect")
-            .at(&every.span, "loads whether or not anything is new")
-            .help("remove one of them; a `cron` line may stand beside a probe"),
+            .at(&every.span, "loads whether or not anything changed")
+            .help("remove one of them; a probe can be combined with `cron`"),
     );
 }
 
-/// Without parameters there is one entry, which is never out of use.
+/// Without parameters there is one entry, which is always in use.
 fn check_ahead(section: &RefreshSection, report: &mut Report) {
     let Some(ahead) = section.ahead.given().filter(|ahead| ahead.value) else {
         return;
@@ -130,7 +129,7 @@ fn check_ahead(section: &RefreshSection, report: &mut Report) {
             .help(if is_scheduled {
                 "remove it: the schedule loads the only answer before it goes stale"
             } else {
-                "add a schedule instead, as every = \"10s\": there is only one answer to load"
+                "add a schedule such as every = \"10s\" instead: there is only one answer to load"
             }),
     );
 }
@@ -153,7 +152,7 @@ fn probe(
     }
     let every = field::duration("every", &section.value.every, SHORTEST_EVERY, report);
     let sql = section.value.sql.given()?;
-    let help = "it is asked once for all requests";
+    let help = "a probe runs once for all requests";
     let statement = statement::query_without_parameters("a probe", help, sql, report)?;
     let every = every?;
     Some((probes.add(sql, statement, every.value), every))
@@ -164,13 +163,13 @@ fn channel(field: &Field<String>, report: &mut Report) -> Option<String> {
     let reason = match channel.value.as_str() {
         "" => "empty",
         name if name.len() > CHANNEL_BYTES_MAX => "longer than 63 bytes",
-        name if name.contains('\0') => "holds the character NUL",
+        name if name.contains('\0') => "contains the NUL character",
         name => return Some(name.to_owned()),
     };
     report.push(
-        Mistake::new("this can not be the name of a channel")
+        Mistake::new("this is not a valid channel name")
             .at(&channel.span, reason)
-            .help("the name that NOTIFY or pg_notify() is given, as \"sales\""),
+            .help("use the name that is given to NOTIFY or pg_notify(), such as \"sales\""),
     );
     None
 }
@@ -180,7 +179,7 @@ fn cron(section: &RefreshSection, report: &mut Report) -> Option<CronLine> {
         report.push(
             Mistake::new("`timezone` without `cron`")
                 .at(&timezone.span, "would have no effect")
-                .help("`every` needs no time zone; remove it, or add a `cron` line"),
+                .help("remove it, or add `cron`; `every` needs no time zone"),
         );
     }
     let line = section.cron.given();
@@ -193,14 +192,14 @@ fn cron(section: &RefreshSection, report: &mut Report) -> Option<CronLine> {
     }
     let help = match Timezone::nearest(&written.value) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => "names are those of the IANA database, as \"Europe/Berlin\" or \"UTC\"".to_owned(),
+        None => "use a name of the IANA database, such as \"Europe/Berlin\" or \"UTC\"".to_owned(),
     };
     report.push(
-        Mistake::new("there is no time zone of this name")
-            .at(&written.span, "unknown")
+        Mistake::new("there is no time zone with this name")
+            .at(&written.span, "not in the IANA database")
             .help(help),
     );
-    // To find what else is wrong any zone will do.
+    // Any zone will do for finding mistakes in the line.
     check_line(line?, Timezone::UTC, report);
     None
 }
@@ -210,16 +209,16 @@ fn check_line(line: &At<String>, timezone: Timezone, report: &mut Report) -> Opt
         Ok(cron) => return Some(cron),
         Err(CronLineError::Line { reason }) => {
             let help = if line.value.trim_start().starts_with("@every") {
-                "write `every = \"5s\"` instead of a cron line"
+                "write `every = \"5s\"` instead of `cron`"
             } else {
-                "minute hour day month weekday, with the second before them if there are six"
+                "the fields are minute, hour, day, month and weekday, with the second first if there are six"
             };
-            Mistake::new("this is no cron line")
+            Mistake::new("this is not a valid cron expression")
                 .at(&line.span, reason)
                 .help(help)
         }
         Err(error @ CronLineError::Never) => {
-            Mistake::new(error.to_string()).at(&line.span, "no day has this date")
+            Mistake::new(error.to_string()).at(&line.span, "no such date exists")
         }
     };
     report.push(mistake);

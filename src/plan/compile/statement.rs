@@ -1,5 +1,5 @@
-//! SQL as the operator wrote it, each in its place: an endpoint's own, and what stands beside it and
-//! has no parameters.
+//! The SQL that the operator wrote: an endpoint's statement, and the statements without parameters of probes
+//! and `warm_sql`.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::Statement;
 use crate::plan::sql::StatementError;
 
-/// The SQL, from the one place it may be written.
+/// An endpoint's SQL, from `sql` or `sql_file`.
 pub(super) fn written(section: &EndpointSection, report: &mut Report) -> Option<At<String>> {
     match (&section.sql, &section.sql_file) {
         (Field::Absent, Field::Absent) => {
@@ -24,7 +24,7 @@ pub(super) fn written(section: &EndpointSection, report: &mut Report) -> Option<
         (sql, _) => {
             let mut mistake = Mistake::new("this endpoint has both `sql` and `sql_file`");
             if let Some(file) = &section.sql_file_span {
-                mistake = mistake.at(file, "one query too many");
+                mistake = mistake.at(file, "a second query");
             }
             if let Some(sql) = sql.given() {
                 mistake = mistake.at(&sql.span, "");
@@ -35,7 +35,7 @@ pub(super) fn written(section: &EndpointSection, report: &mut Report) -> Option<
     }
 }
 
-/// One query with parameters.
+/// One query, which may have parameters.
 pub(super) fn query(sql: &At<String>, report: &mut Report) -> Option<Statement> {
     match Statement::parse(&sql.value) {
         Ok(statement) => Some(statement),
@@ -46,8 +46,8 @@ pub(super) fn query(sql: &At<String>, report: &mut Report) -> Option<Statement> 
     }
 }
 
-/// One query that no request stands behind: `name` is what mistakes call it, and `help` says what it
-/// has instead of parameters.
+/// One query that no request causes. `name` is its name in mistakes, and `help` says what replaces
+/// parameters.
 pub(super) fn query_without_parameters(
     name: &str,
     help: &str,
@@ -55,19 +55,19 @@ pub(super) fn query_without_parameters(
     report: &mut Report,
 ) -> Option<Statement> {
     let parameter = |at: Option<Range<usize>>| {
-        Mistake::new(format!("{name} has no parameters"))
-            .at(&place(sql, at), "no request could say its value")
+        Mistake::new(format!("{name} cannot have parameters"))
+            .at(&place(sql, at), "no request could supply its value")
             .help(help)
     };
     report.push(match Statement::parse(&sql.value) {
         Ok(statement) => match statement.parameters().first() {
             None => return Some(statement),
             Some(first) => parameter(statement.first_use(first))
-                .note("`:name` is a parameter; an array's slice needs spaces: `[a : b]`"),
+                .note("`:name` is a parameter; write array slices with spaces: `[a : b]`"),
         },
         Err(StatementError::Positional { at }) => parameter(Some(at)),
         Err(error @ StatementError::TwoStatements { .. }) => {
-            mistake(sql, &error).help(format!("{name} is one statement"))
+            mistake(sql, &error).help(format!("{name} must be one statement"))
         }
         Err(error) => mistake(sql, &error).help(error.help()),
     });

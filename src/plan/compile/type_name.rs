@@ -1,7 +1,7 @@
-//! Whether text can be the name of a type. It becomes part of SQL, so nothing else may pass: no
-//! operator, no comment, no second expression.
+//! Whether a text is the name of a type. It becomes part of SQL, so nothing else may pass: no operator, no
+//! comment, no second expression.
 
-/// The longest name: three quoted identifiers of the 63 bytes Postgres keeps.
+/// Three quoted identifiers of 63 bytes, the longest that Postgres keeps.
 const LONGEST: usize = 200;
 
 /// `bigint`, `numeric(10, 2)`, `timestamp(3) with time zone`, `text[]`, `app."Order state"`.
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_types_pass_and_nothing_else_does() {
+    fn only_type_names_are_accepted() {
         for name in [
             "bigint",
             "double precision",

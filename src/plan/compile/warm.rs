@@ -1,5 +1,5 @@
-//! `warm` and `warm_sql`: the keys that are loaded at start. Whether their texts suit the parameters'
-//! types is found out once Postgres has said these.
+//! `warm` and `warm_sql`: the keys to load at startup. Their texts are checked once Postgres has described the
+//! types of the parameters.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::config::suggest;
 use crate::config::{At, Mistake, Report, Span};
 use crate::plan::{Parameter, Presence, Warm};
 
-/// Reports keys of an endpoint that has but one.
+/// Reports keys of an endpoint without parameters.
 pub(super) fn check_absent(section: &EndpointSection, report: &mut Report) {
     let warm = section.warm.given().map(|at| ("warm", &at.span));
     let warm_sql = section.warm_sql.given().map(|at| ("warm_sql", &at.span));
@@ -19,12 +19,12 @@ pub(super) fn check_absent(section: &EndpointSection, report: &mut Report) {
         report.push(
             Mistake::new(format!("`{key}` on an endpoint without parameters"))
                 .at(span, "would have no effect")
-                .help("remove it: the only answer is loaded at start in any case"),
+                .help("remove it: the only answer is loaded at startup in any case"),
         );
     }
 }
 
-/// The keys of an endpoint whose parameters are `parameters`, `None` where these are not known.
+/// The keys of an endpoint with these parameters; `None` if they are not known.
 pub(super) fn read(
     section: &EndpointSection,
     parameters: Option<&[Parameter]>,
@@ -32,7 +32,7 @@ pub(super) fn read(
     report: &mut Report,
 ) -> Warm {
     let statement = section.warm_sql.given().and_then(|sql| {
-        let help = "each of its rows is a key, its columns named like the endpoint's parameters";
+        let help = "each row is a key, and its columns are named like the endpoint's parameters";
         statement::query_without_parameters("`warm_sql`", help, sql, report)
     });
     let Some(keys) = section.warm.given() else {
@@ -44,8 +44,8 @@ pub(super) fn read(
     if keys.value.is_empty() {
         report.push(
             Mistake::new("`warm` is empty")
-                .at(&keys.span, "names no key")
-                .help("remove it, or name the keys to load at start: [{ country = \"USA\" }]"),
+                .at(&keys.span, "lists no keys")
+                .help("remove it, or list the keys to load at startup: [{ country = \"USA\" }]"),
         );
     }
     check_room(keys, policy, report);
@@ -66,38 +66,38 @@ pub(super) fn read(
     }
 }
 
-/// Of more keys than may be resident some would be gone before anyone asks for them.
+/// If not all keys fit, some would be evicted before any request.
 fn check_room(keys: &At<Vec<At<NamedTexts>>>, policy: &Settled, report: &mut Report) {
     let count = keys.value.len();
     if count as u64 <= policy.max_keys {
         return;
     }
-    let mistake = Mistake::new("`warm` names more keys than `max_keys` allows")
+    let mistake = Mistake::new("`warm` lists more keys than `max_keys` allows")
         .at(&keys.span, format!("{count} keys"))
-        .help("raise `max_keys`, or name only the keys that are asked for most");
+        .help("raise `max_keys`, or list only the keys that are requested most");
     report.push(match &policy.max_keys_written {
-        Some(written) => mistake.at(written, "no more are kept"),
+        Some(written) => mistake.at(written, "no more keys are kept"),
         None => mistake.note(format!("`max_keys` is {}", policy.max_keys)),
     });
 }
 
 fn check_names(key: &At<NamedTexts>, parameters: &[Parameter], report: &mut Report) {
     let known = || parameters.iter().map(|parameter| parameter.name.as_str());
-    let mut is_misspelt = false;
+    let mut is_misspelled = false;
     for (name, _) in &key.value {
         if known().any(|known| known == name.value) {
             continue;
         }
-        is_misspelt = true;
+        is_misspelled = true;
         let mistake = Mistake::new(format!("there is no parameter `{}`", name.value))
-            .at(&name.span, "not one of the endpoint's");
+            .at(&name.span, "not a parameter of this endpoint");
         report.push(match suggest::nearest(&name.value, known()) {
             Some(near) => mistake.help(format!("did you mean `{near}`?")),
-            None => mistake.help(format!("its parameters are {}", suggest::list(known()))),
+            None => mistake.help(format!("the parameters are {}", suggest::list(known()))),
         });
     }
-    // A name that was meant to be another would be reported twice.
-    if is_misspelt {
+    // A misspelled name would also be reported as missing.
+    if is_misspelled {
         return;
     }
     let is_given = |name: &str| key.value.iter().any(|(given, _)| given.value == name);
@@ -107,7 +107,7 @@ fn check_names(key: &At<NamedTexts>, parameters: &[Parameter], report: &mut Repo
             report.push(
                 Mistake::new(format!("this key has no `{name}`"))
                     .at(&key.span, format!("`{name}` is missing"))
-                    .help("a key names every parameter that a request must give"),
+                    .help("a key must have every required parameter"),
             );
         }
     }
@@ -124,9 +124,9 @@ fn check_repeated(keys: &[At<NamedTexts>], report: &mut Report) {
         texts.sort_unstable();
         if let Some(first) = first.get(&texts) {
             report.push(
-                Mistake::new("this key is named twice")
+                Mistake::new("this key is listed twice")
                     .at(&key.span, "would have no effect")
-                    .at(first, "named first here")
+                    .at(first, "first listed here")
                     .help("remove one of them"),
             );
         } else {

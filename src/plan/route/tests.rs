@@ -1,11 +1,11 @@
-//! Paths that can be declared, and where those lead that are asked for.
+//! Which endpoint answers which paths.
 
 use proptest::prelude::*;
 
 use super::*;
 
 #[test]
-fn no_parameter_takes_a_path_that_is_larders_own() {
+fn no_parameter_matches_a_reserved_path() {
     let table = table(&["/{page}", "/docs/{part}"]);
     for path in RESERVED_PATHS {
         assert!(table.route(path).is_none(), "{path}");
@@ -24,73 +24,7 @@ fn table(paths: &[&str]) -> RouteTable {
 }
 
 #[test]
-fn paths_that_can_be_asked_for_are_accepted() {
-    for path in [
-        "/count",
-        "/sales/{country}",
-        "/a-b.c_d~e/{x}/y/{z_1}",
-        "/v1.csv/x",
-        "/statuses",
-    ] {
-        assert!(PathPattern::parse(path).is_ok(), "{path}");
-    }
-    let path = PathPattern::parse("/a/{x}/b/{y}").expect("a path");
-    assert_eq!(path.parameters().collect::<Vec<_>>(), ["x", "y"]);
-    assert_eq!(path.parameter_at("y"), Some(9..12));
-}
-
-#[test]
-fn paths_that_can_not_be_asked_for_are_refused() {
-    let check = |path: &str, expected: PathError| {
-        assert_eq!(
-            PathPattern::parse(path).expect_err(path),
-            expected,
-            "{path}"
-        );
-    };
-    check("", PathError::NoSlash);
-    check("count", PathError::NoSlash);
-    check("/", PathError::Root);
-    let foreign = |path, at| {
-        let name = "id".to_owned();
-        check(path, PathError::Foreign { name, at });
-    };
-    foreign("/a/:id", 3..6);
-    foreign("/<id>/b", 1..5);
-    foreign("/<int:id>", 1..9);
-    check("/:1", PathError::Character { at: 1..2 });
-    check("/a//b", PathError::EmptySegment { at: 3..3 });
-    check("/a/", PathError::TrailingSlash { at: 2..3 });
-    check("/a?b=1", PathError::Query { at: 2..6 });
-    check("/a/..", PathError::Dots { at: 3..5 });
-    check("/a b", PathError::Character { at: 2..3 });
-    check("/ä", PathError::Character { at: 1..3 });
-    check("/a%20b", PathError::Character { at: 2..3 });
-    for path in [
-        "/{*rest}", "/a{b}", "/{a}.csv", "/{}", "/{1a}", "/{a-b}", "/{{a}}", "/*", "/{a",
-    ] {
-        check(path, PathError::Parameter { at: 1..path.len() });
-    }
-    check(
-        "/{a}/{a}",
-        PathError::Doubled {
-            name: "a".to_owned(),
-            at: 5..8,
-        },
-    );
-    check("/metrics", PathError::Reserved);
-    check("/status.json", PathError::Reserved);
-    check(
-        "/x/report.csv",
-        PathError::Format {
-            suffix: ".csv",
-            at: 9..13,
-        },
-    );
-}
-
-#[test]
-fn a_path_leads_to_its_endpoint_with_raw_arguments() {
+fn a_path_is_routed_with_raw_arguments() {
     let table = table(&[
         "/sales/{country}",
         "/sales/by-country",
@@ -126,7 +60,7 @@ fn a_path_leads_to_its_endpoint_with_raw_arguments() {
 }
 
 #[test]
-fn the_end_of_a_literal_segment_asks_for_a_format() {
+fn the_suffix_of_a_literal_segment_requests_a_format() {
     let table = table(&["/sales", "/sales/{country}", "/{a}/b.c"]);
     let check = |path: &str, endpoint: usize, format: Option<Format>| {
         let routed = table.route(path).expect(path);
@@ -166,14 +100,14 @@ fn no_endpoint_answers_a_path_that_is_longer_than_the_longest() {
     let endpoint = |path: &str, rest: &str| format!("[[endpoint]]\npath = '{path}'\n{rest}\n");
     let count = endpoint("/count", "sql = 'SELECT 1'");
     assert_eq!(longest(&count), 3 * "/count.ndjson".len());
-    // Four bytes a character, each escaped.
+    // Four bytes per character, each percent-encoded.
     let keyed = endpoint(
         "/a/{b}",
         "sql = 'SELECT :b'\nparams.b = { max_length = 10 }",
     );
-    let lavish = format!("/%61/{}", "%F0%9F%A6%80".repeat(10));
-    assert!(longest(&(count + &keyed)) >= lavish.len());
-    assert!(longest(&keyed) < 2 * lavish.len());
+    let encoded = format!("/%61/{}", "%F0%9F%A6%80".repeat(10));
+    assert!(longest(&(count + &keyed)) >= encoded.len());
+    assert!(longest(&keyed) < 2 * encoded.len());
     let long = endpoint(
         "/{b}",
         "sql = 'SELECT :b'\nparams.b = { max_length = 65_536 }",
@@ -187,8 +121,8 @@ proptest! {
         if let Ok(pattern) = PathPattern::parse(&path) {
             let mut table = RouteTable::default();
             table.insert(&pattern, EndpointId::new(0)).expect("the only one");
-            let asked = path.replace(['{', '}'], "x");
-            prop_assert!(table.route(&asked).is_some());
+            let requested = path.replace(['{', '}'], "x");
+            prop_assert!(table.route(&requested).is_some());
         }
         let _ = table(&["/a/{b}", "/{c}/b"]).route(&path);
     }

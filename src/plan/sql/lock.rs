@@ -1,18 +1,18 @@
-//! Finds `FOR UPDATE` and its like, which Postgres prepares and a read-only session then refuses.
+//! Finds `FOR UPDATE` and the like, which Postgres prepares but a read-only session rejects.
 
 use std::ops::Range;
 
-use super::is_query_word;
+use super::scan::is_query_word;
 
-/// Follows the tokens of a statement and remembers where a locking clause began.
+/// Scans the tokens of a statement for a locking clause.
 #[derive(Debug)]
 pub(super) struct LockFinder {
-    /// For the statement and every parenthesis still open: whether it holds a query. `None` until its
-    /// first token has been seen.
+    /// Whether the statement, and each open parenthesis in it, contains a query; `None` before its first
+    /// token.
     groups: Vec<Option<bool>>,
-    /// The bytes from a `FOR` on, while only words of a locking clause have followed.
+    /// The bytes from a `FOR` on, as long as only words of a locking clause follow.
     begun: Option<Range<usize>>,
-    /// `a.for` is a column.
+    /// Whether the last token was a dot: `a.for` is a column.
     after_dot: bool,
 }
 
@@ -25,11 +25,11 @@ impl LockFinder {
         }
     }
 
-    /// Takes the next token that is not blank; says the place of the locking clause it completes.
+    /// Takes the next token that is not blank, and returns the locking clause that it completes.
     pub(super) fn next(&mut self, token: &str, at: &Range<usize>) -> Option<Range<usize>> {
         let is = |word: &str| token.eq_ignore_ascii_case(word);
         let after_dot = std::mem::replace(&mut self.after_dot, token == ".");
-        // `substring(x FOR share)` is a call, and only a query takes locks.
+        // `substring(x FOR share)` is a call; only a query takes locks.
         if let Some(group @ None) = self.groups.last_mut() {
             *group = Some(is_query_word(token) || token == "(");
         }

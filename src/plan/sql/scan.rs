@@ -1,10 +1,10 @@
-//! PostgreSQL's lexical rules, as far as they decide where a `:name` stands in the open.
+//! Splits SQL into tokens by PostgreSQL's lexical rules, as far as it takes to find each `:name`.
 
 use std::ops::Range;
 
-use super::{Quoted, StatementError};
+use super::error::{Quoted, StatementError};
 
-/// A stretch of SQL.
+/// A token of SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
     /// White space or a comment.
@@ -19,7 +19,7 @@ pub(super) enum Token {
     Other,
 }
 
-/// The tokens of some SQL, side by side without a gap, until its end or the first error.
+/// The tokens of some SQL, without gaps, up to its end or the first error.
 pub(super) struct Scanner<'s> {
     sql: &'s str,
     at: usize,
@@ -85,7 +85,7 @@ impl<'s> Scanner<'s> {
         })
     }
 
-    /// A dollar quote, a positional parameter, or a lone `$` for Postgres to complain about.
+    /// A dollar quote, a positional parameter, or a lone `$`, which Postgres will reject.
     fn dollar(&self) -> Result<(Token, usize), StatementError> {
         let rest = self.rest();
         let digits = prefix_len(&rest[1..], |c| c.is_ascii_digit());
@@ -106,7 +106,7 @@ impl<'s> Scanner<'s> {
         }
     }
 
-    /// The token, unless it is a word with a space in it that only looks like one.
+    /// The token, unless it is a word that contains a character that looks like a space.
     fn without_odd_space(&self, token: (Token, usize)) -> Result<(Token, usize), StatementError> {
         let text = &self.rest()[..token.1];
         let word = text.strip_prefix(':').unwrap_or(text);
@@ -155,7 +155,7 @@ impl Iterator for Scanner<'_> {
     }
 }
 
-/// Letters, `_` and every character beyond ASCII, as PostgreSQL has it.
+/// Letters, `_` and every character beyond ASCII, as in PostgreSQL.
 fn starts_identifier(c: char) -> bool {
     c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
 }
@@ -165,7 +165,7 @@ pub(super) fn continues_identifier(c: char) -> bool {
     continues_name(c) || c == '$'
 }
 
-/// What a parameter's name or a dollar quote's tag goes on with.
+/// Whether a character may follow in a parameter's name or a dollar quote's tag.
 fn continues_name(c: char) -> bool {
     starts_identifier(c) || c.is_ascii_digit()
 }
@@ -174,7 +174,7 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}')
 }
 
-/// Spaces that arrive by copying from a page, and those of no width.
+/// Unicode spaces, which get into SQL by copying, and those of zero width.
 fn is_odd_space(c: char) -> bool {
     !c.is_ascii() && c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}')
 }
@@ -193,7 +193,7 @@ fn prefix_len(text: &str, belongs: impl Fn(char) -> bool) -> usize {
     text.find(|c| !belongs(c)).unwrap_or(text.len())
 }
 
-/// The length of a quoted thing whose quotes are doubled inside.
+/// The length of a quoted text whose inner quotes are doubled.
 fn quoted_len(text: &str, quote: char) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -205,8 +205,8 @@ fn quoted_len(text: &str, quote: char) -> Option<usize> {
     }
 }
 
-/// The length of the string after an `E`: `\` takes the character after it along. A string that goes
-/// on after a line end goes on by the same rule.
+/// The length of the string after an `E`, in which `\` escapes the next character. A continuation after a line
+/// end follows the same rule.
 fn escape_string_len(text: &str) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -227,7 +227,7 @@ fn escape_string_len(text: &str) -> Option<usize> {
     }
 }
 
-/// The length of the white space, with a line end in it, before a string's next part.
+/// The length of the white space before the continuation of a string, which must contain a line end.
 fn continuation_len(text: &str) -> Option<usize> {
     let mut at = 0;
     let mut has_newline = false;
@@ -245,7 +245,7 @@ fn continuation_len(text: &str) -> Option<usize> {
     }
 }
 
-/// The length of a comment, and of the comments in it.
+/// The length of a comment, including nested ones.
 fn comment_len(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -264,4 +264,11 @@ fn comment_len(text: &str) -> Option<usize> {
             at += rest.chars().next()?.len_utf8();
         }
     }
+}
+
+/// Whether a query begins with this word. `WITH` may also begin a change, which a read-only session rejects.
+pub(super) fn is_query_word(word: &str) -> bool {
+    ["select", "with", "values", "table"]
+        .iter()
+        .any(|query| word.eq_ignore_ascii_case(query))
 }

@@ -196,7 +196,7 @@ fn what_only_looks_like_a_space_is_named() {
     let error = Statement::parse("select\u{a0}1").expect_err("a letter");
     assert_eq!(
         error.to_string(),
-        "U+00A0 looks like a space, and is a letter to Postgres"
+        "U+00A0 looks like a space but is a letter to Postgres"
     );
     unchanged("select '\u{a0}', \"\u{a0}\", E'\u{a0}', $$\u{a0}$$ -- \u{a0}\n, ä");
 }

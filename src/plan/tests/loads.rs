@@ -1,5 +1,4 @@
-//! What loads an endpoint without being asked: probes, notifications, keys in use, and keys named to
-//! be there from the start.
+//! What loads an endpoint without a request: probes, notifications, `ahead` and warm keys.
 
 use super::*;
 
@@ -7,7 +6,7 @@ use super::*;
 const PARAMETERS: &str = "sql = 'select :x, :y'\nparams.x = {}\nparams.y.optional = true\n";
 
 #[test]
-fn a_probe_is_one_question_asked_often_enough() {
+fn a_probe_is_one_query_that_runs_often_enough() {
     let check_probe = |probe: &str, expected: &[&str]| {
         check(&format!("refresh.probe = {{ {probe} }}"), expected);
         check(
@@ -26,19 +25,16 @@ fn a_probe_is_one_question_asked_often_enough() {
     );
     check_probe(
         "sql = 'select 1; select 2', every = '1s'",
-        &["there is more than one statement here"],
+        &["this SQL has more than one statement"],
     );
-    check_probe(
-        "sql = 'notify x', every = '1s'",
-        &["only a query can stand here"],
-    );
+    check_probe("sql = 'notify x', every = '1s'", &["this is not a query"]);
     check_probe(
         "sql = 'select :x', every = '1s'",
-        &["a probe has no parameters"],
+        &["a probe cannot have parameters"],
     );
     check_probe(
         "sql = 'select $1', every = '1s'",
-        &["a probe has no parameters"],
+        &["a probe cannot have parameters"],
     );
     check(
         "refresh = { every = '5s', probe = { sql = 'select 1', every = '2s' } }",
@@ -48,24 +44,24 @@ fn a_probe_is_one_question_asked_often_enough() {
         "refresh = { cron = '@daily', probe = { sql = 'select 1', every = '2s' } }",
         &[],
     );
-    let seldom = "refresh.probe = { sql = 'select 1', every = '2s' }\nmax_age";
+    let probed = "refresh.probe = { sql = 'select 1', every = '2s' }\nmax_age";
     check(
-        &format!("{seldom} = '2s'"),
-        &["the probe asks too seldom for this `max_age`"],
+        &format!("{probed} = '2s'"),
+        &["the probe runs too rarely for this `max_age`"],
     );
-    check(&format!("{seldom} = '2001ms'"), &[]);
+    check(&format!("{probed} = '2001ms'"), &[]);
     let text = format!(
         "defaults.max_age = '10s'\n{HEAD}sql = 'select 1'\nrefresh.probe = {{ sql = 'select 1', every = '10s' }}"
     );
     assert_eq!(
         mistakes(&text),
-        ["6: the probe asks too seldom for this `max_age`"]
+        ["6: the probe runs too rarely for this `max_age`"]
     );
     assert!(try_compile(&format!("{text}\nmax_age = '20s'")).is_ok());
 }
 
 #[test]
-fn endpoints_that_ask_the_same_as_often_share_a_probe() {
+fn endpoints_with_the_same_probe_share_it() {
     let endpoint = |path: &str, refresh: &str| {
         format!("[[endpoint]]\npath = '{path}'\nsql = 'select 1'\nrefresh = {{ {refresh} }}\n")
     };
@@ -95,12 +91,12 @@ fn endpoints_that_ask_the_same_as_often_share_a_probe() {
             (2, "select 2", 1)
         ]
     );
-    let asked: Vec<_> = plan
+    let probes: Vec<_> = plan
         .endpoints()
         .iter()
         .map(|endpoint| endpoint.refresh.probe.map(ProbeId::index))
         .collect();
-    assert_eq!(asked, [Some(0), None, Some(0), Some(1), Some(2)]);
+    assert_eq!(probes, [Some(0), None, Some(0), Some(1), Some(2)]);
     assert_eq!(plan.channels(), ["a", "b"]);
 
     let place = |report: Report| {
@@ -124,7 +120,7 @@ fn endpoints_that_ask_the_same_as_often_share_a_probe() {
 }
 
 #[test]
-fn a_channel_has_a_name_that_postgres_keeps_whole() {
+fn a_channel_name_must_not_be_truncated_by_postgres() {
     let long = "ä".repeat(32);
     for name in [
         "''".to_owned(),
@@ -133,7 +129,7 @@ fn a_channel_has_a_name_that_postgres_keeps_whole() {
     ] {
         check(
             &format!("refresh.notify = {name}"),
-            &["this can not be the name of a channel"],
+            &["this is not a valid channel name"],
         );
     }
     check(&format!("refresh.notify = '{}'", &long[2..]), &[]);
@@ -159,7 +155,7 @@ fn ahead_is_for_endpoints_with_parameters() {
 }
 
 #[test]
-fn warm_keys_are_keys_of_their_endpoint() {
+fn warm_keys_must_fit_their_endpoint() {
     let check = |lines: &str, expected: &[&str]| check(&format!("{PARAMETERS}{lines}"), expected);
     check("warm = [{ x = 'a', y = 1 }, { x = 'b' }]", &[]);
     check("warm = []", &["`warm` is empty"]);
@@ -171,21 +167,21 @@ fn warm_keys_are_keys_of_their_endpoint() {
     check("warm = [{ x = 1, x = 2 }]", &["duplicate key"]);
     check(
         "warm = [{ x = 1, y = 2 }, { x = 1 }, { y = '2', x = '1' }]",
-        &["this key is named twice"],
+        &["this key is listed twice"],
     );
     check(
         "warm = [{ x = 1 }, { x = 2 }]\nmax_keys = 1",
-        &["`warm` names more keys than `max_keys` allows"],
+        &["`warm` lists more keys than `max_keys` allows"],
     );
     check("max_keys = 0", &["`max_keys` is out of range"]);
     check("warm_sql = 'select 1 as x'\nwarm = [{ x = 1 }]", &[]);
     check(
         "warm_sql = 'select :x as x'",
-        &["`warm_sql` has no parameters"],
+        &["`warm_sql` cannot have parameters"],
     );
     check(
         "warm_sql = 'select 1; select 2'",
-        &["there is more than one statement here"],
+        &["this SQL has more than one statement"],
     );
 }
 
@@ -204,7 +200,7 @@ fn an_endpoint_without_parameters_has_one_key() {
 }
 
 #[test]
-fn warm_keys_are_what_a_request_would_send() {
+fn warm_keys_are_read_like_requests() {
     let plan = compile(
         "repository.url = 'x'\ndefaults.max_keys = 5\n\
          [[endpoint]]\npath = '/{b}'\nsql = 'select :a, :b'\nparams.a.default = 1\n\
@@ -260,7 +256,7 @@ fn warm_keys_are_what_a_request_would_send() {
 }
 
 #[test]
-fn answers_are_fresh_as_long_as_what_loads_them_says() {
+fn freshness_follows_what_loads_the_endpoint() {
     let max_age = |defaults: &str, lines: &str| {
         let plan = compile(&format!("{defaults}{HEAD}sql = 'select 1'\n{lines}"));
         plan.endpoints()[0]
@@ -280,7 +276,7 @@ fn answers_are_fresh_as_long_as_what_loads_them_says() {
         max_age("", &format!("timeout = '5s'\n{}", probe("20s"))),
         Some(45)
     );
-    // A schedule alone decides; beside what tells of news it does not.
+    // A schedule decides, unless notifications show that data changes in between.
     assert_eq!(max_age(written, "refresh.cron = '@daily'"), None);
     assert_eq!(
         max_age(written, "refresh = { cron = '@daily', notify = 'c' }"),
@@ -289,8 +285,8 @@ fn answers_are_fresh_as_long_as_what_loads_them_says() {
 }
 
 #[test]
-fn what_may_only_be_loaded_by_its_schedule_lasts_until_then() {
-    const GAP: &str = "answers of this endpoint expire before its schedule brings new ones";
+fn with_refuse_an_answer_must_last_until_the_next_run() {
+    const GAP: &str = "answers of this endpoint expire before its schedule loads new ones";
     let refusing = |lines: &str, expected: &[&str]| {
         check(
             &format!("on_miss = 'refuse'\nmax_age = '10s'\n{lines}"),

@@ -1,18 +1,35 @@
-//! A declared path, and what can be wrong with it.
+//! Declared paths, and what can be wrong with them.
 
 use std::ops::Range;
 
 use thiserror::Error;
 
-use super::RESERVED_PATHS;
-use crate::plan::Format;
+use super::Format;
 
-/// A declared path, as `/sales/{country}`.
+/// The paths of Larder's own pages.
+pub const RESERVED_PATHS: [&str; 14] = [
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/docs/docs.css",
+    "/docs/docs.js",
+    "/status",
+    "/status.json",
+    "/status/history.json",
+    "/status/status.css",
+    "/status/status.js",
+    "/status/uplot.css",
+    "/status/uplot.js",
+];
+
+/// A declared path, such as `/sales/{country}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern(String);
 
 impl PathPattern {
-    /// A path of segments that are each literal or one whole `{parameter}`.
+    /// Parses a path, each of whose segments is either literal or a `{parameter}`.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
@@ -62,8 +79,8 @@ impl PathPattern {
         &self.0
     }
 
-    /// The path that asks for this format, if there is one: not for JSON, which the bare path answers,
-    /// and not where the last segment is a parameter.
+    /// The path that requests this format. There is none for JSON, which the bare path answers, nor if the last
+    /// segment is a parameter.
     pub fn with_suffix(&self, format: Format) -> Option<String> {
         let suffix = format.suffix().filter(|_| !self.0.ends_with('}'))?;
         Some(format!("{}{suffix}", self.0))
@@ -75,7 +92,7 @@ impl PathPattern {
     }
 
     /// The bytes of the segment `{name}`.
-    pub(in crate::plan) fn parameter_at(&self, name: &str) -> Option<Range<usize>> {
+    pub(super) fn parameter_at(&self, name: &str) -> Option<Range<usize>> {
         let start = self.0.find(&format!("{{{name}}}"))?;
         Some(start..start + name.len() + 2)
     }
@@ -91,49 +108,49 @@ impl PathPattern {
     }
 }
 
-/// Why a path can not be declared. Places are bytes of the path.
+/// Why a path cannot be declared. Places are bytes of the path.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PathError {
     /// It does not begin with `/`.
-    #[error("a path begins with `/`")]
+    #[error("a path must begin with `/`")]
     NoSlash,
-    /// A `?` or `#`.
-    #[error("a path has no query: parameters of the query string are declared under `params`")]
+    /// It contains `?` or `#`.
+    #[error("a path cannot contain a query string; its parameters are declared under `params`")]
     Query {
-        /// All from there on.
+        /// The rest of the path.
         at: Range<usize>,
     },
-    /// Two slashes side by side, or nothing after the only one.
+    /// Two slashes follow each other.
     #[error("a segment of the path is empty")]
     EmptySegment {
-        /// The place where a segment should be.
+        /// Where a segment should be.
         at: Range<usize>,
     },
     /// It ends with `/`.
-    #[error("a path does not end with `/`")]
+    #[error("a path cannot end with `/`")]
     TrailingSlash {
         /// The slash.
         at: Range<usize>,
     },
-    /// `.` or `..`, which clients resolve before they ask.
-    #[error("no client would ever ask for `.` or `..`")]
+    /// `.` or `..`, which clients resolve before they send a request.
+    #[error("clients resolve `.` and `..`, so no request would match")]
     Dots {
         /// The segment.
         at: Range<usize>,
     },
-    /// A character that a URL would have to escape.
-    #[error("a path is made of letters, digits and - . _ ~")]
+    /// A character that a URL must escape.
+    #[error("a path may contain only letters, digits and - . _ ~")]
     Character {
         /// The character.
         at: Range<usize>,
     },
-    /// Braces that are not around the whole segment or not around a name.
-    #[error("a path parameter is a whole segment, as `/{{name}}`")]
+    /// Braces that are not around a whole segment or not around a name.
+    #[error("a path parameter is a whole segment such as `/{{name}}`")]
     Parameter {
         /// The segment.
         at: Range<usize>,
     },
-    /// A parameter as other routers write it: `:name` or `<name>`.
+    /// The syntax of other routers: `:name` or `<name>`.
     #[error("a path parameter is written `{{{name}}}`")]
     Foreign {
         /// Its name.
@@ -142,10 +159,10 @@ pub enum PathError {
         at: Range<usize>,
     },
     /// Nothing but `/`.
-    #[error("a path has at least one segment")]
+    #[error("a path needs at least one segment")]
     Root,
-    /// A parameter that stands there twice.
-    #[error("the path has two parameters called `{name}`")]
+    /// Two parameters with the same name.
+    #[error("the path has two parameters named `{name}`")]
     Doubled {
         /// Its name.
         name: String,
@@ -153,12 +170,12 @@ pub enum PathError {
         at: Range<usize>,
     },
     /// One of [`RESERVED_PATHS`].
-    #[error("this path is Larder's own")]
+    #[error("this path is reserved for Larder")]
     Reserved,
-    /// An end that asks for a format.
-    #[error("a path can not end with `{suffix}`: that asks for a format")]
+    /// The suffix of a format.
+    #[error("a path cannot end with `{suffix}`, which requests a format")]
     Format {
-        /// The end.
+        /// The suffix.
         suffix: &'static str,
         /// Its place.
         at: Range<usize>,
@@ -166,7 +183,7 @@ pub enum PathError {
 }
 
 impl PathError {
-    /// Its place in the path; `None` for the whole of it.
+    /// Its place in the path; `None` for all of it.
     pub fn at(&self) -> Option<Range<usize>> {
         match self {
             Self::NoSlash | Self::Root | Self::Reserved => None,
@@ -186,19 +203,19 @@ impl PathError {
     pub fn help(&self) -> String {
         match self {
             Self::NoSlash | Self::Root => "for example `/sales/{country}`".to_owned(),
-            Self::Query { .. } => "end the path before it".to_owned(),
-            Self::EmptySegment { .. } => "put a name there".to_owned(),
+            Self::Query { .. } => "remove it".to_owned(),
+            Self::EmptySegment { .. } => "write a name there, or remove a slash".to_owned(),
             Self::TrailingSlash { .. } | Self::Dots { .. } | Self::Character { .. } => {
                 "remove it".to_owned()
             }
             Self::Parameter { .. } => {
-                "names have letters, digits and `_`, and do not begin with a digit; there are no \
-                 wildcards"
+                "names consist of letters, digits and `_`, and do not begin with a digit; there are \
+                 no wildcards"
                     .to_owned()
             }
-            Self::Foreign { name, .. } => format!("write {{{name}}}, a whole segment"),
-            Self::Doubled { .. } => "give one of them another name".to_owned(),
-            Self::Reserved => format!("others that are: {}", RESERVED_PATHS.join(" ")),
+            Self::Foreign { name, .. } => format!("write {{{name}}} as a whole segment"),
+            Self::Doubled { .. } => "rename one of them".to_owned(),
+            Self::Reserved => format!("the reserved paths are {}", RESERVED_PATHS.join(" ")),
             Self::Format { suffix, .. } => {
                 format!("declare the path without `{suffix}`")
             }
@@ -206,7 +223,7 @@ impl PathError {
     }
 }
 
-/// The name of the parameter that a segment is, if it is one.
+/// The parameter's name, if the segment is a parameter.
 fn check_segment<'s>(segment: &'s str, at: &Range<usize>) -> Result<Option<&'s str>, PathError> {
     if segment.is_empty() {
         return Err(PathError::EmptySegment { at: at.clone() });
@@ -219,7 +236,7 @@ fn check_segment<'s>(segment: &'s str, at: &Range<usize>) -> Result<Option<&'s s
     }
     let foreign = segment.strip_prefix(':').or_else(|| {
         let inside = segment.strip_prefix('<')?.strip_suffix('>')?;
-        // Some name a type before the name.
+        // Flask puts a type before the name: `<int:id>`.
         Some(inside.rsplit(':').next().unwrap_or(inside))
     });
     if let Some(name) = foreign.filter(|name| is_parameter_name(name)) {
@@ -248,8 +265,11 @@ fn parameter_name(segment: &str) -> Option<&str> {
     is_parameter_name(name).then_some(name)
 }
 
-/// Whether `name` can be a parameter's: an ASCII identifier, so that it needs no escaping anywhere.
-pub(in crate::plan) fn is_parameter_name(name: &str) -> bool {
+/// Whether `name` is a valid parameter name: an ASCII identifier, which never needs escaping.
+pub(super) fn is_parameter_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! Where the parts of an endpoint are written, for mistakes that are found after compilation.
+
+use super::Statement;
+use crate::config::{At, Span};
+
+/// The parts of an endpoint that only Postgres can find wrong.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) sql: At<String>,
+    /// The names under `params`, and where each is written.
+    pub(super) parameters: Vec<(String, Span)>,
+    /// The keys of `warm`.
+    pub(super) warm: Vec<Span>,
+    pub(super) warm_sql: Option<At<String>>,
+}
+
+/// A probe, where it is written first.
+#[derive(Debug)]
+pub(super) struct WrittenProbe {
+    pub(super) sql: At<String>,
+    pub(super) statement: Statement,
+}
