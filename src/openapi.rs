@@ -1,33 +1,25 @@
-//! The endpoints as an OpenAPI 3.1 document: what clients may ask and what they will get, from the plan
-//! and from the types Postgres described.
-//!
-//! | part        | describes                                             |
-//! |-------------|-------------------------------------------------------|
-//! | `parameter` | one parameter: where it stands, its type, its limits  |
-//! | `answer`    | answers by shape and format, and each column's type   |
-//! | `shared`    | what all endpoints share: headers, problems           |
-//! | `json`      | JSON as text, so that numbers keep their digits       |
+//! The endpoints as an OpenAPI 3.1 document, from the plan and the types that Postgres described.
 
-mod answer;
-mod json;
-mod parameter;
-mod shared;
+mod components; // what all endpoints share: headers and problems
+mod json; // JSON as text, so that numbers keep their digits
+mod parameter; // one parameter: its place, type and limits
+mod response; // an endpoint's response: its shape, formats and column types
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::json;
 
+pub use components::ProblemKind;
 pub use json::Json;
-pub use shared::ProblemKind;
 
 use crate::plan::{Endpoint, Format, Place, Plan};
 use crate::repository::Description;
 use json::Object;
 
-/// The document for these endpoints. `example` is an answer of one, as JSON in its shape, if there is
-/// one to show. `server` is the URL that paths continue; by default, that of the folder which the document
-/// is in, wherever a proxy has put it.
+/// The document for all endpoints. `example` returns an answer of an endpoint to show, as JSON in its shape.
+/// `server` is the URL that paths are relative to; by default, the folder of the document, wherever a proxy
+/// puts it.
 pub fn document<'d>(
     plan: &Plan,
     description: impl Fn(&Endpoint) -> &'d Arc<Description>,
@@ -53,15 +45,15 @@ pub fn document<'d>(
         "info": {
             "title": "Larder",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Answers of declared queries, served from memory and kept fresh in the background. \
-                Each is available as JSON, as NDJSON (a value a line) and as CSV (RFC 4180), by `Accept`. \
-                `Age` is the age of the data in seconds; `Cache-Status` (RFC 9211) says how an answer was \
-                found.",
+            "description": "Answers to declared queries, served from memory and refreshed in the background. \
+                Each is available as JSON, NDJSON (one value per line) or CSV (RFC 4180), as `Accept` \
+                requests. `Age` is the age of the data in seconds. `Cache-Status` (RFC 9211) tells whether \
+                an answer came from the cache.",
         },
         "servers": [{ "url": server.unwrap_or("./") }],
     }));
     document.put_json("paths", paths.end());
-    document.put("components", shared::components(problems));
+    document.put("components", components::all(problems));
     document.end()
 }
 
@@ -73,9 +65,9 @@ fn operation(
     id: String,
 ) -> Json {
     let kinds = description.signature.types();
-    let told = kinds.zip(&description.parameters);
-    let parameters = endpoint.parameters.iter().zip(told);
-    // Those of the path in its order, then the others in that of the statement.
+    let described = kinds.zip(&description.parameters);
+    let parameters = endpoint.parameters.iter().zip(described);
+    // Path parameters in the order of the path, then the others in the order of the statement.
     let mut parameters: Vec<_> = parameters.collect();
     parameters.sort_by_key(|(parameter, _)| {
         let at = endpoint
@@ -94,37 +86,42 @@ fn operation(
     if !parameters.is_empty() {
         let parameters = parameters
             .into_iter()
-            .map(|(parameter, (kind, told))| parameter::of(endpoint, parameter, kind, told));
+            .map(|(parameter, (kind, described))| {
+                parameter::describe(endpoint, parameter, kind, described)
+            });
         operation.put_json("parameters", Json::array(parameters));
     }
     let mut responses = Object::default();
     let columns = &description.columns;
-    responses.put_json("200", answer::of(endpoint, columns, example));
-    responses.put("304", answer::not_modified(endpoint));
-    for (status, refusal) in shared::refusals(endpoint, problems) {
-        responses.put(&status, refusal);
+    responses.put_json("200", response::ok(endpoint, columns, example));
+    responses.put("304", response::not_modified(endpoint));
+    for (status, response) in components::problem_responses(endpoint, problems) {
+        responses.put(&status, response);
     }
     operation.put_json("responses", responses.end());
     operation.end()
 }
 
-/// What a client should know of the endpoint that no field of the document says.
+/// What clients should know about the endpoint that OpenAPI has no field for.
 fn prose(endpoint: &Endpoint) -> String {
     let mut prose = match endpoint.freshness.max_age {
-        Some(max_age) => format!("An answer is fresh for {}.", spoken(max_age.as_millis())),
+        Some(max_age) => format!("An answer is fresh for {}.", in_words(max_age.as_millis())),
         None => "An answer is fresh until the next scheduled refresh.".to_owned(),
     };
     let suffixed = |format: Format| endpoint.path.with_suffix(format);
     let also: Vec<String> = Format::ALL.into_iter().filter_map(suffixed).collect();
     if !also.is_empty() {
         let paths: Vec<String> = also.iter().map(|path| format!("`{path}`")).collect();
-        prose.push_str(&format!(" Other formats also at {}.", paths.join(" and ")));
+        prose.push_str(&format!(
+            " Other formats are also at {}.",
+            paths.join(" and ")
+        ));
     }
     prose
 }
 
 /// A duration in its largest whole unit.
-fn spoken(millis: u128) -> String {
+fn in_words(millis: u128) -> String {
     for (factor, unit) in [
         (86_400_000, "days"),
         (3_600_000, "hours"),
@@ -144,7 +141,7 @@ fn spoken(millis: u128) -> String {
     format!("{millis} milliseconds")
 }
 
-/// A name for generated clients, from the path: `get_sales_country` of `/sales/{country}`.
+/// A name for generated clients, derived from the path: `get_sales_country` for `/sales/{country}`.
 fn operation_id(endpoint: &Endpoint, taken: &mut HashSet<String>) -> String {
     let mut id = "get".to_owned();
     for segment in endpoint

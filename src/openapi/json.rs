@@ -1,4 +1,4 @@
-//! JSON as text: numbers keep the digits that they were written with, and objects what they hold twice.
+//! JSON as text, so that numbers keep their digits and objects their duplicate keys.
 
 use std::fmt::Write;
 
@@ -10,19 +10,19 @@ use serde_json::value::RawValue;
 pub struct Json(String);
 
 impl Json {
-    /// The text, if it is JSON.
+    /// The text, if it is valid JSON.
     pub fn of(text: &str) -> Option<Self> {
         let raw: &RawValue = serde_json::from_str(text).ok()?;
         Some(Self(raw.get().to_owned()))
     }
 
-    /// An array of these.
+    /// An array of these values.
     pub(super) fn array(items: impl IntoIterator<Item = Self>) -> Self {
         let items: Vec<String> = items.into_iter().map(|item| item.0).collect();
         Self(format!("[{}]", items.join(",")))
     }
 
-    /// The text as it is.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -82,12 +82,12 @@ impl From<Value> for Json {
     }
 }
 
-/// An object that is being made, its keys in the order in which they came.
+/// An object under construction, with its keys in the order of insertion.
 #[derive(Debug, Default)]
 pub(super) struct Object(Vec<(String, Json)>);
 
 impl Object {
-    /// Puts a value under a key, in the place of what is there.
+    /// Sets the value of a key.
     pub(super) fn put(&mut self, key: &str, value: impl Into<Value>) {
         self.put_json(key, value.into().into());
     }
@@ -99,7 +99,7 @@ impl Object {
         }
     }
 
-    /// Adds a value under a key that is not there yet: where there may be thousands.
+    /// Adds a key that is not present yet, without a search: for objects with thousands of keys.
     pub(super) fn add_json(&mut self, key: &str, value: Json) {
         self.0.push((key.to_owned(), value));
     }

@@ -1,4 +1,4 @@
-//! One parameter: where a request carries it, its type, its limits.
+//! One parameter: where a request carries it, its type and its limits.
 
 use serde_json::{Value, json};
 
@@ -6,45 +6,45 @@ use super::json::{Json, Object};
 use crate::plan::{Endpoint, Parameter, ParameterType, Place, Presence};
 use crate::repository::ParameterDescription;
 
-/// The parameter as OpenAPI has it.
-pub(super) fn of(
+/// The Parameter Object.
+pub(super) fn describe(
     endpoint: &Endpoint,
     parameter: &Parameter,
     kind: &ParameterType,
-    told: &ParameterDescription,
+    described: &ParameterDescription,
 ) -> Json {
-    let mut of = Object::default();
-    of.put("name", parameter.name.as_str());
+    let mut object = Object::default();
+    object.put("name", parameter.name.as_str());
     let place = match parameter.place {
         Place::Path => "path",
         Place::Query => "query",
     };
-    of.put("in", place);
-    of.put("required", parameter.presence == Presence::Required);
+    object.put("in", place);
+    object.put("required", parameter.presence == Presence::Required);
     if let Some(description) = prose(parameter, kind) {
-        of.put("description", description);
+        object.put("description", description);
     }
-    let mut schema = schema(parameter, kind, told);
+    let mut schema = schema(parameter, kind, described);
     if let Presence::Default(text) = &parameter.presence {
         schema.put_json("default", typed(kind, text));
     }
-    schema.put("x-postgres-type", told.type_name.as_str());
+    schema.put("x-postgres-type", described.type_name.as_str());
     if *kind == ParameterType::Json {
-        // The text is JSON itself, whatever OpenAPI's styles would make of an object.
+        // The text itself is JSON; OpenAPI's styles would serialise an object otherwise.
         let (mut media, mut content) = (Object::default(), Object::default());
         media.put_json("schema", schema.end());
         content.put_json("application/json", media.end());
-        of.put_json("content", content.end());
+        object.put_json("content", content.end());
     } else {
-        of.put_json("schema", schema.end());
+        object.put_json("schema", schema.end());
     }
     if let Some(example) = example(endpoint, parameter) {
-        of.put_json("example", typed(kind, example));
+        object.put_json("example", typed(kind, example));
     }
-    of.end()
+    object.end()
 }
 
-/// A value that the operator has written down.
+/// A value from the configuration.
 fn example<'e>(endpoint: &'e Endpoint, parameter: &'e Parameter) -> Option<&'e str> {
     let warm = endpoint.warm.arguments.first().into_iter().flatten();
     let mut warm = warm.filter(|(name, _)| *name == parameter.name);
@@ -60,7 +60,7 @@ fn example<'e>(endpoint: &'e Endpoint, parameter: &'e Parameter) -> Option<&'e s
     example.map(String::as_str)
 }
 
-/// What it is for, with the limits that JSON Schema has no words for.
+/// Its description, with the limits that JSON Schema cannot express.
 fn prose(parameter: &Parameter, kind: &ParameterType) -> Option<String> {
     let mut sentences = Vec::new();
     if let Some(description) = &parameter.description {
@@ -75,9 +75,9 @@ fn prose(parameter: &Parameter, kind: &ParameterType) -> Option<String> {
         }
     }
     let reads = match kind {
-        ParameterType::Date => Some("A time behind the date is ignored."),
+        ParameterType::Date => Some("A time after the date is ignored."),
         ParameterType::Time | ParameterType::Timestamp => Some("An offset is ignored."),
-        ParameterType::TimestampTz => Some("Without an offset it is in UTC."),
+        ParameterType::TimestampTz => Some("Without an offset, the time is in UTC."),
         ParameterType::Bool
         | ParameterType::Int2
         | ParameterType::Int4
@@ -94,13 +94,13 @@ fn prose(parameter: &Parameter, kind: &ParameterType) -> Option<String> {
     if let Some(pattern) = &parameter.pattern {
         let written = Parameter::written_pattern(pattern);
         if !is_portable(written) {
-            sentences.push(format!("All of it matches `{written}`."));
+            sentences.push(format!("The whole text must match `{written}`."));
         }
     }
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
-fn schema(parameter: &Parameter, kind: &ParameterType, told: &ParameterDescription) -> Object {
+fn schema(parameter: &Parameter, kind: &ParameterType, described: &ParameterDescription) -> Object {
     let mut schema = Object::from(of_type(kind));
     if !parameter.values.is_empty() {
         let values = parameter.values.iter().map(|text| typed(kind, text));
@@ -118,8 +118,8 @@ fn schema(parameter: &Parameter, kind: &ParameterType, told: &ParameterDescripti
         }
     }
     if let ParameterType::Text | ParameterType::Other(_) = kind {
-        if !told.labels.is_empty() {
-            schema.put("enum", told.labels.clone());
+        if !described.labels.is_empty() {
+            schema.put("enum", described.labels.clone());
             return schema;
         }
         if parameter.place == Place::Path || !matches!(kind, ParameterType::Text) {
@@ -131,7 +131,7 @@ fn schema(parameter: &Parameter, kind: &ParameterType, told: &ParameterDescripti
             "pattern",
             match written.filter(|written| is_portable(written)) {
                 Some(written) => format!("^(?:{written})$"),
-                // Postgres has no such character.
+                // Postgres has no NUL character.
                 None => r"^[^\u0000]*$".to_owned(),
             },
         );
@@ -154,7 +154,7 @@ fn of_type(kind: &ParameterType) -> Value {
         ParameterType::Text | ParameterType::Other(_) => json!({ "type": "string" }),
         ParameterType::Uuid => json!({ "type": "string", "format": "uuid" }),
         ParameterType::Date => json!({ "type": "string", "format": "date" }),
-        // RFC 3339 has no word for those without an offset, OpenAPI's registry of formats has.
+        // RFC 3339 has no times without an offset; these formats are from OpenAPI's registry.
         ParameterType::Time => json!({ "type": "string", "format": "time-local" }),
         ParameterType::Timestamp => json!({ "type": "string", "format": "date-time-local" }),
         ParameterType::TimestampTz => json!({ "type": "string", "format": "date-time" }),
@@ -166,13 +166,13 @@ fn is_number(kind: &ParameterType) -> bool {
     matches!(of_type(kind)["type"].as_str(), Some("integer" | "number"))
 }
 
-/// A text of the configuration as the value it stands for, to its last digit.
+/// A text of the configuration as a JSON value, with all its digits.
 fn typed(kind: &ParameterType, text: &str) -> Json {
     let canonical = kind.canonical(text);
     let value = if *kind == ParameterType::Bool {
         canonical.map(|canonical| Value::from(*canonical == *"t").into())
     } else if *kind == ParameterType::Json || is_number(kind) {
-        // What JSON has no number for, as NaN, stays a text.
+        // What is not a JSON number, such as NaN, stays a string.
         canonical.and_then(|canonical| Json::of(&canonical))
     } else {
         None
@@ -180,7 +180,7 @@ fn typed(kind: &ParameterType, text: &str) -> Json {
     value.unwrap_or_else(|| Value::from(text).into())
 }
 
-/// Whether a pattern of Rust's means the same in JSON Schema, as far as is seen at a glance.
+/// Whether a pattern of Rust's `regex` certainly means the same in JSON Schema.
 fn is_portable(pattern: &str) -> bool {
     let mut characters = pattern.chars().peekable();
     let mut is_in_class = false;
@@ -190,7 +190,7 @@ fn is_portable(pattern: &str) -> bool {
                 return false;
             }
             ('\\', _) => drop(characters.next()),
-            // Classes of classes, and the operators between them.
+            // Nested classes and set operations.
             ('[', _) if is_in_class => return false,
             ('&' | '~' | '-', Some(next)) if is_in_class && *next == character => return false,
             ('[', _) => is_in_class = true,
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_that_mean_something_else_elsewhere_stay_out_of_schemas() {
+    fn patterns_that_are_not_portable_stay_out_of_schemas() {
         for portable in [
             r"[A-Z]{2}\d{2,3}_\d{4}",
             "a|b",

@@ -1,5 +1,4 @@
-//! `/openapi.json` and `/docs`: what clients are told of the endpoints is true. That answers are as the
-//! document says is shown from outside, by tests/openapi.
+//! `/openapi.json` and `/docs` are correct. `tests/openapi` compares answers with the document from outside.
 
 use serde_json::{Value, json};
 
@@ -90,7 +89,7 @@ async fn parameters_and_answers_are_described_as_postgres_and_the_configuration_
     let secret = &get(&document, "/secret")["responses"]["200"]["content"]["application/json"];
     assert!(
         secret["example"].is_null(),
-        "what is private is not shown to all"
+        "a private answer must not be an example"
     );
 }
 
@@ -104,7 +103,7 @@ fn codes(document: &Value, path: &str, status: u16) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_client_is_told_is_in_the_document() {
+async fn every_problem_is_in_the_document() {
     let db = Postgres::with(PEOPLE).await;
     let app = App::start(&db, ENDPOINTS).await;
     let document = document(&app).await;
@@ -130,16 +129,16 @@ async fn whatever_a_client_is_told_is_in_the_document() {
     }
     codes(&document, "/people/name", 404);
     let of_rows = &get(&document, "/people/{name}")["responses"]["404"];
-    assert!(of_rows.is_null(), "rows may be none, and that is no 404");
+    assert!(of_rows.is_null(), "an endpoint of rows has no 404");
 }
 
-async fn again(app: &App, target: &str, first: &Answer) -> Answer {
+async fn revalidate(app: &App, target: &str, first: &Answer) -> Answer {
     let etag = first.header("etag").unwrap();
     http::request(app.address(), "GET", target, &[("If-None-Match", etag)]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_and_the_page_are_sent_once() {
+async fn the_document_and_the_page_can_be_revalidated() {
     let db = Postgres::with(PEOPLE).await;
     let app = App::start(&db, ENDPOINTS).await;
     for (target, content_type) in [
@@ -154,7 +153,7 @@ async fn the_document_and_the_page_are_sent_once() {
             .assert_header("content-type", content_type)
             .assert_header("cache-control", "no-cache")
             .assert_header("x-content-type-options", "nosniff");
-        let same = again(&app, target, &first).await;
+        let same = revalidate(&app, target, &first).await;
         same.assert_status(304);
         assert_eq!(same.header("etag"), first.header("etag"));
         let head = http::request(app.address(), "HEAD", target, &[]).await;
@@ -169,7 +168,7 @@ async fn the_document_and_the_page_are_sent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_type_of_a_column_is_another_document() {
+async fn a_changed_column_type_changes_the_document() {
     let db = Postgres::with(PEOPLE).await;
     let app = App::start(&db, ENDPOINTS).await;
     let first = app.get("/openapi.json").await;
@@ -177,7 +176,7 @@ async fn another_type_of_a_column_is_another_document() {
         .await;
     let same_answer = |answer: &Answer| answer.text().contains(r#""id":"1""#);
     app.poll("/people/Ada?limit=2", same_answer).await;
-    again(&app, "/openapi.json", &first)
+    revalidate(&app, "/openapi.json", &first)
         .await
         .assert_status(200);
     let document = document(&app).await;
@@ -187,7 +186,7 @@ async fn another_type_of_a_column_is_another_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_postgres_there_is_no_document_yet() {
+async fn without_postgres_there_is_no_document() {
     let app = App::launch("postgres://nobody@127.0.0.1:1/none", "", ENDPOINTS).await;
     let answer = app.get("/openapi.json").await;
     answer.assert_status(503);
@@ -239,16 +238,16 @@ async fn numbers_keep_their_digits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_is_true_wherever_it_is() {
+async fn the_document_is_correct_behind_a_prefix() {
     let db = Postgres::with(PEOPLE).await;
     let app = App::start(&db, ENDPOINTS).await;
     let document = document(&app).await;
     assert_eq!(document["servers"], json!([{ "url": "./" }]));
-    // Behind a prefix it is what it was, and so are the pages: nothing in them begins with a slash.
+    // The document and the pages are the same behind a prefix, since nothing in them begins with a slash.
     let front = Front::under_api(app.address()).await;
     let proxied = http::get(front.address, "/api/openapi.json").await;
     assert_eq!(proxied.json(), document);
-    // What `./` is beside /api/openapi.json.
+    // What `./` means relative to /api/openapi.json.
     let server = "/api";
     for path in ["/people/Ada", "/people/name"] {
         http::get(front.address, &format!("{server}{path}"))

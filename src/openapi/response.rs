@@ -1,26 +1,26 @@
-//! An answer, in its shape and each format: the types of its columns as JSON has them.
+//! An endpoint's responses: their shape and formats, and the JSON types of their columns.
 
 use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::components;
 use super::json::{Json, Object};
-use super::shared;
 use crate::plan::{Endpoint, Format, Shape};
 use crate::repository::{Column, ValueType};
 
-/// 200.
-pub(super) fn of(endpoint: &Endpoint, columns: &[Column], example: Option<&Json>) -> Json {
+/// The 200 response.
+pub(super) fn ok(endpoint: &Endpoint, columns: &[Column], example: Option<&Json>) -> Json {
     let mut content = Object::default();
     for format in Format::ALL {
         let mut media = Object::from(match format {
             Format::Json => json!({ "schema": document(endpoint, columns) }),
             Format::Ndjson => json!({ "schema": {
-                "type": "string", "description": "A line for each value, which is JSON.",
+                "type": "string", "description": "One JSON value per line.",
             } }),
             Format::Csv => json!({ "schema": {
-                "type": "string", "description": "A record of the columns' names, then one for each row.",
+                "type": "string", "description": "A header record with the column names, then one record per row.",
             } }),
         });
         if let (Format::Json, Some(example)) = (format, example) {
@@ -30,13 +30,13 @@ pub(super) fn of(endpoint: &Endpoint, columns: &[Column], example: Option<&Json>
     }
     let mut answer = Object::from(json!({
         "description": "The answer.",
-        "headers": shared::headers_of_answers(endpoint),
+        "headers": components::headers_of_answers(endpoint),
     }));
     answer.put_json("content", content.end());
     answer.end()
 }
 
-/// The first rows are enough.
+/// The first rows of an example.
 fn shortened(endpoint: &Endpoint, columns: &[Column], example: &Json) -> Json {
     let short = match endpoint.shape {
         Shape::Rows => serde_json::from_str(example.as_str()).ok().map(first),
@@ -62,11 +62,11 @@ fn first_of_columns(columns: &[Column], example: &Json) -> Option<Json> {
     Some(short.end())
 }
 
-/// 304.
+/// The 304 response.
 pub(super) fn not_modified(endpoint: &Endpoint) -> Value {
     json!({
-        "description": "What `If-None-Match` or `If-Modified-Since` names is the answer still.",
-        "headers": shared::headers_of_answers(endpoint),
+        "description": "The answer has not changed since the one that `If-None-Match` or `If-Modified-Since` names.",
+        "headers": components::headers_of_answers(endpoint),
     })
 }
 
@@ -111,7 +111,7 @@ fn object(columns: &[Column], property: &dyn Fn(&Column) -> Value) -> Value {
     })
 }
 
-/// A value of the column. Postgres does not say of a query's columns that they are never NULL.
+/// A value of the column. It may be NULL, since Postgres does not tell which columns of a query never are.
 fn value(column: &Column) -> Value {
     let mut schema = of_type(&column.value_type);
     if let Some(Value::String(type_)) = schema.get("type") {
@@ -123,9 +123,9 @@ fn value(column: &Column) -> Value {
     schema
 }
 
-/// What is not NULL.
+/// A value that is not NULL.
 fn of_type(value_type: &ValueType) -> Value {
-    // JSON has no numbers for these, and Postgres writes words.
+    // JSON has no numbers for these, so Postgres writes strings.
     let inexact =
         |number: Value| json!({ "anyOf": [number, { "enum": ["NaN", "Infinity", "-Infinity"] }] });
     let text = || json!({ "type": "string" });
@@ -135,7 +135,7 @@ fn of_type(value_type: &ValueType) -> Value {
         ValueType::Int2 => json!({ "type": "integer", "format": "int16" }),
         ValueType::Int4 => json!({ "type": "integer", "format": "int32" }),
         ValueType::Int8 => json!({ "type": "integer", "format": "int64" }),
-        // A number to Postgres, and yet `to_json` writes it in quotes.
+        // `to_json` writes an oid in quotes.
         ValueType::Oid => json!({ "type": "string", "pattern": "^[0-9]+$" }),
         ValueType::Float4 => inexact(json!({ "type": "number", "format": "float" })),
         ValueType::Float8 => inexact(json!({ "type": "number", "format": "double" })),
@@ -143,7 +143,7 @@ fn of_type(value_type: &ValueType) -> Value {
         ValueType::Uuid => formatted("uuid"),
         ValueType::Bytea => json!({ "type": "string", "pattern": r"^\\x(?:[0-9a-f]{2})*$" }),
         ValueType::Json | ValueType::Jsonb => json!({}),
-        // No formats: `infinity` and years before Christ, which they do not know, are values too.
+        // Without formats, which allow neither `infinity` nor years before Christ.
         ValueType::Text
         | ValueType::Date
         | ValueType::Time
@@ -151,7 +151,7 @@ fn of_type(value_type: &ValueType) -> Value {
         | ValueType::Timestamp
         | ValueType::TimestampTz
         | ValueType::Interval => text(),
-        // Of how many dimensions, no type of Postgres's says.
+        // Postgres's types do not tell the number of dimensions.
         ValueType::Array(element) => {
             let others = json!({ "type": ["array", "null"] });
             json!({ "type": "array", "items": { "anyOf": [of_type(element), others] } })

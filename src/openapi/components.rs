@@ -1,4 +1,4 @@
-//! What all endpoints share: the headers of answers, and the problems that clients may be told.
+//! What all endpoints share: the headers of answers, and problems.
 
 use std::collections::BTreeMap;
 
@@ -6,37 +6,45 @@ use serde_json::{Map, Value, json};
 
 use crate::plan::Endpoint;
 
-/// A problem that clients may be told (RFC 9457).
+/// A problem that clients may receive (RFC 9457).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProblemKind {
-    /// The stable code, as `LRD-101`.
+    /// The stable code, such as `LRD-101`.
     pub code: &'static str,
-    /// The status it comes with.
+    /// Its status.
     pub status: u16,
-    /// The status in words.
+    /// The reason phrase of the status.
     pub title: &'static str,
     /// When it occurs, in a sentence.
     pub summary: &'static str,
-    /// Whether `Retry-After` says when to come back.
+    /// Whether `Retry-After` tells when to retry.
     pub has_retry_after: bool,
 }
 
-/// Headers that every answer has: their names, their types, what they say.
+/// The headers of every answer: name, type and description.
 const HEADERS: [(&str, &str, &str); 6] = [
-    ("ETag", "string", "The strong tag of this representation."),
+    (
+        "ETag",
+        "string",
+        "The strong entity tag of this representation.",
+    ),
     ("Last-Modified", "string", "When the answer last changed."),
     (
         "Cache-Control",
         "string",
-        "How long the answer stays fresh from now on.",
+        "How long the answer stays fresh.",
     ),
     ("Age", "integer", "The age of the data, in seconds."),
     (
         "Cache-Status",
         "string",
-        "How the answer was found: RFC 9211.",
+        "Whether the answer came from the cache: RFC 9211.",
     ),
-    ("Vary", "string", "What else the representation depends on."),
+    (
+        "Vary",
+        "string",
+        "The request headers that select the representation.",
+    ),
 ];
 
 const CDN_CACHE_CONTROL: &str = "CDN-Cache-Control";
@@ -52,11 +60,14 @@ pub(super) fn headers_of_answers(endpoint: &Endpoint) -> Value {
         .into()
 }
 
-/// References to the refusals that the endpoint has.
-pub(super) fn refusals(endpoint: &Endpoint, problems: &[ProblemKind]) -> Map<String, Value> {
+/// References to the problem responses of an endpoint.
+pub(super) fn problem_responses(
+    endpoint: &Endpoint,
+    problems: &[ProblemKind],
+) -> Map<String, Value> {
     let is_possible = |status: &u16| match status {
         404 => endpoint.shape.is_single_row(),
-        // It is the answer to other methods.
+        // Only other methods get it.
         405 => false,
         _ => true,
     };
@@ -71,12 +82,12 @@ pub(super) fn refusals(endpoint: &Endpoint, problems: &[ProblemKind]) -> Map<Str
         .collect()
 }
 
-/// What the paths refer to.
-pub(super) fn components(problems: &[ProblemKind]) -> Value {
+/// The Components Object.
+pub(super) fn all(problems: &[ProblemKind]) -> Value {
     let cdn = (
         CDN_CACHE_CONTROL,
         "string",
-        "The same for shared caches that know it: RFC 9213.",
+        "`Cache-Control` for shared caches that support this header: RFC 9213.",
     );
     let headers = HEADERS.into_iter().chain([cdn]).map(|(name, type_, says)| {
         let header = json!({ "description": says, "required": true, "schema": { "type": type_ } });
@@ -85,19 +96,19 @@ pub(super) fn components(problems: &[ProblemKind]) -> Value {
     let responses = by_status(problems)
         .into_iter()
         .filter(|(status, _)| *status != 405)
-        .map(|(status, kinds)| (status.to_string(), refusal(&kinds)));
+        .map(|(status, kinds)| (status.to_string(), response(&kinds)));
     let codes: Value = problems.iter().map(|kind| kind.code).collect();
     json!({
         "schemas": {
             "Problem": {
-                "description": "Why there is no answer: RFC 9457.",
+                "description": "Why the request failed: RFC 9457.",
                 "type": "object",
                 "properties": {
                     "type": { "type": "string", "const": "about:blank" },
-                    "title": { "type": "string", "description": "The status in words." },
+                    "title": { "type": "string", "description": "The reason phrase of the status." },
                     "status": { "type": "integer", "minimum": 400, "maximum": 599 },
                     "detail": { "type": "string", "description": "What is wrong, in a sentence." },
-                    "code": { "description": "Which problem it is; stable.", "enum": codes },
+                    "code": { "description": "A stable code for the kind of problem.", "enum": codes },
                 },
                 "required": ["type", "title", "status", "detail", "code"],
             },
@@ -115,12 +126,12 @@ fn by_status(problems: &[ProblemKind]) -> BTreeMap<u16, Vec<&ProblemKind>> {
     by_status
 }
 
-fn refusal(kinds: &[&ProblemKind]) -> Value {
+fn response(kinds: &[&ProblemKind]) -> Value {
     let title = kinds.first().map_or("", |kind| kind.title);
     let list = kinds
         .iter()
         .map(|kind| format!("- `{}`: {}", kind.code, kind.summary));
-    let mut refusal = json!({
+    let mut response = json!({
         "description": format!("{title}\n\n{}", list.collect::<Vec<_>>().join("\n")),
         "content": {
             "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } },
@@ -128,11 +139,11 @@ fn refusal(kinds: &[&ProblemKind]) -> Value {
     });
     if kinds.iter().any(|kind| kind.has_retry_after) {
         let always = kinds.iter().all(|kind| kind.has_retry_after);
-        refusal["headers"] = json!({ "Retry-After": {
-            "description": "Seconds after which to ask again.",
+        response["headers"] = json!({ "Retry-After": {
+            "description": "Seconds to wait before retrying.",
             "required": always,
             "schema": { "type": "integer", "minimum": 1 },
         } });
     }
-    refusal
+    response
 }
