@@ -51,6 +51,7 @@ pub use refresh_ahead::AheadCheck;
 pub use source::{PostgresSource, Source};
 
 use crate::cache::{Cache, Entry, Freshness, Key, Standing, Unchanged};
+use crate::lock::lock;
 use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
 use crate::repository::RepositoryError;
@@ -366,7 +367,7 @@ impl<S: Source> ReadThrough<S> {
     /// Says when the endpoint's schedule loads it next: entries loaded before then are fresh until
     /// that load must have ended.
     pub fn set_due(&self, endpoint: EndpointId, due: Instant) {
-        *self.state(endpoint).due.lock().expect(UNPOISONED) = Some(due);
+        *lock(&self.state(endpoint).due) = Some(due);
     }
 
     /// How long a failing endpoint should be left alone; zero when it does not fail.
@@ -393,7 +394,7 @@ impl<S: Source> ReadThrough<S> {
     async fn wait_for_load(&self, key: &Key, patience: Duration) -> Result<Served, ReadError> {
         let endpoint = self.endpoint(key.endpoint());
         if self.refuses(endpoint.id) {
-            let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
+            let due = *lock(&self.state(endpoint.id).due);
             let retry_in = due.map_or(Duration::ZERO, |due| due - self.now());
             return Err(ReadError::NotLoaded { retry_in });
         }
@@ -464,9 +465,6 @@ impl<S: Source> ReadThrough<S> {
 
 /// How late a wait may end: timers are exact to a millisecond, and what they wake has to run.
 const TIMERS_LATE: Duration = Duration::from_millis(10);
-
-/// Why these locks are never poisoned.
-const UNPOISONED: &str = "nothing panics while it holds the lock";
 
 fn served(entry: Arc<Entry>, status: CacheStatus, age: Duration) -> Served {
     Served {

@@ -19,7 +19,7 @@ mod state;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ use tokio::time::Instant;
 pub use document::Explained;
 pub use watch::Watch;
 
+use crate::lock::lock;
 use crate::metrics::{EndpointReadings, Metrics};
 use crate::plan::Plan;
 use crate::read_through::{KeyStats, LoadError, ReadThrough};
@@ -142,7 +143,7 @@ impl Status {
     }
 
     fn survey(&self) -> Arc<[KeyStats]> {
-        let mut survey = self.survey.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut survey = lock(&self.survey);
         if let Some(last) = &*survey
             && last.ended.elapsed() < last.took * SURVEY_PAUSE
         {
@@ -159,7 +160,7 @@ impl Status {
     }
 
     fn history(&self) -> std::sync::MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.history)
     }
 }
 

@@ -9,10 +9,15 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::{Backoff, Jitter};
 use crate::observe::{Event, Observer, Task, TaskEnd};
 
-/// Waits before a task is started again: doubled from the first to the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Waits before a task is started again.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(5),
+    jitter: Jitter::None,
+};
 
 /// A task that has run for this long is started again as if it had never failed.
 const SOUND_AFTER: Duration = Duration::from_secs(60);
@@ -54,10 +59,7 @@ pub async fn keep_up<Run: Future<Output = ()>>(
         if began.elapsed() >= SOUND_AFTER {
             failures = 0;
         }
-        let (first, last) = BACKOFF;
-        let wait = first
-            .saturating_mul(2_u32.saturating_pow(failures))
-            .min(last);
+        let wait = BACKOFF.wait(failures);
         failures = failures.saturating_add(1);
         let waited = shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
         if waited.is_none() {
@@ -127,6 +129,6 @@ mod tests {
             }
         };
         keep_up(&observer, Task::Probe, &shutdown, begin).await;
-        assert_eq!(began.elapsed(), 19 * (SOUND_AFTER + BACKOFF.0));
+        assert_eq!(began.elapsed(), 19 * (SOUND_AFTER + BACKOFF.first));
     }
 }

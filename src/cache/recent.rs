@@ -3,10 +3,12 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::lock::lock;
 
 /// A key is remembered for at least this long, and for less than twice as long.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -60,7 +62,7 @@ impl<S: BuildHasher + Default> Recent<S> {
 
     /// Does something with what is not forgotten by now.
     fn in_time<T>(&self, work: impl FnOnce(&mut Hashes) -> T) -> T {
-        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hashes = lock(&self.hashes);
         let elapsed = hashes.since.elapsed();
         if elapsed >= REMEMBERED {
             hashes.turn();

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use bytes::Bytes;
+
+use crate::lock::lock;
 
 /// Smaller answers are not counted: they are most of all answers, and only thousands of them would matter.
 const COUNTED_MIN: usize = 4 * 1024;
@@ -22,7 +24,7 @@ static LOOSE: AtomicU64 = AtomicU64::new(0);
 static LARGE_ONES: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
 
 fn large_ones() -> MutexGuard<'static, HashMap<usize, usize>> {
-    LARGE_ONES.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&LARGE_ONES)
 }
 
 /// Bytes that a cache holds, to be sent any number of times.

@@ -6,6 +6,8 @@ use std::io::{ErrorKind, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::lock::lock;
+
 /// Bytes of lines that wait while others are written: what a busy access log says in a second.
 const WAITING_MAX: usize = 1024 * 1024;
 
@@ -131,7 +133,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What there is one of an endpoint.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use super::{DECLARED, register};
+use crate::lock::lock;
 use crate::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, Lifetime};
 
@@ -213,10 +214,7 @@ impl EndpointMetrics {
     /// taken `query`, if it ran.
     pub(super) fn saved_until_now(&self, query: Option<Duration>) {
         let answers = self.requests.without_query();
-        let mut accounted = self
-            .accounted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut accounted = lock(&self.accounted);
         // A count read before the lock may be behind one that was read after it.
         let more = answers.saturating_sub(accounted.answers);
         self.saved

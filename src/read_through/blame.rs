@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::concurrency::LoadClass;
-use super::{Cause, LoadError, ReadThrough, Source, UNPOISONED};
+use super::{Cause, LoadError, ReadThrough, Source};
 use crate::cache::{Answer, Key};
+use crate::lock::lock;
 use crate::observe::Trigger;
 use crate::plan::{Arguments, Endpoint, EndpointId};
 use crate::repository::Refusal;
@@ -91,12 +92,7 @@ impl<S: Source> ReadThrough<S> {
         began: Instant,
     ) {
         if arguments.iter().len() > 0 {
-            let mut known = self
-                .state(endpoint)
-                .evidence
-                .known
-                .lock()
-                .expect(UNPOISONED);
+            let mut known = lock(&self.state(endpoint).evidence.known);
             known.good = Some(arguments.clone());
             known.note(began, None);
         }
@@ -139,7 +135,7 @@ impl<S: Source> ReadThrough<S> {
             return true; // no client has a part in it
         }
         let evidence = &self.state(endpoint.id).evidence;
-        let known = || evidence.known.lock().expect(UNPOISONED);
+        let known = || lock(&evidence.known);
         let _trial = evidence.trial.lock().await;
         if let Some(fails) = known().fails_anyway(&refusal.code, since) {
             return fails;

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::health::LastFailure;
-use super::{PostgresSource, ReadThrough, Source, UNPOISONED, whole};
+use super::{PostgresSource, ReadThrough, Source, whole};
 use crate::cache::{Freshness, weight};
+use crate::lock::lock;
 use crate::plan::{EndpointId, Lifetime};
 
 /// How things stand with an endpoint.
@@ -76,9 +77,9 @@ impl ReadThrough<PostgresSource> {
         EndpointStatus {
             is_described: self.description(endpoint).is_some(),
             resident: self.resident(endpoint),
-            due: *state.due.lock().expect(UNPOISONED),
+            due: *lock(&state.due),
             retry_in: self.retry_in(endpoint),
-            last_failure: state.health.lock().expect(UNPOISONED).last_failure(),
+            last_failure: lock(&state.health).last_failure(),
         }
     }
 }
@@ -86,7 +87,7 @@ impl ReadThrough<PostgresSource> {
 impl<S: Source> ReadThrough<S> {
     /// Whether the endpoint's last load failed for a reason of its own: Postgres was there.
     pub fn is_refused(&self, endpoint: EndpointId) -> bool {
-        let health = self.state(endpoint).health.lock().expect(UNPOISONED);
+        let health = lock(&self.state(endpoint).health);
         health.is_refused()
     }
 

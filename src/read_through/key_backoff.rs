@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{LoadError, UNPOISONED};
+use super::LoadError;
+use crate::backoff::{Backoff, Jitter};
 use crate::cache::Key;
+use crate::lock::lock;
 use crate::observe::Fault;
 
-/// Waits after the second and every further failure in a row: doubled from the first to the last, each
-/// drawn between zero and that, so that keys that failed together do not come back together. After the
-/// first failure the next request may try at once.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// Waits after the second and every further failure in a row, with full jitter so that keys that failed
+/// together do not come back together. After the first failure the next request may try at once.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(10),
+    jitter: Jitter::Full,
+};
 
 /// Failing keys remembered at once. Beyond that a failing key is tried whenever it is requested, within
 /// `max_loads_per_second`.
@@ -36,7 +41,7 @@ struct Failure {
 impl KeyBackoff {
     /// Why the key must not be loaded now, and how long that lasts.
     pub(super) fn active(&self, key: &Key, now: Instant) -> Option<(Arc<LoadError>, Duration)> {
-        let by_key = self.by_key.lock().expect(UNPOISONED);
+        let by_key = lock(&self.by_key);
         let failure = by_key.get(key)?;
         let wait = failure.retry_at.saturating_duration_since(now);
         (!wait.is_zero()).then(|| (Arc::clone(&failure.error), wait))
@@ -44,18 +49,18 @@ impl KeyBackoff {
 
     /// Whether the key's last load failed.
     pub(super) fn is_failing(&self, key: &Key) -> bool {
-        self.by_key.lock().expect(UNPOISONED).contains_key(key)
+        lock(&self.by_key).contains_key(key)
     }
 
     pub(super) fn record_success(&self, key: &Key) {
-        self.by_key.lock().expect(UNPOISONED).remove(key);
+        lock(&self.by_key).remove(key);
     }
 
     pub(super) fn record_failure(&self, key: &Key, error: &Arc<LoadError>, now: Instant) {
         if error.fault() == Fault::Client {
             return;
         }
-        let mut by_key = self.by_key.lock().expect(UNPOISONED);
+        let mut by_key = lock(&self.by_key);
         if by_key.len() >= KEYS_MAX && !by_key.contains_key(key) {
             by_key.retain(|_, failure| failure.retry_at > now);
             if by_key.len() >= KEYS_MAX {
@@ -79,9 +84,7 @@ fn wait(error: &LoadError, earlier: u32) -> Duration {
     if error.is_away() || earlier == 0 {
         return Duration::ZERO;
     }
-    let (first, last) = BACKOFF;
-    let longest = first.saturating_mul(2_u32.saturating_pow(earlier - 1));
-    longest.min(last).mul_f64(fastrand::f64())
+    BACKOFF.wait(earlier - 1)
 }
 
 #[cfg(test)]
@@ -116,7 +119,7 @@ mod tests {
             assert!(backoff.active(&key(1), Instant::now()).is_none());
         }
         assert!(
-            longest > BACKOFF.1 / 2 && longest <= BACKOFF.1,
+            longest > BACKOFF.longest / 2 && longest <= BACKOFF.longest,
             "{longest:?}"
         );
     }

@@ -11,9 +11,10 @@ use super::blame::Suspects;
 use super::concurrency::{LoadClass, LoadPermit};
 use super::refresh_ahead::AHEAD_RETRY;
 use super::single_flight::{Admission, LoadGuard};
-use super::{Cause, ReadError, ReadThrough, Source, Start, UNPOISONED, outcome};
+use super::{Cause, ReadError, ReadThrough, Source, Start, outcome};
 use crate::cache::{Entry, Freshness, Key, Origin};
 use crate::encode::EncodeError;
+use crate::lock::lock;
 use crate::observe::{Event, Fault, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, EndpointId, Lifetime};
 use crate::repository::RepositoryError;
@@ -194,7 +195,7 @@ impl<S: Source> ReadThrough<S> {
         self.shared.key_backoff.record_success(key);
         let endpoint = key.endpoint();
         let health = &self.state(endpoint).health;
-        let news = health.lock().expect(UNPOISONED).succeeded();
+        let news = lock(health).succeeded();
         if news {
             let event = Event::LoadsRecovered { endpoint };
             self.shared.observer.emit(&event);
@@ -206,7 +207,7 @@ impl<S: Source> ReadThrough<S> {
         self.shared.key_backoff.record_failure(key, error, now);
         let endpoint = key.endpoint();
         let health = &self.state(endpoint).health;
-        let news = health.lock().expect(UNPOISONED).failed(error, now);
+        let news = lock(health).failed(error, now);
         if news {
             let event = Event::LoadsFailing {
                 endpoint,
@@ -248,7 +249,7 @@ impl<S: Source> ReadThrough<S> {
         let permit = self.acquire_permit(endpoint, &ticket, guard).await?;
         // All of this from before the query: a schedule that comes while it runs is not served by
         // it, and neither is a change.
-        let due = *self.state(endpoint.id).due.lock().expect(UNPOISONED);
+        let due = *lock(&self.state(endpoint.id).due);
         let origin = Origin {
             began: self.now(),
             generation: self.standing(endpoint.id).generation,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::UNPOISONED;
 use super::concurrency::LoadClass;
+use crate::lock::lock;
 
 /// The longest that a load of a cached key waits for its token. A longer queue means that more keys are
 /// in use than may be loaded.
@@ -55,7 +55,7 @@ impl RateLimit {
             LoadClass::CachedKey => (0.0, max_wait.min(WAIT_MAX)),
             LoadClass::Background => return Ok(Duration::ZERO),
         };
-        let mut bucket = self.bucket.lock().expect(UNPOISONED);
+        let mut bucket = lock(&self.bucket);
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(bucket.updated);
         let gained = elapsed.as_secs_f64() * self.per_second;

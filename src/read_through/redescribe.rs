@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::concurrency::LoadClass;
-use super::{PostgresSource, ReadThrough, Source, UNPOISONED};
+use super::{PostgresSource, ReadThrough, Source};
+use crate::lock::lock;
 use crate::plan::EndpointId;
 use crate::repository::Description;
 
@@ -22,12 +23,12 @@ pub(super) struct RedescribeLimit(Mutex<Option<Instant>>);
 impl RedescribeLimit {
     /// Whether it is time to look again.
     fn is_due(&self, now: Instant) -> bool {
-        let at = *self.0.lock().expect(UNPOISONED);
+        let at = *lock(&self.0);
         at.is_none_or(|at| now.duration_since(at) >= EVERY)
     }
 
     fn note(&self, now: Instant) {
-        *self.0.lock().expect(UNPOISONED) = Some(now);
+        *lock(&self.0) = Some(now);
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Cause, ReadError, ReadThrough, Source, Start, UNPOISONED};
+use super::{Cause, ReadError, ReadThrough, Source, Start};
 use crate::cache::{Entry, Key};
+use crate::lock::lock;
 use crate::observe::{Event, Trigger};
 use crate::plan::Endpoint;
 
@@ -85,7 +86,7 @@ impl<S: Source> ReadThrough<S> {
     pub(super) fn report_ahead_speed(&self, endpoint: &Endpoint, entry: &Entry) {
         let is_late = entry.query_time() > entry.lifetime().fresh / 2;
         let health = &self.state(endpoint.id).health;
-        let news = health.lock().expect(UNPOISONED).is_late(is_late);
+        let news = lock(health).is_late(is_late);
         if news && is_late {
             self.shared.observer.emit(&Event::AheadTooSlow {
                 endpoint: endpoint.id,

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
-use super::{LoadError, ReadError, Start, UNPOISONED};
+use super::{LoadError, ReadError, Start};
 use crate::cache::{Entry, Key};
+use crate::lock::lock;
 
 /// How a load ended, shared by everyone who waited for it.
 pub type LoadResult = Result<Arc<Entry>, Arc<LoadError>>;
@@ -30,7 +31,7 @@ impl InFlight {
         admit: impl FnOnce() -> Result<Admission<T>, ReadError>,
         begin: impl FnOnce(LoadGuard, T),
     ) -> Result<Start, ReadError> {
-        let mut running = self.running.lock().expect(UNPOISONED);
+        let mut running = lock(&self.running);
         #[cfg(test)]
         if self.never_joins {
             running.remove(key);
@@ -101,11 +102,7 @@ impl LoadGuard {
     }
 
     fn remove(&self) {
-        self.in_flight
-            .running
-            .lock()
-            .expect(UNPOISONED)
-            .remove(&self.key);
+        lock(&self.in_flight.running).remove(&self.key);
     }
 }
 

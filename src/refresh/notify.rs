@@ -5,13 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Changes;
+use crate::backoff::{Backoff, Jitter};
 use crate::observe::{Event, Fault, Observer, Trigger};
 use crate::plan::schedule::NOTIFIED_EVERY;
 use crate::plan::{EndpointId, Plan};
 use crate::repository::{Listener, Repository, RepositoryError};
 
-/// Waits between attempts to listen: doubled from the first to the last, each drawn from half to whole.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Waits between attempts to listen.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(5),
+    jitter: Jitter::Half,
+};
 
 /// Listens until it is dropped, and tells the endpoints of each channel that is notified.
 pub(super) async fn listen(
@@ -39,12 +44,8 @@ pub(super) async fn listen(
             let cause = lost.to_string();
             observer.emit(&Event::ListeningFailed { cause });
         }
-        let (first, last) = BACKOFF;
-        let whole = first
-            .saturating_mul(2_u32.saturating_pow(failures))
-            .min(last);
+        tokio::time::sleep(BACKOFF.wait(failures)).await;
         failures = failures.saturating_add(1);
-        tokio::time::sleep(whole.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
     }
 }
 

@@ -16,6 +16,7 @@ use super::error::{self, RepositoryError};
 use super::pooler::Pooler;
 use super::tls::{self, Connector};
 use super::url::{Place, Target};
+use crate::lock::lock;
 
 /// A connection, what its driver hears, and the answer to what was asked first.
 pub(super) type Opened<Heard> = (Connected, Heard, Vec<SimpleQueryMessage>);
@@ -84,7 +85,7 @@ impl Connect {
                     opened => return opened,
                 }
                 if asked.elapsed() >= self.limit() {
-                    *self.silent_at[index].lock().expect(UNPOISONED) = Some(Instant::now());
+                    *lock(&self.silent_at[index]) = Some(Instant::now());
                 }
             }
         }
@@ -93,7 +94,7 @@ impl Connect {
     }
 
     fn was_silent(&self, index: usize) -> bool {
-        let silent_at = *self.silent_at[index].lock().expect(UNPOISONED);
+        let silent_at = *lock(&self.silent_at[index]);
         silent_at.is_some_and(|at| at.elapsed() < SILENT_FOR)
     }
 
@@ -215,8 +216,6 @@ fn shared_sessions(key: &'static str, place: &Place) -> RepositoryError {
         ),
     }
 }
-
-const UNPOISONED: &str = "nothing panics while it holds the lock";
 
 /// Why no host could be reached, for the operator. The addresses of one mostly have one cause.
 #[derive(Default)]

@@ -12,6 +12,7 @@ use tokio_postgres::AsyncMessage;
 use super::RepositoryError;
 use super::connection::{Connected, Connection};
 use super::pool::Pool;
+use crate::lock::lock;
 
 /// After this long without a notification the connection has to give a sign of life: nothing else
 /// tells a quiet one from one whose other end is gone.
@@ -124,9 +125,7 @@ impl Heard {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("nothing panics while it holds the lock")
+        lock(&self.state)
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
+use crate::lock::lock;
+
 /// The moments that put sessions under suspicion.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
@@ -61,9 +63,7 @@ impl Liveness {
     }
 
     fn moments(&self) -> MutexGuard<'_, Moments> {
-        self.moments
-            .lock()
-            .expect("nothing panics while it holds the lock")
+        lock(&self.moments)
     }
 }
 

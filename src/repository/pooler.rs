@@ -15,6 +15,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{CancelToken, Client, Error, SimpleQueryMessage};
 
 use super::connection::Connected;
+use crate::lock::lock;
 
 /// A pooler that was found to lend whole sessions is not asked again for this long: each time takes a
 /// second connection.
@@ -74,9 +75,7 @@ impl Pooler {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.lent_whole_sessions_at
-            .lock()
-            .expect("nothing panics while it holds the lock")
+        lock(&self.lent_whole_sessions_at)
     }
 }
 

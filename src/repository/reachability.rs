@@ -6,12 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::RepositoryError;
+use crate::backoff::{Backoff, Jitter};
+use crate::lock::lock;
 use crate::observe::{Event, Observer};
 
-/// Waits between attempts to connect: doubled from the first to the last, each shortened by up to a
-/// half at random, so that several Larders do not knock in step. Five seconds is about what a restart
-/// of Postgres takes; longer waits would only keep answers old.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Waits between attempts to connect, with jitter so that several Larders do not reconnect in step. A restart
+/// of Postgres takes about five seconds; longer waits would only keep answers old.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(5),
+    jitter: Jitter::Half,
+};
 
 /// What attempts to open sessions have shown.
 #[derive(Debug)]
@@ -74,9 +79,7 @@ impl Reachability {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("nothing panics while it holds the lock")
+        lock(&self.state)
     }
 }
 
@@ -158,19 +161,11 @@ impl State {
     fn record_failure(&mut self, cause: &str, now: Instant) {
         // Attempts that were under way together count as one.
         if self.next.is_none_or(|next| next <= now) {
-            self.next = Some(now + backoff(self.failures));
+            self.next = Some(now + BACKOFF.wait(self.failures));
             self.failures = self.failures.saturating_add(1);
         }
         cause.clone_into(&mut self.cause);
     }
-}
-
-fn backoff(failures: u32) -> Duration {
-    let (first, last) = BACKOFF;
-    let whole = first
-        .saturating_mul(2_u32.saturating_pow(failures))
-        .min(last);
-    whole.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
 }
 
 #[cfg(test)]
@@ -187,7 +182,10 @@ mod tests {
             let (cause, next) = state.backing_off(Instant::now()).unwrap();
             assert_eq!(cause, "refused");
             let wait = next - Instant::now();
-            assert!(wait >= BACKOFF.0 / 2 && wait <= BACKOFF.1, "{wait:?}");
+            assert!(
+                wait >= BACKOFF.first / 2 && wait <= BACKOFF.longest,
+                "{wait:?}"
+            );
             tokio::time::advance(wait).await;
             assert_eq!(state.backing_off(Instant::now()), None, "an attempt is due");
         }

@@ -2,12 +2,13 @@
 //! server's own that last.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use crate::lock::lock;
 use crate::observe::{Event, Readiness};
 use crate::plan::ProbeId;
 
@@ -162,7 +163,7 @@ impl Watch {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 
