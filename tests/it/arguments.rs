@@ -140,7 +140,7 @@ async fn what_only_postgres_can_read_it_refuses_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_postgres_says_of_an_argument_it_can_not_read_is_a_400() {
+async fn an_argument_that_postgres_cannot_read_is_a_400() {
     let cases = [
         ("jsonb", r#"{"a":"%5Cu0000"}"#),
         ("jsonb", r#"{"a":1e1000000}"#),

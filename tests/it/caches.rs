@@ -65,8 +65,8 @@ fn is_hit(answer: &Answer) -> bool {
     answer.header("x-cache") == Some("HIT")
 }
 
-/// Asks for `/aging`, and says how old the data of the answer were when it was asked for, in seconds:
-/// whoever answered decided later than that.
+/// Requests `/aging`. Returns the answer, and the age of its data in seconds when the request was sent, which is
+/// before any cache decided.
 async fn ask(connection: &mut Connection, path: &str) -> (Answer, f64) {
     let asked = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let answer = connection.get(path).await;

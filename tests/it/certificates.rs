@@ -83,7 +83,7 @@ const CASES: [Case; 30] = [
         accepted: BY_NEITHER,
     },
     Case {
-        what: "names beside the common name",
+        what: "names in addition to the common name",
         make: "root_with /CN=root $ca; signed_with /CN=$name subjectAltName=DNS:other.test",
         accepted: BY_NEITHER,
     },
@@ -223,7 +223,7 @@ async fn put_on(folder: &Path, db: &Postgres) {
     db.start_again().await;
 }
 
-/// A home for whoever asks, with a configuration in it.
+/// A home folder with a configuration in it.
 fn home() -> TempDir {
     let home = tempfile::tempdir().unwrap();
     let config = "[repository]\nurl = \"${DATABASE_URL}\"\n\

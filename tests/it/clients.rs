@@ -12,7 +12,7 @@ use crate::support::app::App;
 use crate::support::postgres::Postgres;
 use crate::wire::ENDPOINTS;
 
-/// A way to ask: the server's setting, the scheme, and what either program is told.
+/// A protocol version: the server's setting, the scheme, and the options of either program.
 struct Version {
     server: String,
     scheme: &'static str,
@@ -39,7 +39,7 @@ fn versions(folder: &Path) -> [Version; 4] {
         curl,
         name,
     };
-    // h2load speaks HTTP/2 unless told otherwise.
+    // h2load speaks HTTP/2 by default.
     [
         version("http", &["--h1"], "--http1.1", "1.1"),
         version("http", &[], "--http2-prior-knowledge", "2"),

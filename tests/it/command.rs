@@ -294,7 +294,7 @@ async fn without_the_configuration_or_what_it_needs_nothing_starts() {
 }
 
 #[tokio::test]
-async fn wrong_usage_is_told_apart_from_a_wrong_configuration() {
+async fn wrong_usage_has_another_exit_code_than_a_wrong_configuration() {
     for arguments in [
         &[][..],
         &["server"],

@@ -112,7 +112,7 @@ async fn a_page_may_set_the_fields_that_it_names() {
             );
             assert_eq!(answer.header("access-control-allow-credentials"), None);
         }
-        // What is no name is not sent back, nor is more than anybody has a use for.
+        // Invalid names and excessively long lists are not echoed.
         for requested in ["a b", "<script>", &"a,".repeat(1_000)] {
             let answer = preflight(requested).await;
             let allowed = answer.header("access-control-allow-headers").unwrap();

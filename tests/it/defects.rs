@@ -123,7 +123,7 @@ async fn what_a_part_that_panics_has_to_do_is_done_by_its_successor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_load_that_panics_gets_a_problem_and_its_key_is_free_again() {
+async fn requests_that_wait_for_a_panicking_load_get_a_problem_and_the_key_can_be_loaded_again() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let hears = Box::new(panics(1, |event| {
         matches!(event, Event::QueryFinished { .. })

@@ -20,7 +20,7 @@ use tokio_postgres::{Client, Statement};
 use crate::support::postgres::Postgres;
 use generate::{Generator, Random};
 
-/// Values made up per type, beside the chosen ones.
+/// Generated values per type, in addition to the chosen ones.
 const VALUES: usize = 600;
 
 /// Arrays made up per type.
@@ -111,8 +111,8 @@ async fn compare(
     rows.len()
 }
 
-/// A value beside its `to_json`, for each text given.
-fn beside_to_json(sql_type: &str) -> String {
+/// A value and its `to_json`, for each text given.
+fn with_to_json(sql_type: &str) -> String {
     format!(
         "SELECT v::{sql_type}, to_json(v::{sql_type})::text
          FROM unnest($1::text[]) WITH ORDINALITY AS given(v, n) ORDER BY n"
@@ -125,7 +125,7 @@ async fn check_native(client: &Client, sql_type: &str, chosen: &[&str], generato
     let mut values: Vec<Option<String>> = vec![None];
     values.extend(chosen.iter().map(|text| Some((*text).to_owned())));
     values.extend((0..VALUES).map(|_| Some(generator(&mut random))));
-    let statement = client.prepare(&beside_to_json(sql_type)).await.unwrap();
+    let statement = client.prepare(&with_to_json(sql_type)).await.unwrap();
     let value_type = native(&statement, 0);
     let compared = compare(client, &statement, value_type.clone(), &values).await;
     assert_eq!(compared, values.len(), "{sql_type}");
@@ -133,7 +133,7 @@ async fn check_native(client: &Client, sql_type: &str, chosen: &[&str], generato
     let mut arrays = generate::EMPTY_ARRAYS.map(str::to_owned).to_vec();
     arrays.extend((0..ARRAYS).map(|_| generate::array(&mut random, &values)));
     let statement = client
-        .prepare(&beside_to_json(&format!("{sql_type}[]")))
+        .prepare(&with_to_json(&format!("{sql_type}[]")))
         .await
         .unwrap();
     let array_type = native(&statement, 0);
@@ -170,7 +170,7 @@ async fn enums_and_domains_are_encoded_as_what_they_stand_for() {
         ("code", ValueType::Text, &codes),
     ] {
         let sql_type = format!("pg_temp.{sql_type}");
-        let statement = client.prepare(&beside_to_json(&sql_type)).await.unwrap();
+        let statement = client.prepare(&with_to_json(&sql_type)).await.unwrap();
         assert_eq!(
             compare(&client, &statement, value_type.clone(), values).await,
             values.len()
@@ -178,7 +178,7 @@ async fn enums_and_domains_are_encoded_as_what_they_stand_for() {
 
         let arrays = vec![generate::array_of(values), "[2:3]={NULL,NULL}".to_owned()];
         let statement = client
-            .prepare(&beside_to_json(&format!("{sql_type}[]")))
+            .prepare(&with_to_json(&format!("{sql_type}[]")))
             .await
             .unwrap();
         let array_type = ValueType::Array(Box::new(value_type));

@@ -133,7 +133,7 @@ async fn a_host_that_goes_silent_is_followed_by_the_next_after_one_failure() {
     app.wait_until_ready().await;
     // Nothing of the start is under way any more.
     app.wait_for(1, triggered_by(Trigger::Notify)).await;
-    // Several sessions beside the one that listens.
+    // Several sessions in addition to the one that listens.
     let mut keys = 1..;
     while proxy.most_at_once() < 4 {
         let clients = keys.by_ref().take(50).map(|n| {
@@ -158,7 +158,7 @@ async fn a_host_that_goes_silent_is_followed_by_the_next_after_one_failure() {
     let unknown = format!("/key/{}", keys.next().unwrap());
     app.get(&unknown).await.assert_json(json!(2));
     app.wait_for(2, is_listening).await;
-    // What it is told of then is loaded, at the second attempt if need be.
+    // A later notification causes a load, at the second attempt if need be.
     app.poll("/notified", |answer| answer.json() == json!(2))
         .await;
 }

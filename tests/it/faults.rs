@@ -170,7 +170,7 @@ async fn a_postgres_that_is_silent_keeps_nobody_waiting_who_has_an_answer() {
     assert!(["LRD-301", "LRD-302"].contains(&cold.json()["code"].as_str().unwrap()));
     let failed = app.count(is_failed_refresh);
     app.wait_for(failed + 3, is_failed_refresh).await;
-    assert_eq!(app.count(is_lost), 1, "it is told once");
+    assert_eq!(app.count(is_lost), 1, "it is reported once");
 
     proxy.heal().await;
     app.poll("/scheduled", |answer| answer.json() == json!(2))
@@ -295,7 +295,7 @@ async fn sessions_refused_while_the_first_is_being_opened_do_not_make_postgres_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_begins_to_fail_is_told_once_and_so_is_its_recovery() {
+async fn a_statement_that_begins_to_fail_and_its_recovery_are_reported_once() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let app = App::start(&db, LONG).await;
     let is_failing = |event: &Event| {

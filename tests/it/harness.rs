@@ -162,7 +162,7 @@ async fn an_answer_is_read_to_the_end_of_its_connection() {
 }
 
 #[tokio::test]
-async fn answers_on_one_connection_are_told_apart_and_a_head_has_no_body() {
+async fn answers_on_one_connection_are_separated_and_head_has_no_body() {
     let address = sending(
         "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n\
          HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\n\

@@ -98,7 +98,7 @@ async fn nor_do_the_streams_of_one_connection_and_its_others_go_on() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, SERVER, ENDPOINTS).await;
     let stream = TcpStream::connect(app.address()).await.unwrap();
-    // Of each stream a thousand bytes, so that none keeps another from being sent.
+    // A window of a thousand bytes per stream, so that none blocks another.
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(1_000)
         .initial_connection_window_size(1 << 30)

@@ -1,54 +1,54 @@
 //! Larder seen from outside, against a real Postgres and over real sockets.
 //!
-//! Each test has a schema of its own on a shared server: the one that `TEST_DATABASE_URL` names, or a
-//! throwaway one. `tests/run` runs everything, on a fresh machine too.
+//! Each test has its own schema on a shared server: the one that `TEST_DATABASE_URL` names, or a throwaway one.
+//! `tests/run` runs everything, also on a fresh machine.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a panic is how a test says no, in the functions it calls as well"
+    reason = "a panic is how a test fails, also in its helpers"
 )]
 
-// The house.
+// The repository.
 mod architecture; // the code keeps to the map in src/lib.rs
-mod dashboards; // what they ask for is measured, and what is measured is on them
-mod documents; // the documents say what the code does
-mod harness; // what the tests stand on does what it says
+mod dashboards; // dashboards and metrics fit together
+mod documents; // the documents match the code and one another
+mod harness; // tests of the tests' own helpers
 
 // Values.
 mod diagnostics; // every mistake in a configuration, as it is shown
-mod encode; // the encoder says what Postgres's own to_json says
+mod encode; // the encoder agrees with Postgres's own to_json
 
 // The promises.
-mod arguments; // hostile and mistaken arguments are problems, and no queries
-mod blame; // whose fault an error of Postgres's is
+mod arguments; // hostile and wrong arguments get problems, and cause no queries
+mod blame; // whether an error of Postgres is the client's fault
 mod caches; // real HTTP caches in front of Larder
-mod clients; // the programs that people ask with, and put under load with
-mod cors; // pages of other origins, and what a path is
-mod defects; // what goes on when a part of Larder panics
+mod clients; // real HTTP clients and load generators
+mod cors; // pages of other origins, and exact paths
+mod defects; // a part of Larder panics
 mod failover; // another Postgres takes over
-mod faults; // the way to Postgres breaks in every manner there is, and what answers do meanwhile
-mod holding; // clients that ask and do not take what they get
+mod faults; // every fault between Larder and Postgres, and the answers meanwhile
+mod holding; // clients that do not read their answers
 mod loading; // what reaches Postgres, and what does not
-mod openapi;
+mod openapi; // the OpenAPI document and the page that shows it
 mod outage; // Postgres goes away and comes back
-mod pages; // Larder's own pages, and by which names they are asked for
+mod pages; // Larder's own pages, and the host names they answer to
 mod polling; // the same request again and again on one connection
 mod pooler; // PgBouncer between Larder and Postgres
-mod renewal; // what was learned at start is learned again
-mod representations; // every form an answer can be had in
-mod serving; // what a client gets
+mod renewal; // statements are described again when a table changes
+mod representations; // every format and content coding of an answer
+mod serving; // status, headers and body of an answer
 mod sessions; // what a load finds in its session, and leaves in it
-mod standby; // a Postgres that may not be written to
-mod status; // what is said of a running Larder
+mod standby; // a Postgres that is read-only
+mod status; // /status.json
 mod triggers; // what makes Larder load without a schedule
 
 // The surroundings.
-mod certificates; // whose is believed, as psql believes it
+mod certificates; // which certificates are trusted, compared with psql
 mod command; // the program as an operator runs it: arguments, streams, signals, exit codes
-mod prometheus; // what is exported, and what Prometheus makes of it
-mod protocols; // TLS and the versions of HTTP, as clients agree on them
-mod tls; // the ways to a Postgres: certificates, sockets, other spellings
+mod prometheus; // exported metrics, and what Prometheus makes of them
+mod protocols; // TLS and the versions of HTTP, as clients negotiate them
+mod tls; // connections to Postgres: certificates, sockets, spellings of the URL
 mod wire; // hostile and slow clients
 
-mod support; // what the tests stand on: a Postgres, an HTTP client
+mod support; // helpers: a Postgres, an HTTP client

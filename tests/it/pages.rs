@@ -164,10 +164,10 @@ async fn every_answer_forbids_to_guess_its_type_and_own_pages_are_for_no_other_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_made_once_for_all_who_ask_within_a_second() {
+async fn metrics_are_rendered_once_for_all_requests_within_a_second() {
     let db = Postgres::with("").await;
     let app = App::start(&db, ENDPOINTS).await;
-    // Who reads nothing of them keeps nobody waiting.
+    // A client that does not read delays nobody.
     let mut silent = Vec::new();
     for _ in 0..50 {
         let mut stream = TcpStream::connect(app.address()).await.unwrap();

@@ -54,7 +54,7 @@ async fn assert_unharmed(bouncer: &PgBouncer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_of_whole_sessions_serves_and_tells_of_changes() {
+async fn a_pool_of_whole_sessions_serves_and_notifies() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE t (n int)").await;
     let bouncer = PgBouncer::before(db.url(), "pool_mode = session").await;

@@ -1,9 +1,8 @@
-//! Larder as Prometheus sees it: what is exported, what is told of it, what is drawn of it. Prometheus's
-//! own tools judge, and Prometheus itself, on Larders to which everything happens that there is an alert
-//! for.
+//! Larder as Prometheus sees it: exported metrics, alerts, panels. Prometheus and its tools check them, on Larders
+//! that suffer every fault for which there is an alert.
 
-mod faults; // each alert in its fault, and in no other
-mod panels; // what Prometheus answers to a panel is what the panel shows
+mod faults; // each alert fires in its fault, and in no other
+mod panels; // Prometheus's answers fit the panels
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -16,7 +15,7 @@ use crate::support::prometheus::grafana;
 
 const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 
-/// Runs `promtool`, and says what it said if it found fault.
+/// Runs `promtool`. Panics with its output if it complains.
 fn promtool(arguments: &[&str], stdin: &str) {
     let mut process = Command::new("promtool")
         .args(arguments)
@@ -29,16 +28,16 @@ fn promtool(arguments: &[&str], stdin: &str) {
     let input = process.stdin.take().unwrap();
     { input }.write_all(stdin.as_bytes()).unwrap();
     let ended = process.wait_with_output().unwrap();
-    let said = [ended.stdout, ended.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(ended.status.success(), "{said}");
-    // `check metrics` ends well with complaints that are no errors.
-    let is_silent = arguments != ["check", "metrics"] || said.is_empty();
-    assert!(is_silent, "{said}");
+    let output = [ended.stdout, ended.stderr].concat();
+    let output = String::from_utf8_lossy(&output);
+    assert!(ended.status.success(), "{output}");
+    // `check metrics` succeeds with warnings.
+    let is_silent = arguments != ["check", "metrics"] || output.is_empty();
+    assert!(is_silent, "{output}");
 }
 
 #[test]
-fn promtool_takes_the_configuration_and_the_rules() {
+fn promtool_accepts_the_configuration_and_the_rules() {
     promtool(&["check", "config", "grafana/prometheus.yml"], "");
     promtool(
         &["check", "rules", "--lint-fatal", "grafana/alerts.yaml"],
@@ -55,7 +54,7 @@ fn each_alert_fires_in_its_fault_and_in_no_other_by_promtool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_exported_is_what_is_written_down() {
+async fn exported_metrics_match_the_list() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
     let endpoints = r#"
@@ -83,9 +82,9 @@ async fn what_is_exported_is_what_is_written_down() {
         std::fs::write(path, &surface).unwrap();
     }
     let written = std::fs::read_to_string(path).unwrap();
-    // Only Linux tells a process what it takes.
+    // The process metrics exist only on Linux.
     if cfg!(target_os = "linux") {
-        assert_eq!(surface, written, "LARDER_BLESS=1 writes it down anew");
+        assert_eq!(surface, written, "LARDER_BLESS=1 rewrites it");
     }
 }
 
@@ -119,7 +118,7 @@ fn is_name(text: &str) -> bool {
         && chars.all(|c| c.is_ascii_lowercase() || c == '_')
 }
 
-/// The texts behind a key in the rules.
+/// The values of a key in the rules.
 fn values_of(key: &str) -> Vec<String> {
     let rules = std::fs::read_to_string(grafana().join("alerts.yaml")).unwrap();
     let prefix = format!("{key}: ");
@@ -131,7 +130,7 @@ fn values_of(key: &str) -> Vec<String> {
 }
 
 #[test]
-fn each_alert_says_what_happened_and_leads_to_what_is_to_be_done() {
+fn each_alert_is_complete_and_links_to_the_runbook() {
     let alerts = values_of("alert");
     for key in ["summary", "description", "runbook_url", "severity", "for"] {
         assert_eq!(values_of(key).len(), alerts.len(), "{key}");
@@ -150,7 +149,7 @@ fn each_alert_says_what_happened_and_leads_to_what_is_to_be_done() {
 }
 
 #[test]
-fn what_is_provided_for_grafana_fits_what_is_provided_for_prometheus() {
+fn provisioning_of_grafana_and_prometheus_fits_together() {
     let read = |name: &str| std::fs::read_to_string(grafana().join(name)).unwrap();
     let value = |text: &str, key: &str| {
         let found = text

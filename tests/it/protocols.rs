@@ -271,7 +271,7 @@ async fn a_certificate_behind_a_link_is_taken_when_the_link_leads_elsewhere() {
     over_h1(&mut open).await;
 
     // To where nothing is, and back to what is in use.
-    for (to, told) in [
+    for (to, reported) in [
         (
             "nowhere",
             (|e| matches!(e, Event::CertificateRefused { .. })) as fn(&_) -> _,
@@ -280,14 +280,14 @@ async fn a_certificate_behind_a_link_is_taken_when_the_link_leads_elsewhere() {
     ] {
         symlink(to, within("next")).unwrap();
         std::fs::rename(within("next"), within("data")).unwrap();
-        app.wait_for(1, told).await;
+        app.wait_for(1, reported).await;
     }
     over_h1(&mut connect(app.address(), &roots[1], &[]).await.unwrap()).await;
     assert_eq!(app.count(renewed), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_out_of_its_time_is_told_of_and_used() {
+async fn a_certificate_out_of_date_is_reported_and_used() {
     let folder = TempDir::new().unwrap();
     let outdated = || {
         let signing_key = rcgen::KeyPair::generate().unwrap();
@@ -302,21 +302,21 @@ async fn a_certificate_out_of_its_time_is_told_of_and_used() {
     outdated();
     let db = Postgres::with("").await;
     let app = App::start_with(&db, &tls(folder.path()), ENDPOINTS).await;
-    let told = |e: &Event| matches!(e, Event::CertificateOutOfDate { cause } if cause.contains("Thu, 04 Mar 2021"));
-    app.wait_for(1, told).await;
-    // Whoever heard that it was renewed hears that this one is out of date as well.
+    let is_reported = |e: &Event| matches!(e, Event::CertificateOutOfDate { cause } if cause.contains("Thu, 04 Mar 2021"));
+    app.wait_for(1, is_reported).await;
+    // After the renewal, it is reported that this one is out of date as well.
     let made = outdated();
-    app.wait_for(2, told).await;
+    app.wait_for(2, is_reported).await;
     assert_eq!(app.count(renewed), 1);
     assert!(connect(app.address(), made.der(), &[]).await.is_err());
     let sound = certificate(folder.path());
     app.wait_for(2, renewed).await;
     over_h1(&mut connect(app.address(), &sound, &[]).await.unwrap()).await;
-    assert_eq!(app.count(told), 2);
+    assert_eq!(app.count(is_reported), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_tls_when_all_connections_are_taken_gets_an_alert() {
+async fn tls_clients_beyond_max_connections_get_an_alert() {
     let folder = TempDir::new().unwrap();
     let root = certificate(folder.path());
     let db = Postgres::with("").await;
@@ -376,7 +376,7 @@ async fn who_has_not_asked_yet_does_not_keep_the_server_from_leaving() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_http_2_is_told_that_the_server_leaves_and_gets_its_answers() {
+async fn http_2_clients_get_goaway_and_their_answers() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, "h2c = true", GATED).await;
     let stream = TcpStream::connect(app.address()).await.unwrap();
@@ -392,15 +392,15 @@ async fn a_client_of_http_2_is_told_that_the_server_leaves_and_gets_its_answers(
     gate.wait_for_queries(1).await;
     let stopping = tokio::spawn(app.stop());
     // Until it hears of it, it may ask for more: that is refused, or answered like the first.
-    let told = loop {
+    let goaway = loop {
         match client.ready().await {
             Ok(ready) => client = ready,
             Err(error) => break error,
         }
         tokio::task::yield_now().await;
     };
-    assert!(told.is_go_away(), "{told}");
-    assert_eq!(told.reason(), Some(h2::Reason::NO_ERROR));
+    assert!(goaway.is_go_away(), "{goaway}");
+    assert_eq!(goaway.reason(), Some(h2::Reason::NO_ERROR));
     gate.open().await;
     assert_eq!(running.await.unwrap().status(), 200);
     assert!(stopping.await.unwrap());

@@ -79,7 +79,7 @@ async fn a_key_that_is_made_again_with_another_type_takes_its_values() {
             "ALTER TABLE n DROP COLUMN id; ALTER TABLE n ADD COLUMN id {type_} DEFAULT '{value}'"
         ))
         .await;
-        // Nobody but the one who asks has any reason to ask Postgres.
+        // Only this request gives a reason to query Postgres.
         let answer = app
             .poll(&format!("/n/{value}"), |answer| answer.status != 400)
             .await;

@@ -1,4 +1,4 @@
-//! One answer in every form it can be had in: formats, codings, and what a client has already.
+//! Every representation of an answer: formats, codings, conditional requests.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -123,7 +123,7 @@ async fn accept_and_the_end_of_the_path_choose_the_format() {
     ask(&app, "/small.json", &[]).await.assert_status(404);
 }
 
-/// What programs send where nobody has told them what to accept, and what they get.
+/// What programs send by default in `Accept`, and what they get.
 const SENT_BY_DEFAULT: [(&str, &str); 36] = [
     // curl, wget, requests, aiohttp, httpx, fetch, Ruby, NSURLSession, XMLHttpRequest, Excel
     ("*/*", "json"),
@@ -472,7 +472,7 @@ async fn every_form_of_a_key_is_counted() {
         .await
         .body
         .len();
-    // The same text serves all who ask within a second.
+    // One text serves all requests within a second.
     let is_counted = |metrics: &Answer| bytes(metrics) >= before + made as f64;
     app.poll("/metrics", is_counted).await;
 }

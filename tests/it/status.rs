@@ -1,5 +1,5 @@
-//! `/status.json`: what is so of a running Larder, said once for all who ask. The page that shows it is
-//! looked at by tests/status.
+//! `/status.json`: the state of a running Larder, made once for all clients. tests/status checks the page that
+//! shows it.
 
 use std::time::Duration;
 

@@ -303,7 +303,7 @@ async fn assert_cancelled(url: &str, db: &Postgres) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_is_a_way_as_good_as_any() {
     let folder = tempfile::tempdir().unwrap();
-    // Whoever runs the server makes the socket.
+    // The server's user creates the socket.
     fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
     let path = folder.path().to_str().unwrap();
     let server = Throwaway::start_with(&[("unix_socket_directories", path)])
@@ -357,7 +357,7 @@ async fn words_say_what_a_url_says() {
 }
 
 #[test]
-fn a_root_certificate_that_can_not_be_read_is_named() {
+fn an_unreadable_root_certificate_is_named() {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [
         ("empty.pem", ""),

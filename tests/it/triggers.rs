@@ -85,7 +85,7 @@ async fn a_probe_loads_when_its_answer_changes_and_otherwise_keeps_what_is_there
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_that_fails_is_told_once_and_what_it_kept_fresh_goes_by_age() {
+async fn a_failing_probe_is_reported_once_and_its_answers_go_stale_by_age() {
     let db = Postgres::with(NUMBERS).await;
     let app = App::start(
         &db,
@@ -271,7 +271,7 @@ async fn a_key_in_use_never_goes_stale_and_one_that_is_not_lapses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_too_slow_to_be_ahead_are_told_of_once() {
+async fn queries_too_slow_to_refresh_ahead_are_reported_once() {
     let db = Postgres::with("").await;
     let app = App::start(
         &db,
@@ -340,7 +340,7 @@ async fn named_keys_are_there_before_anyone_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_probed_or_warmed_ends_the_start() {
+async fn a_probe_or_warm_statement_that_is_refused_ends_the_start() {
     let db = Postgres::with("").await;
     let app = App::launch(
         db.url(),

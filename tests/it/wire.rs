@@ -237,7 +237,7 @@ async fn requests_in_a_row_are_answered_in_a_row() {
     connection.answer("GET").await.assert_status(404);
 }
 
-/// RFC 9112, 11.2: whoever has another opinion of where content ends gets no second answer out of it.
+/// RFC 9112, 11.2: a request smuggled in content is not answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_behind_content_is_taken_for_a_request() {
     let db = Postgres::with("").await;
@@ -316,7 +316,7 @@ async fn what_is_no_request_is_counted_as_it_was_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_when_all_connections_are_taken_is_told_to_come_back() {
+async fn clients_beyond_max_connections_get_503_with_retry_after() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, "max_connections = 1", ENDPOINTS).await;
     let closed = |e: &Event| matches!(e, Event::ConnectionClosed);
@@ -385,7 +385,7 @@ pub(crate) fn memory() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_begun_when_it_is_told_to_stop_is_answered() {
+async fn requests_in_flight_at_shutdown_are_answered() {
     let db = Postgres::with("").await;
     let app = App::start(&db, ENDPOINTS).await;
     let served = |e: &Event| matches!(e, Event::RequestServed { code: 200, .. });

@@ -117,7 +117,7 @@ max_age = "200ms"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_that_can_not_keep_up_are_a_warning() {
+async fn queries_that_cannot_keep_up_are_a_warning() {
     let db = Postgres::with("").await;
     let scarce = config(TOO_SLOW).replace("url =", "max_connections = 1\nurl =");
     let ended = check(&db, &scarce, &[]).await;

@@ -104,7 +104,7 @@ async fn runs(connection: &mut Connection, path: &str) -> u64 {
         .sum()
 }
 
-/// Waits until the cron line of every second has been followed so many times more.
+/// Waits until the every-second cron line has run this many more times.
 async fn seconds_pass(connection: &mut Connection, count: u64) {
     let end = runs(connection, "/every-second").await + count;
     while runs(connection, "/every-second").await < end {}
@@ -161,7 +161,7 @@ async fn a_wall_clock_that_is_set_moves_cron_lines_and_no_age() {
     connection.get("/key/2").await.assert_cache("miss");
 
     clock.set("2026-02-01 06:00:00");
-    // At once, whichever thread answers, whoever made the answer.
+    // At once, whichever thread answers.
     let tomorrow = httpdate::parse_http_date("Mon, 02 Feb 2026 06:00:00 GMT").unwrap();
     for _ in 0..8 {
         let mut first = Connection::open(address).await;

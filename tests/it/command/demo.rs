@@ -14,7 +14,7 @@ use super::{config, folder};
 use crate::support::http::{self, Answer, Connection};
 use crate::support::program::Program;
 
-/// A temporary folder for the demo, which whoever runs its Postgres may enter.
+/// A temporary folder for the demo, which its Postgres's user may enter.
 fn room() -> TempDir {
     let room = tempfile::tempdir().unwrap();
     fs::set_permissions(room.path(), Permissions::from_mode(0o755)).unwrap();

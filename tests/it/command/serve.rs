@@ -29,7 +29,7 @@ pub(super) async fn wait_for_stderr(serving: &mut Running, words: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_serves_until_it_is_told_to_stop_and_lets_running_requests_end() {
+async fn a_signal_stops_it_after_running_requests() {
     let db = Postgres::with("").await;
     let endpoint = "[[endpoint]]\npath = \"/count\"\nsql = \"SELECT 2823\"\nshape = \"tuple\"";
     let folder = folder(&[("config.toml", &config(&format!("{endpoint}\n{GATED}")))]);
@@ -153,7 +153,7 @@ async fn a_second_signal_is_obeyed_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn that_it_has_no_descriptor_left_is_told_once_and_passes() {
+async fn running_out_of_descriptors_is_logged_once_and_passes() {
     let db = Postgres::with("").await;
     let endpoint = config("[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"");
     let folder = folder(&[("config.toml", &endpoint)]);
@@ -184,7 +184,7 @@ async fn that_it_has_no_descriptor_left_is_told_once_and_passes() {
 }
 
 #[tokio::test]
-async fn files_of_tls_that_can_not_be_used_are_named_at_their_line() {
+async fn unusable_tls_files_are_reported_at_their_line() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -233,7 +233,7 @@ async fn files_of_tls_that_can_not_be_used_are_named_at_their_line() {
 }
 
 #[tokio::test]
-async fn without_postgres_it_stays_and_ends_when_it_is_told_to() {
+async fn without_postgres_it_runs_until_a_signal() {
     let (_port, url) = nowhere();
     let folder = folder(&[(
         "config.toml",

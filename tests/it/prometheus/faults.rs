@@ -27,8 +27,7 @@ enum Phase {
     Over,
 }
 
-/// Postgres goes away, so that what is there gets too old and what is not can not be had. Named as
-/// `grafana/prometheus.yml` names it.
+/// The Larder whose Postgres goes away. Its job name is that of `grafana/prometheus.yml`.
 const AWAY: &str = "larder";
 /// One endpoint's table is gone.
 const FAILING: &str = "failing";
@@ -64,7 +63,7 @@ const EXPECTED: [(&str, &str); 10] = [
 /// What fires, or has fired: jobs and alerts.
 type Alerts = BTreeSet<(String, String)>;
 
-/// Larders, and who asks them.
+/// Larders, and the clients that poll them.
 struct World {
     away: Postgres,
     failing: Postgres,
@@ -104,14 +103,14 @@ async fn each_alert_fires_in_its_fault_and_in_no_other_and_panels_show_it() {
     let expected: Alerts = EXPECTED
         .map(|(job, alert)| (job.to_owned(), alert.to_owned()))
         .into();
-    until(&prometheus, "every fault is told", async || {
+    until(&prometheus, "every alert fires", async || {
         firing(&prometheus).await.is_superset(&expected)
     })
     .await;
     panels::hold(&prometheus, 2, "/steady").await;
 
     world.mend_all().await;
-    until(&prometheus, "nothing is told any more", async || {
+    until(&prometheus, "no alert fires any more", async || {
         firing(&prometheus).await.is_empty()
     })
     .await;
@@ -121,7 +120,7 @@ async fn each_alert_fires_in_its_fault_and_in_no_other_and_panels_show_it() {
 
     world.stop(AWAY).await;
     let down = [(AWAY.to_owned(), "LarderDown".to_owned())].into();
-    until(&prometheus, "it is told to be down", async || {
+    until(&prometheus, "it is reported as down", async || {
         firing(&prometheus).await == down
     })
     .await;
@@ -287,7 +286,7 @@ impl World {
         });
     }
 
-    /// Asks every so many milliseconds, over one connection.
+    /// Polls at this interval, in milliseconds, over one connection.
     fn ask(
         &mut self,
         job: &str,

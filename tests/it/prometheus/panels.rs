@@ -122,5 +122,5 @@ fn about_values(panel: &Value, expression: &str, values: &[f64]) -> Option<Strin
     };
     let is_sane = |value: &f64| (least..=most).contains(value);
     let wrong = numbers.iter().find(|value| !is_sane(value))?;
-    Some(format!("{wrong}, which it can not be"))
+    Some(format!("{wrong} is not a possible value"))
 }

@@ -167,7 +167,7 @@ impl App {
     pub(crate) async fn stop_and_count(mut self, is_it: impl Fn(&Event) -> bool) -> (bool, usize) {
         self.shutdown.cancel();
         let ended = (&mut self.running).await.expect("it does not panic");
-        (ended.expect("it was told to stop"), self.count(is_it))
+        (ended.expect("it was stopped"), self.count(is_it))
     }
 }
 

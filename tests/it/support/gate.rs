@@ -11,7 +11,7 @@ pub(crate) const GATED: &str = r#"
     max_age = "1h"
 "#;
 
-/// Holds every query of [`GATED`] until it is dropped or told to open.
+/// Holds every query of [`GATED`] until it is dropped or opened.
 pub(crate) struct Gate(tokio_postgres::Client);
 
 impl Gate {
@@ -31,7 +31,7 @@ impl Gate {
             .unwrap();
     }
 
-    /// Waits until exactly so many queries stand before it.
+    /// Waits until exactly this many queries wait for it.
     pub(crate) async fn wait_for_queries(&self, count: i64) {
         let waiting = "SELECT count(*) FROM pg_locks l, pg_locks mine \
              WHERE l.locktype = 'advisory' AND NOT l.granted AND mine.pid = pg_backend_pid() \

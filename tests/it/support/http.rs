@@ -255,5 +255,5 @@ impl Answer {
 
 #[track_caller]
 fn unreadable(what: &str, found: &str) -> ! {
-    panic!("the server's {what} can not be read: {found:?}")
+    panic!("the server's {what} cannot be read: {found:?}")
 }

@@ -39,7 +39,7 @@ impl PgBouncer {
             users.display()
         );
         std::fs::write(&config, text).unwrap();
-        // It refuses to run as root, and must read what it is given as whoever it becomes.
+        // It refuses to run as root, and its user must be able to read the file.
         let readable = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), readable).unwrap();
         let mut process = command(&config);

@@ -120,8 +120,8 @@ impl Postgres {
         done.unwrap_or_else(|error| panic!("Postgres refused {sql:?}: {error:?}"));
     }
 
-    /// Has the server of the test's own write a file into its data folder: so it is the server's, whoever
-    /// runs it, and a key is nobody else's to read.
+    /// Has the server of the test's own write a file into its data folder: so it is owned by the
+    /// server's user, and nobody else can read a key.
     pub(crate) async fn write(&self, name: &str, text: &str) {
         let text = text.trim_end();
         self.execute(&format!(
@@ -197,7 +197,7 @@ impl Drop for Schema {
     }
 }
 
-/// Makes a schema, says its URL, and drops the schema when told to.
+/// Creates a schema, sends its URL, and drops the schema at the end.
 fn keep_schema(ready: oneshot::Sender<String>, ended: oneshot::Receiver<()>) {
     let runtime = runtime();
     let server = Server::find(&runtime);

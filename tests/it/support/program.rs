@@ -18,7 +18,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// `larder` with these arguments, without the settings of whoever runs the tests.
+    /// `larder` with these arguments, without the settings of the user who runs the tests.
     pub(crate) fn larder(arguments: &[&str]) -> Self {
         Self::new(Command::new(env!("CARGO_BIN_EXE_larder")), arguments)
     }

@@ -19,7 +19,7 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// How long a byte takes on a slow way.
 const PACE: Duration = Duration::from_millis(5);
 
-/// A way to a Postgres: on an address of its own, open until it is told otherwise. Dropped, it is cut.
+/// A proxy in front of a Postgres, open until a fault is injected. Dropped, it closes.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     url: String,
@@ -128,13 +128,13 @@ impl Proxy {
         self.end(Ending::Reset).await;
     }
 
-    /// Lets through so many bytes more of what the server says on each connection, and closes it then.
+    /// Forwards this many more bytes from the server on each connection, then closes it.
     pub(crate) fn truncate_after(&self, bytes: usize) {
         let manner = Manner::UpTo(bytes, Then::Closed);
         self.way.manner.send_replace(manner);
     }
 
-    /// Lets through so many bytes more of what the server says on each connection, and stalls it then.
+    /// Forwards this many more bytes from the server on each connection, then stalls it.
     pub(crate) fn stall_after(&self, bytes: usize) {
         let manner = Manner::UpTo(bytes, Then::Silent);
         self.way.manner.send_replace(manner);
