@@ -33,7 +33,7 @@ use crate::plan::{Endpoint, Plan};
 use crate::read_through::{PostgresSource, ReadThrough};
 use crate::refresh::HeartbeatError;
 use crate::repository::{Repository, RepositoryError};
-use crate::status::{Status, Watch};
+use crate::status::{Incidents, Status};
 use crate::supervise;
 
 /// How often the cache is tidied when nobody uses it. moka does a bounded part of that work on its
@@ -112,9 +112,9 @@ impl App {
         sinks.push(Box::new(move |event| counted.record(event)));
         let logged = Arc::clone(&plan);
         sinks.push(Box::new(move |event| log::record(&logged, event)));
-        let watch = Arc::<Watch>::default();
-        let watching = Arc::clone(&watch);
-        sinks.push(Box::new(move |event| watching.hear(event)));
+        let incidents = Arc::<Incidents>::default();
+        let recorded = Arc::clone(&incidents);
+        sinks.push(Box::new(move |event| recorded.record(event)));
         let observer = Observer::new(sinks);
         let repository = Repository::new(plan.repository(), observer.clone())?;
         let cache = Cache::new(&plan, observer.clone());
@@ -128,7 +128,7 @@ impl App {
             Arc::clone(&plan),
             Arc::clone(&metrics),
             read_through.clone(),
-            watch,
+            incidents,
         );
         Ok(Self {
             plan,

@@ -8,8 +8,8 @@ pub mod entry;
 pub mod freshness;
 pub mod key;
 
+mod key_quota;
 mod recent;
-mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,18 +19,18 @@ use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 
 pub use entry::{Answer, Entry, Origin};
-pub use freshness::{Freshness, Standing, Unchanged};
+pub use freshness::{EndpointVersion, Freshness, Validated};
 pub use key::Key;
 
 use crate::observe::{Event, Observer};
 use crate::plan::Plan;
+use key_quota::{KeyQuota, TrackedKey};
 use recent::Recent;
-use slots::{Slot, Slots};
 
 /// What an entry takes beside its bytes and its key, which is there twice: moka's node, queues and
-/// sketch, the slot, the entry's own fields, reference counts, and what the allocator adds to a dozen
+/// sketch, the tracked key, the entry's own fields, reference counts, and what the allocator adds to a dozen
 /// allocations. As benches/scale measured it for a million keys (860 bytes, and 590 for ten thousand),
-/// and 70 for a slot: it errs upward.
+/// and 70 for the tracked key: it errs upward.
 const OVERHEAD: usize = 920;
 
 /// Seeded anew for each store, so that nobody can choose keys that collide.
@@ -60,25 +60,28 @@ pub struct Cache {
 #[derive(Debug)]
 struct Keys {
     /// One for each endpoint.
-    slots: Box<[Slots]>,
+    quotas: Box<[KeyQuota]>,
     recent: Recent<KeyHasher>,
 }
 
 impl Keys {
-    fn new(slots: impl Iterator<Item = Slots>) -> Arc<Self> {
+    fn new(quotas: impl Iterator<Item = KeyQuota>) -> Arc<Self> {
         Arc::new(Self {
-            slots: slots.collect(),
+            quotas: quotas.collect(),
             recent: Recent::new(),
         })
     }
 
-    fn of(&self, key: &Key) -> &Slots {
-        &self.slots[key.endpoint().index()]
+    fn of(&self, key: &Key) -> &KeyQuota {
+        &self.quotas[key.endpoint().index()]
     }
 
     /// An entry has left, and not for another of its key.
     fn left(&self, key: &Key, entry: &Arc<Entry>) {
-        if entry.slot().is_some_and(|slot| slot.is_in_use(entry)) {
+        if entry
+            .tracked_key()
+            .is_some_and(|tracked| tracked.is_in_use(entry))
+        {
             self.recent.add(key);
         }
         self.of(key).left(entry);
@@ -89,7 +92,7 @@ impl Cache {
     /// An empty cache for the plan's endpoints.
     pub fn new(plan: &Plan, observer: Observer) -> Self {
         let endpoints = plan.endpoints().iter();
-        let keys = Keys::new(endpoints.map(|endpoint| Slots::new(endpoint.max_keys)));
+        let keys = Keys::new(endpoints.map(|endpoint| KeyQuota::new(endpoint.max_keys)));
         Self::with(plan, keys, observer)
     }
 
@@ -97,7 +100,7 @@ impl Cache {
     #[cfg(test)]
     pub(crate) fn without_limits(plan: &Plan, observer: Observer) -> Self {
         let endpoints = plan.endpoints().iter();
-        let keys = Keys::new(endpoints.map(|_| Slots::new(u64::MAX)));
+        let keys = Keys::new(endpoints.map(|_| KeyQuota::new(u64::MAX)));
         Self::with(plan, keys, observer)
     }
 
@@ -170,26 +173,26 @@ impl Cache {
             };
             let was_known = || self.keys.recent.contains(key);
             leaves = self.keys.of(key).admit(key, there, &entry, was_known);
-            own = entry.slot().cloned();
+            own = entry.tracked_key().cloned();
             Op::Put(entry)
         });
-        if let Some(slot) = leaves {
-            self.evict(&slot);
+        if let Some(tracked) = leaves {
+            self.evict(&tracked);
         }
         // Where another key's entry came at the same moment, this one may have had to leave for it
         // before it was there.
-        if let Some(slot) = own.filter(|slot| !slot.is_live()) {
-            self.evict(&slot);
+        if let Some(tracked) = own.filter(|tracked| !tracked.is_live()) {
+            self.evict(&tracked);
         }
     }
 
-    /// Drops the entry of a key that had to leave its slot, unless it has come back meanwhile.
-    fn evict(&self, slot: &Arc<Slot>) {
+    /// Drops the entry of a key that had to make room, unless it has come back meanwhile.
+    fn evict(&self, tracked: &Arc<TrackedKey>) {
         let mut is_there = false;
-        let place = self.store(slot.key()).entry_by_ref(slot.key());
+        let place = self.store(tracked.key()).entry_by_ref(tracked.key());
         place.and_compute_with(|there| {
-            let there = there.as_ref().and_then(|there| there.value().slot());
-            is_there = there.is_some_and(|there| Arc::ptr_eq(there, slot));
+            let there = there.as_ref().and_then(|there| there.value().tracked_key());
+            is_there = there.is_some_and(|there| Arc::ptr_eq(there, tracked));
             if is_there { Op::Remove } else { Op::Nop }
         });
         if is_there {
@@ -278,7 +281,7 @@ impl Expiry<Key, Arc<Entry>> for AtTheLimit {
         left: Option<Duration>,
         _: Moment,
     ) -> Option<Duration> {
-        if entry.is_confirmed() {
+        if entry.is_validated() {
             stays(entry)
         } else {
             left

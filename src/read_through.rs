@@ -50,7 +50,7 @@ pub use load::LoadError;
 pub use refresh_ahead::AheadCheck;
 pub use source::{PostgresSource, Source};
 
-use crate::cache::{Cache, Entry, Freshness, Key, Standing, Unchanged};
+use crate::cache::{Cache, EndpointVersion, Entry, Freshness, Key, Validated};
 use crate::lock::lock;
 use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
@@ -93,7 +93,7 @@ struct Shared<S> {
 
 #[derive(Debug, Default)]
 struct EndpointState {
-    standing: ArcSwap<Standing>,
+    version: ArcSwap<EndpointVersion>,
     health: Mutex<Health>,
     evidence: Evidence,
     doubted: RedescribeLimit,
@@ -260,41 +260,42 @@ impl<S: Source> ReadThrough<S> {
     /// How an entry may be used now, and how old it is: of one moment, so that no answer tells of an
     /// age at which it would not have been given.
     fn look_at(&self, key: &Key, entry: &Entry, now: Instant) -> (Freshness, Duration) {
-        let standing = self.standing(key.endpoint());
-        let age = entry.age(now, &standing);
-        (entry.freshness(age, &standing), age)
+        let version = self.version(key.endpoint());
+        let as_of = entry.record_validation(&version);
+        let age = now.saturating_duration_since(as_of);
+        (entry.freshness(age, &version), age)
     }
 
     fn freshness(&self, key: &Key, entry: &Entry) -> Freshness {
         self.look_at(key, entry, self.now()).0
     }
 
-    fn standing(&self, endpoint: EndpointId) -> Standing {
+    fn version(&self, endpoint: EndpointId) -> EndpointVersion {
         #[cfg(test)]
         if self.shared.broken == simulation::Broken::Generations {
-            return Standing::default();
+            return EndpointVersion::default();
         }
-        **self.state(endpoint).standing.load()
+        **self.state(endpoint).version.load()
     }
 
     /// Says that the data behind an endpoint have changed: nothing loaded before is fresh any more,
     /// nor is what loads that run now will bring.
     pub fn invalidate(&self, endpoint: EndpointId) {
-        self.state(endpoint).standing.rcu(|standing| Standing {
-            generation: standing.generation + 1,
-            unchanged: None,
+        self.state(endpoint).version.rcu(|version| EndpointVersion {
+            generation: version.generation + 1,
+            validated: None,
         });
     }
 
     /// Says that the data behind an endpoint have not changed meanwhile.
-    pub fn confirm(&self, endpoint: EndpointId, unchanged: Unchanged) {
-        self.state(endpoint).standing.rcu(|standing| Standing {
-            generation: standing.generation,
-            unchanged: Some(unchanged),
+    pub fn revalidate(&self, endpoint: EndpointId, validated: Validated) {
+        self.state(endpoint).version.rcu(|version| EndpointVersion {
+            generation: version.generation,
+            validated: Some(validated),
         });
         // Others learn it when they are asked for; what is resident may not be, and stays for longer.
         if let Some(entry) = self.shared.cache.get(&whole(endpoint)) {
-            entry.as_of(&self.standing(endpoint));
+            entry.record_validation(&self.version(endpoint));
         }
     }
 

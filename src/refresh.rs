@@ -48,27 +48,27 @@ pub struct Refresher {
     /// Keys that are to be looked at again.
     ahead: mpsc::UnboundedReceiver<AheadCheck>,
     /// Refreshes that have ended.
-    endings: mpsc::UnboundedReceiver<Ending>,
-    changes: Changes,
+    endings: mpsc::UnboundedReceiver<Ended>,
+    invalidator: Invalidator,
 }
 
 /// Passes on that data have changed.
 #[derive(Debug, Clone)]
-struct Changes {
+struct Invalidator {
     read_through: ReadThrough,
-    ended: mpsc::UnboundedSender<Ending>,
+    ended: mpsc::UnboundedSender<Ended>,
 }
 
 /// Has endpoints that failed loaded again, by the clock of a [`Refresher`].
 #[derive(Debug, Clone)]
-pub struct Retries(mpsc::UnboundedSender<Ending>);
+pub struct Retries(mpsc::UnboundedSender<Ended>);
 
 impl Retries {
     /// Has the endpoint loaded at `at`, and then until that succeeds.
     pub fn retry(&self, endpoint: EndpointId, at: Instant) {
         let retry_at = Some(at);
         // The receiver is gone only when the server shuts down.
-        let _ = self.0.send(Ending { endpoint, retry_at });
+        let _ = self.0.send(Ended { endpoint, retry_at });
     }
 }
 
@@ -90,7 +90,7 @@ impl Refresher {
         let refresher = Self {
             ahead,
             endings,
-            changes: Changes {
+            invalidator: Invalidator {
                 read_through: read_through.clone(),
                 ended,
             },
@@ -107,28 +107,28 @@ impl Refresher {
 
     /// Has endpoints that failed loaded again.
     pub fn retries(&self) -> Retries {
-        Retries(self.changes.ended.clone())
+        Retries(self.invalidator.ended.clone())
     }
 
     /// Follows the probes and the notifications that the plan names, until `shutdown`.
     pub fn follow(&self, observer: &Observer, shutdown: &CancellationToken) {
         let plan = &self.plan;
         let parts = || {
-            let (repository, changes) = (self.repository.clone(), self.changes.clone());
-            (Arc::clone(plan), repository, changes, observer.clone())
+            let (repository, invalidator) = (self.repository.clone(), self.invalidator.clone());
+            (Arc::clone(plan), repository, invalidator, observer.clone())
         };
         for probe in plan.probes() {
             let (parts, probe) = (parts(), probe.clone());
             supervise::spawn(observer, Task::Probe, shutdown, move || {
-                let (plan, repository, changes, observer) = parts.clone();
-                probe::watch(plan, probe.clone(), repository, changes, observer)
+                let (plan, repository, invalidator, observer) = parts.clone();
+                probe::watch(plan, probe.clone(), repository, invalidator, observer)
             });
         }
         if !plan.channels().is_empty() {
             let parts = parts();
             supervise::spawn(observer, Task::Notify, shutdown, move || {
-                let (plan, repository, changes, observer) = parts.clone();
-                notify::listen(plan, repository, changes, observer)
+                let (plan, repository, invalidator, observer) = parts.clone();
+                notify::listen(plan, repository, invalidator, observer)
             });
         }
     }
@@ -164,7 +164,7 @@ impl Refresher {
             tokio::select! {
                 () = self.heartbeat.beat() => {}
                 () = tokio::time::sleep(wait.min(BEAT_AT_MOST)) => {}
-                Some(Ending { endpoint, retry_at }) = self.endings.recv() => {
+                Some(Ended { endpoint, retry_at }) = self.endings.recv() => {
                     self.timetable.retry(endpoint, retry_at);
                 }
                 Some(key) = self.ahead.recv() => self.timetable.look_at(key),
@@ -185,8 +185,8 @@ impl Refresher {
                 // Who wants the data as of some moment is not served by what was read before it; who
                 // wants it now and then is.
                 let after = due.by_the_clock.then_some(now);
-                let changes = self.changes.clone();
-                tokio::spawn(changes.refresh(due.endpoint, Trigger::Schedule, after));
+                let invalidator = self.invalidator.clone();
+                tokio::spawn(invalidator.refresh(due.endpoint, Trigger::Schedule, after));
             }
         }
     }
@@ -216,15 +216,15 @@ const RETRY_AT_LEAST: Duration = Duration::from_millis(100);
 
 /// How a refresh ended: with what is to be tried again, or with nothing.
 #[derive(Debug)]
-struct Ending {
+struct Ended {
     endpoint: EndpointId,
     retry_at: Option<Instant>,
 }
 
-impl Changes {
+impl Invalidator {
     /// The data behind these endpoints have changed. Where there is one answer it is loaded at once;
     /// where there are many, each is loaded when it is asked for again.
-    fn tell(&self, endpoints: &[EndpointId], trigger: Trigger) {
+    fn invalidate(&self, endpoints: &[EndpointId], trigger: Trigger) {
         for endpoint in endpoints {
             self.read_through.invalidate(*endpoint);
             if self.read_through.is_resident(*endpoint) {
@@ -249,6 +249,6 @@ impl Changes {
             RefreshOutcome::Skipped => return,
         };
         // The receiver is gone only when the server shuts down.
-        let _ = self.ended.send(Ending { endpoint, retry_at });
+        let _ = self.ended.send(Ended { endpoint, retry_at });
     }
 }

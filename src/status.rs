@@ -1,22 +1,22 @@
-//! What is so right now, and was in the last minutes, as one document for people's eyes. Requests know
-//! nothing of it: it reads what the metrics count anyway and what the engine knows of its endpoints,
-//! every few seconds, and when somebody looks.
+//! The state of a running Larder, now and in the last minutes, as JSON for the status page. It costs
+//! requests nothing: it reads what the metrics count anyway and what `read_through` knows of its endpoints,
+//! every few seconds and whenever somebody looks.
 //!
-//! | part       | does                                                          |
-//! |------------|---------------------------------------------------------------|
-//! | `watch`    | what only events tell: the repository, readiness, troubles    |
-//! | `figures`  | counters at two moments as rates, ratios and means            |
-//! | `history`  | the last minutes, in bounded memory                           |
-//! | `state`    | pure: an endpoint's state in one word                         |
-//! | `document` | what is so now, as JSON                                       |
-//! | `past`     | what was so in the last minutes, as JSON                      |
+//! | part        | does                                                              |
+//! |-------------|-------------------------------------------------------------------|
+//! | `document`  | the current state as JSON                                         |
+//! | `history`   | samples of the last minutes, in bounded memory, and as JSON       |
+//! | `incidents` | what only events report: reachability, readiness, open incidents  |
+//! | `rates`     | counters at two moments as rates, ratios and means                |
+//! | `state`     | an endpoint's state in one word                                   |
+//! | `json`      | how values are written                                            |
 
 mod document;
-mod figures;
 mod history;
-mod past;
+mod incidents;
+mod json;
+mod rates;
 mod state;
-mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,8 +24,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-pub use document::Explained;
-pub use watch::Watch;
+pub use document::Explanation;
+pub use incidents::Incidents;
 
 use crate::lock::lock;
 use crate::metrics::{EndpointReadings, Metrics};
@@ -33,25 +33,25 @@ use crate::plan::Plan;
 use crate::read_through::{KeyStats, LoadError, ReadThrough};
 use history::{History, Moment, STEP};
 
-/// A survey of all entries is made again after a hundred times as long as it took, so that it takes
-/// one per cent of one core at most, while somebody looks.
+/// All entries are surveyed again after a hundred times as long as the last survey took, so that surveys
+/// take at most one per cent of a core, and only while somebody looks.
 const SURVEY_PAUSE: u32 = 100;
 
-/// Everything that is shown of a running Larder.
+/// Everything that the status page shows of a running Larder.
 #[derive(Debug)]
 pub struct Status {
     plan: Arc<Plan>,
     metrics: Arc<Metrics>,
     read_through: ReadThrough,
-    watch: Arc<Watch>,
+    incidents: Arc<Incidents>,
     started: Instant,
     history: Mutex<History>,
-    /// As the history has it, which is held while a document is made of it.
+    /// A copy of the history's count, because the history is locked while it is serialized.
     samples: AtomicU64,
     survey: Mutex<Option<Survey>>,
 }
 
-/// What was found in the cache, and when.
+/// What was found in the cache, when, and how long that took.
 #[derive(Debug)]
 struct Survey {
     found: Arc<[KeyStats]>,
@@ -60,12 +60,12 @@ struct Survey {
 }
 
 impl Status {
-    /// Of a Larder that starts now. `watch` hears its events.
+    /// The status of a Larder that starts now. `incidents` records its events.
     pub fn new(
         plan: Arc<Plan>,
         metrics: Arc<Metrics>,
         read_through: ReadThrough,
-        watch: Arc<Watch>,
+        incidents: Arc<Incidents>,
     ) -> Self {
         let started = Instant::now();
         let zero = vec![EndpointReadings::default(); plan.endpoints().len()];
@@ -76,13 +76,13 @@ impl Status {
             plan,
             metrics,
             read_through,
-            watch,
+            incidents,
             started,
         }
     }
 
-    /// Takes a sample for the history every few seconds, off the threads that answer requests; ends
-    /// when it is dropped.
+    /// Takes a sample for the history every few seconds, off the threads that answer requests, until the
+    /// future is dropped.
     pub async fn keep_history(self: Arc<Self>) {
         let mut steps = tokio::time::interval_at(Instant::now() + STEP, STEP);
         steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -90,7 +90,7 @@ impl Status {
             steps.tick().await;
             let this = Arc::clone(&self);
             let sampled = tokio::task::spawn_blocking(move || this.sample()).await;
-            // A panic costs this sample, and is seen by whoever keeps this up.
+            // A panic loses this sample, and reaches the supervisor of this task.
             if let Some(panic) = sampled.err().and_then(|error| error.try_into_panic().ok()) {
                 std::panic::resume_unwind(panic);
             }
@@ -106,33 +106,34 @@ impl Status {
             wall: SystemTime::now(),
             evictions: self.metrics.server_readings().cache_evictions,
         };
-        let mut history = self.history();
+        let mut history = self.lock_history();
         history.push(moment, readings, ages);
         self.samples.store(history.taken(), Ordering::Release);
     }
 
-    /// Says what is so right now, as JSON. `explain` puts the reason why a load failed into words that
-    /// anybody may read. As long as the configuration: not for a thread that answers requests.
-    pub fn document(&self, explain: impl Fn(&LoadError) -> Explained) -> Vec<u8> {
+    /// The current state as JSON. `explain` puts the reason for a failed load into words that may be
+    /// public. Takes time in proportion to the number of endpoints and keys: not for threads that answer
+    /// requests.
+    pub fn document(&self, explain: impl Fn(&LoadError) -> Explanation) -> Vec<u8> {
         self.read_through.measure();
         let keyed = self.survey();
         document::now(self, &keyed, &explain)
     }
 
-    /// Says what was so in the last minutes, as JSON: at each sample what [`Status::document`] said
-    /// then. As long as the configuration.
-    pub fn past(&self) -> Vec<u8> {
-        past::document(&self.history(), &self.plan)
+    /// The last minutes as JSON: for each sample, what [`Status::document`] reported then. Takes time in
+    /// proportion to the number of endpoints.
+    pub fn history_document(&self) -> Vec<u8> {
+        history::document(&self.lock_history(), &self.plan)
     }
 
-    /// How many samples were taken: [`Status::past`] says something else after each.
+    /// The number of samples taken: [`Status::history_document`] changes with each.
     pub fn samples(&self) -> u64 {
         self.samples.load(Ordering::Acquire)
     }
 
-    /// How often something happened that is to be seen at once.
-    pub fn news(&self) -> u64 {
-        self.watch.news()
+    /// The number of events so far that [`Status::document`] should show at once.
+    pub fn revision(&self) -> u64 {
+        self.incidents.revision()
     }
 
     fn readings(&self) -> Box<[EndpointReadings]> {
@@ -159,7 +160,7 @@ impl Status {
         found
     }
 
-    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+    fn lock_history(&self) -> std::sync::MutexGuard<'_, History> {
         lock(&self.history)
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::slots::Slot;
-use super::{Freshness, Standing};
+use super::key_quota::TrackedKey;
+use super::{EndpointVersion, Freshness};
 use crate::encode::Document;
 use crate::plan::Lifetime;
 
@@ -25,7 +25,7 @@ pub enum Answer {
 pub struct Origin {
     /// When its query began.
     pub began: Instant,
-    /// The endpoint's generation then: see [`Standing`].
+    /// The endpoint's generation then: see [`EndpointVersion`].
     pub generation: u64,
 }
 
@@ -50,12 +50,12 @@ pub struct Entry {
     query_time: Duration,
     /// The bits of [`used`].
     used: AtomicU8,
-    /// How long after its query began it was last known to be true, in nanoseconds. Kept here, for an
-    /// endpoint's standing tells of the current generation alone: what was confirmed for hours is not
-    /// hours old the moment it changes.
-    confirmed: AtomicU64,
+    /// How long after its query began its content was last known to be current, in nanoseconds. Kept
+    /// here because an endpoint's version covers the current generation only: an entry that was validated
+    /// for hours is not hours old the moment the data change.
+    validated: AtomicU64,
     /// Its key's place among those of its endpoint, once it is put into the cache.
-    slot: OnceLock<Arc<Slot>>,
+    tracked_key: OnceLock<Arc<TrackedKey>>,
 }
 
 impl Entry {
@@ -77,8 +77,8 @@ impl Entry {
             lifetime,
             query_time,
             used: AtomicU8::new(0),
-            confirmed: AtomicU64::new(0),
-            slot: OnceLock::new(),
+            validated: AtomicU64::new(0),
+            tracked_key: OnceLock::new(),
         }
     }
 
@@ -92,8 +92,8 @@ impl Entry {
             lifetime: self.lifetime,
             query_time: self.query_time,
             used: AtomicU8::new(self.used.load(Ordering::Relaxed)),
-            confirmed: copy(&self.confirmed),
-            slot: OnceLock::new(),
+            validated: copy(&self.validated),
+            tracked_key: OnceLock::new(),
         }
     }
 
@@ -113,37 +113,33 @@ impl Entry {
     }
 
     /// Its key's place among those of its endpoint.
-    pub(super) fn slot(&self) -> Option<&Arc<Slot>> {
-        self.slot.get()
+    pub(super) fn tracked_key(&self) -> Option<&Arc<TrackedKey>> {
+        self.tracked_key.get()
     }
 
     /// Notes its key's place, before it is put into the cache.
-    pub(super) fn has_slot(&self, slot: Arc<Slot>) {
+    pub(super) fn set_tracked_key(&self, tracked: Arc<TrackedKey>) {
         // It is put there once.
-        let _ = self.slot.set(slot);
+        let _ = self.tracked_key.set(tracked);
     }
 
-    /// The time since its query began, or since it was last found to be unchanged.
-    pub fn age(&self, now: Instant, standing: &Standing) -> Duration {
-        now.saturating_duration_since(self.as_of(standing))
-    }
-
-    /// The last moment as of which it is known to be true.
-    pub fn as_of(&self, standing: &Standing) -> Instant {
+    /// Records the last validation that applies to it, and returns the moment as of which its content is
+    /// known to be current.
+    pub fn record_validation(&self, version: &EndpointVersion) -> Instant {
         let Origin { began, generation } = self.origin;
-        let told = standing.as_of(began, generation) - began;
-        let told = u64::try_from(told.as_nanos()).unwrap_or(u64::MAX);
-        // A plain look first, as in `mark_used`.
-        let known = self.confirmed.load(Ordering::Relaxed);
-        if told > known {
-            self.confirmed.fetch_max(told, Ordering::Relaxed);
+        let latest = version.as_of(began, generation) - began;
+        let latest = u64::try_from(latest.as_nanos()).unwrap_or(u64::MAX);
+        // A plain load first, as in `mark_used`.
+        let recorded = self.validated.load(Ordering::Relaxed);
+        if latest > recorded {
+            self.validated.fetch_max(latest, Ordering::Relaxed);
         }
-        began + Duration::from_nanos(told.max(known))
+        began + Duration::from_nanos(latest.max(recorded))
     }
 
-    /// Whether it was found to be unchanged since its query began.
-    pub fn is_confirmed(&self) -> bool {
-        self.confirmed.load(Ordering::Relaxed) > 0
+    /// Whether it was validated since its query began.
+    pub fn is_validated(&self) -> bool {
+        self.validated.load(Ordering::Relaxed) > 0
     }
 
     /// When the content last changed for those who ask: when this answer took the place of another.
@@ -162,8 +158,8 @@ impl Entry {
     }
 
     /// Whether it may be served at this age.
-    pub fn freshness(&self, age: Duration, standing: &Standing) -> Freshness {
-        let is_current = self.origin.generation == standing.generation;
+    pub fn freshness(&self, age: Duration, version: &EndpointVersion) -> Freshness {
+        let is_current = self.origin.generation == version.generation;
         Freshness::of(age, &self.lifetime, is_current)
     }
 
@@ -182,7 +178,7 @@ impl Entry {
     }
 
     /// Whether it was asked for since this was last asked.
-    pub(super) fn was_used_lately(&self) -> bool {
+    pub(super) fn take_recent_use(&self) -> bool {
         self.used.fetch_and(!used::LATELY, Ordering::Relaxed) & used::LATELY != 0
     }
 
@@ -192,7 +188,7 @@ impl Entry {
     }
 
     /// Takes over what is known of its key's use from the entry whose place it takes.
-    pub(super) fn is_used_like(&self, previous: &Self) {
+    pub(super) fn inherit_use(&self, previous: &Self) {
         let of_key = previous.used.load(Ordering::Relaxed) & (used::LATELY | used::EVER);
         self.used.fetch_or(of_key, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Whether an entry may be served: a pure function of its age, its limits and its endpoint's standing,
+//! Whether an entry may be served: a pure function of its age, its limits and its endpoint's version,
 //! after RFC 9111 and RFC 5861.
 
 use std::time::Duration;
@@ -38,33 +38,33 @@ impl Freshness {
     }
 }
 
-/// What holds for all entries of an endpoint.
+/// What is known of the data behind an endpoint, and applies to all its entries.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Standing {
-    /// Raised when the repository says that the data have changed: an entry whose query began under
-    /// an older generation may hold what was before.
+pub struct EndpointVersion {
+    /// Incremented when the data have changed: an entry whose query began under an older generation may
+    /// hold the old data.
     pub generation: u64,
-    /// The last time the repository said that the data have not changed.
-    pub unchanged: Option<Unchanged>,
+    /// When the data were last validated.
+    pub validated: Option<Validated>,
 }
 
-/// The data did not change between these two moments.
+/// A probe found that the data did not change between these two moments.
 #[derive(Debug, Clone, Copy)]
-pub struct Unchanged {
-    /// When the first of an unbroken row of equal answers had come.
+pub struct Validated {
+    /// When the first of its equal answers in a row had arrived.
     pub since: Instant,
-    /// When the last of them was asked for.
+    /// When it was run for the last of them.
     pub until: Instant,
 }
 
-impl Standing {
-    /// The last moment as of which an entry is known to be true: an entry whose query began after an
-    /// answer of the probe had come, and under the current generation, holds what the probe saw, so
-    /// it is true until that answer changes.
+impl EndpointVersion {
+    /// The last moment as of which an entry is known to be current. An entry whose query began after an
+    /// answer of the probe had arrived, and under the current generation, holds what the probe saw, and
+    /// stays current until that answer changes.
     pub fn as_of(&self, began: Instant, generation: u64) -> Instant {
-        match self.unchanged {
-            Some(unchanged) if generation == self.generation && began >= unchanged.since => {
-                began.max(unchanged.until)
+        match self.validated {
+            Some(validated) if generation == self.generation && began >= validated.since => {
+                began.max(validated.until)
             }
             _ => began,
         }
@@ -131,21 +131,21 @@ mod tests {
     async fn a_probe_keeps_young_what_was_loaded_after_its_first_answer() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let standing = Standing {
+        let version = EndpointVersion {
             generation: 7,
-            unchanged: Some(Unchanged {
+            validated: Some(Validated {
                 since: at(10),
                 until: at(50),
             }),
         };
-        assert_eq!(standing.as_of(at(10), 7), at(50));
-        assert_eq!(standing.as_of(at(60), 7), at(60), "younger than the probe");
+        assert_eq!(version.as_of(at(10), 7), at(50));
+        assert_eq!(version.as_of(at(60), 7), at(60), "younger than the probe");
         assert_eq!(
-            standing.as_of(at(9), 7),
+            version.as_of(at(9), 7),
             at(9),
             "it may have missed a change"
         );
-        assert_eq!(standing.as_of(at(20), 6), at(20), "of another generation");
+        assert_eq!(version.as_of(at(20), 6), at(20), "of another generation");
     }
 
     #[test]

@@ -31,15 +31,15 @@ async fn what_was_confirmed_stays_for_as_long_as_it_is_read() {
     let moment = Moment::now();
     let after_read = || AtTheLimit.expire_after_read(&key, &entry, moment, left, moment);
     assert_eq!(after_read(), left);
-    let unchanged = Some(Unchanged {
+    let validated = Some(Validated {
         since: began,
         until: began + Duration::from_secs(59),
     });
-    let standing = Standing {
+    let version = EndpointVersion {
         generation: 0,
-        unchanged,
+        validated,
     };
-    entry.as_of(&standing);
+    entry.record_validation(&version);
     assert_eq!(after_read(), Some(Duration::from_secs(60) + LINGERS));
 }
 
@@ -114,8 +114,8 @@ impl Limited {
 
     /// What is listed is what is there.
     fn is_consistent(&self) {
-        let slots = &self.cache.keys.slots[0];
-        assert_eq!(slots.live(), self.entries());
+        let quota = &self.cache.keys.quotas[0];
+        assert_eq!(quota.live(), self.entries());
     }
 }
 

@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::shared::Shared;
 use super::{Response, Site, made};
 use crate::read_through::LoadError;
-use crate::status::{Explained, Status};
+use crate::status::{Explanation, Status};
 
 const PAGE: &str = include_str!("status/status.html");
 const STYLE: &str = include_str!("status/status.css");
@@ -59,13 +59,13 @@ impl Board {
 /// `/status.json`
 pub(super) async fn now(site: Arc<Site>, head: Arc<Head>) -> Response {
     let Board { status, now, .. } = &site.board;
-    let edition = status.news();
+    let edition = status.revision();
     let is_good = |made: &Made| {
         let age = made.at.elapsed();
         age < NEWS_EVERY || age < MADE_EVERY && made.edition >= edition
     };
     let status = Arc::clone(status);
-    let make = move || Some(Made::new(status.news(), status.document(explained)));
+    let make = move || Some(Made::new(status.revision(), status.document(explained)));
     made::answer(&head, JSON, now.get(is_good, make).await.as_deref()).await
 }
 
@@ -75,15 +75,15 @@ pub(super) async fn past(site: Arc<Site>, head: Arc<Head>) -> Response {
     let edition = status.samples();
     let is_good = |made: &Made| made.edition >= edition;
     let status = Arc::clone(status);
-    let make = move || Some(Made::new(status.samples(), status.past()));
+    let make = move || Some(Made::new(status.samples(), status.history_document()));
     made::answer(&head, JSON, past.get(is_good, make).await.as_deref()).await
 }
 
 /// What a client would be told.
-fn explained(error: &LoadError) -> Explained {
+fn explained(error: &LoadError) -> Explanation {
     let problem = Problem::from_load(error, Duration::ZERO);
     let (code, _) = problem.code();
-    Explained {
+    Explanation {
         code,
         detail: problem.summary(),
     }

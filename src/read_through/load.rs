@@ -182,7 +182,7 @@ impl<S: Source> ReadThrough<S> {
             }
             return;
         };
-        if entry.generation() != self.standing(endpoint.id).generation {
+        if entry.generation() != self.version(endpoint.id).generation {
             // Its answer is served to those who waited, and is not the last word.
             let _ = self.start(key, Cause::Background(Trigger::Notify));
         } else if endpoint.refresh.ahead {
@@ -252,7 +252,7 @@ impl<S: Source> ReadThrough<S> {
         let due = *lock(&self.state(endpoint.id).due);
         let origin = Origin {
             began: self.now(),
-            generation: self.standing(endpoint.id).generation,
+            generation: self.version(endpoint.id).generation,
         };
         let began = origin.began;
         let sent = Instant::now();

@@ -70,7 +70,7 @@ impl<S: Source> ReadThrough<S> {
     pub(super) fn ahead_time(&self, key: &Key, entry: &Entry) -> Instant {
         let fresh = entry.lifetime().fresh;
         let lead = (entry.query_time() * 2).clamp(fresh / 10, fresh / 2);
-        entry.as_of(&self.standing(key.endpoint())) + (fresh - lead)
+        entry.record_validation(&self.version(key.endpoint())) + (fresh - lead)
     }
 
     /// Has the keeper of time come back to a key, as long as this entry is what it has.

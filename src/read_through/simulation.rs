@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use self::model::{KEYS, Model, Mood, World, number};
 use self::story::Line;
 use super::{LoadError, ReadError, ReadThrough, Served};
-use crate::cache::{Answer, Cache, Entry, Freshness, Key, Unchanged};
+use crate::cache::{Answer, Cache, Entry, Freshness, Key, Validated};
 #[cfg(test)]
 use crate::config::Config;
 use crate::observe::{CacheStatus, Observer, Trigger};
@@ -206,7 +206,7 @@ impl Simulation {
                 .as_ref()
                 .map_or(Freshness::Expired, |entry| self.read.freshness(&key, entry)),
             cached,
-            generation: self.read.standing(endpoint).generation,
+            generation: self.read.version(endpoint).generation,
         };
         let word = match asked.freshness {
             Freshness::Fresh => "fresh",
@@ -299,7 +299,7 @@ impl Simulation {
             ReadError::TooManyLoads { .. } => "too many loads",
             ReadError::NotLoaded { .. } => "not loaded",
         };
-        let generation = self.read.standing(endpoint).generation;
+        let generation = self.read.version(endpoint).generation;
         let mut world = self.model.world();
         let line = Line::Told(asked.key, word, None, Duration::ZERO);
         world.story.tell(line);
@@ -386,7 +386,7 @@ impl Simulation {
                 _ if is_lost && self.model.world().mood != Mood::Well => {}
                 Some((last, since)) if last == version => {
                     self.tell(Line::Confirmed(endpoint.index()));
-                    self.read.confirm(endpoint, Unchanged { since, until });
+                    self.read.revalidate(endpoint, Validated { since, until });
                 }
                 _ => {
                     said = Some((version, Instant::now()));

@@ -172,7 +172,7 @@ async fn what_a_probe_confirmed_for_long_is_no_older_than_that_when_it_changes()
     for _ in 0..7_200 {
         sleep(every).await;
         let until = Instant::now();
-        kept.read.confirm(id, Unchanged { since, until });
+        kept.read.revalidate(id, Validated { since, until });
         let served = kept.get(1).await.unwrap();
         assert_eq!(
             (served.status, served.age),

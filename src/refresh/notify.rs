@@ -1,10 +1,10 @@
-//! Notifications: Postgres says itself that something changed.
+//! Notifications: `NOTIFY` in Postgres reports that something changed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Changes;
+use super::Invalidator;
 use crate::backoff::{Backoff, Jitter};
 use crate::observe::{Event, Fault, Observer, Trigger};
 use crate::plan::schedule::NOTIFIED_EVERY;
@@ -18,29 +18,30 @@ const BACKOFF: Backoff = Backoff {
     jitter: Jitter::Half,
 };
 
-/// Listens until it is dropped, and tells the endpoints of each channel that is notified.
+/// Listens until it is dropped, and invalidates the endpoints of every channel with a notification.
 pub(super) async fn listen(
     plan: Arc<Plan>,
     repository: Repository,
-    changes: Changes,
+    invalidator: Invalidator,
     observer: Observer,
 ) {
     let channels = plan.channels();
     let mut failures = 0;
-    // Whose fault was told: what first was an outage may have become a server that never listens.
-    let mut told: Option<Fault> = None;
+    // A failure is reported again when its fault differs: after an outage, the server that comes back may
+    // be one that does not accept LISTEN.
+    let mut reported: Option<Fault> = None;
     loop {
         let lost = match repository.listen(&channels).await {
             Ok(listener) => {
-                (failures, told) = (0, None);
+                (failures, reported) = (0, None);
                 observer.emit(&Event::Listening);
-                // What was notified while nobody listened was missed.
-                tell(&plan, &changes, |_| true);
-                hear(&plan, &changes, listener).await
+                // Notifications sent while nobody listened were missed.
+                invalidate(&plan, &invalidator, |_| true);
+                receive(&plan, &invalidator, listener).await
             }
             Err(error) => error,
         };
-        if told.replace(lost.fault()) != Some(lost.fault()) {
+        if reported.replace(lost.fault()) != Some(lost.fault()) {
             let cause = lost.to_string();
             observer.emit(&Event::ListeningFailed { cause });
         }
@@ -49,23 +50,31 @@ pub(super) async fn listen(
     }
 }
 
-/// Passes on what is heard, until the connection is lost.
-async fn hear(plan: &Plan, changes: &Changes, mut listener: Listener) -> RepositoryError {
+/// Passes notifications on until the connection is lost.
+async fn receive(
+    plan: &Plan,
+    invalidator: &Invalidator,
+    mut listener: Listener,
+) -> RepositoryError {
     loop {
-        let heard: BTreeSet<String> = match listener.next().await {
-            Ok(heard) => heard,
+        let channels: BTreeSet<String> = match listener.next().await {
+            Ok(channels) => channels,
             Err(error) => return error,
         };
-        tell(plan, changes, |channel| heard.contains(channel));
+        invalidate(plan, invalidator, |channel| channels.contains(channel));
         tokio::time::sleep(NOTIFIED_EVERY).await;
     }
 }
 
-fn tell(plan: &Plan, changes: &Changes, is_it: impl Fn(&str) -> bool) {
-    let named = plan.endpoints().iter();
-    let endpoints: Vec<EndpointId> = named
-        .filter(|endpoint| endpoint.refresh.notify.as_deref().is_some_and(&is_it))
+/// Invalidates the endpoints of the channels that `is_notified` selects.
+fn invalidate(plan: &Plan, invalidator: &Invalidator, is_notified: impl Fn(&str) -> bool) {
+    let endpoints = plan.endpoints().iter();
+    let endpoints: Vec<EndpointId> = endpoints
+        .filter(|endpoint| {
+            let channel = endpoint.refresh.notify.as_deref();
+            channel.is_some_and(&is_notified)
+        })
         .map(|endpoint| endpoint.id)
         .collect();
-    changes.tell(&endpoints, Trigger::Notify);
+    invalidator.invalidate(&endpoints, Trigger::Notify);
 }

@@ -1,28 +1,29 @@
-//! Probes: a small question asked often, so that the large ones are asked only when its answer changed.
+//! Probes: a cheap query that runs often, so that the expensive ones run only when its answer changes.
 
 use std::sync::Arc;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Changes;
+use super::Invalidator;
 use super::timetable::place;
-use crate::cache::Unchanged;
+use crate::cache::Validated;
 use crate::observe::{Event, Observer, Trigger};
 use crate::plan::{EndpointId, Plan, Probe};
 use crate::repository::{ProbeAnswer, Repository};
 
-/// What a probe said last, and since when.
-struct Said {
+/// A probe's last answer.
+struct Last {
     answer: ProbeAnswer,
+    /// When the first answer equal to it had arrived.
     since: Instant,
 }
 
-/// Asks the probe's question until it is dropped, and tells every endpoint that names it.
+/// Runs the probe until it is dropped, and revalidates or invalidates the endpoints that name it.
 pub(super) async fn watch(
     plan: Arc<Plan>,
     probe: Probe,
     repository: Repository,
-    changes: Changes,
+    invalidator: Invalidator,
     observer: Observer,
 ) {
     let endpoints: Vec<EndpointId> = plan
@@ -34,22 +35,20 @@ pub(super) async fn watch(
     let first = Instant::now() + probe.every.mul_f64(place(&probe.sql));
     let mut ticks = tokio::time::interval_at(first, probe.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut said: Option<Said> = None;
+    let mut last: Option<Last> = None;
     let mut is_failing = false;
     loop {
         ticks.tick().await;
-        let began = changes.read_through.now();
+        let began = invalidator.read_through.now();
         let answer = match repository.probe(&probe).await {
             Ok(answer) => answer,
             Err(error) => {
-                // Nothing is known now: what it kept fresh goes by its age until it answers again.
+                // The entries it kept fresh age until it succeeds again.
                 if !std::mem::replace(&mut is_failing, true) {
-                    let (fault, cause) = (error.fault(), error.to_string());
-                    let probe = probe.id;
                     observer.emit(&Event::ProbeFailing {
-                        probe,
-                        fault,
-                        cause,
+                        probe: probe.id,
+                        fault: error.fault(),
+                        cause: error.to_string(),
                     });
                 }
                 continue;
@@ -58,24 +57,21 @@ pub(super) async fn watch(
         if std::mem::take(&mut is_failing) {
             observer.emit(&Event::ProbeRecovered { probe: probe.id });
         }
-        match &said {
-            Some(Said {
-                answer: last,
-                since,
-            }) if *last == answer => {
-                let unchanged = Unchanged {
-                    since: *since,
+        match &last {
+            Some(last) if last.answer == answer => {
+                let validated = Validated {
+                    since: last.since,
                     until: began,
                 };
                 for endpoint in &endpoints {
-                    changes.read_through.confirm(*endpoint, unchanged);
+                    invalidator.read_through.revalidate(*endpoint, validated);
                 }
             }
-            // At first nobody knows what was missed.
+            // The first answer counts as a change: there may have been one since the entries were loaded.
             Some(_) | None => {
-                let since = changes.read_through.now();
-                said = Some(Said { answer, since });
-                changes.tell(&endpoints, Trigger::Probe);
+                let since = invalidator.read_through.now();
+                last = Some(Last { answer, since });
+                invalidator.invalidate(&endpoints, Trigger::Probe);
             }
         }
     }

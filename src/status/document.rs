@@ -1,23 +1,24 @@
-//! What is so now as JSON. Names and units are those of the metrics: seconds, bytes, shares from 0 to 1;
-//! what there is none of is null. No text in it comes from Postgres, from a client or from the SQL.
+//! The current state as JSON. Names and units are those of the metrics: seconds, bytes, ratios from 0 to 1.
+//! An absent value is null. No text in it comes from Postgres, from a client or from the SQL.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Status;
-use super::figures::{Figures, rounded};
 use super::history::STEP;
+use super::incidents::Snapshot;
+use super::json::{rounded, seconds, timestamp, to_json};
+use super::rates::Rates;
 use super::state::{Evidence, State};
-use super::watch::Known;
 use crate::plan::{Endpoint, Lifetime, Refresh};
 use crate::read_through::{EndpointStatus, KeyStats, LastFailure, LoadError, ResidentEntry};
 
-/// Why a load failed, in words that anybody may read.
+/// Why a load failed, in words that may be public.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Explained {
-    /// The stable code of the problem that a client is told.
+pub struct Explanation {
+    /// The stable code of the problem that a client gets.
     pub code: &'static str,
     /// A sentence.
     pub detail: &'static str,
@@ -29,22 +30,22 @@ struct Now<'n> {
     timestamp_seconds: f64,
     uptime_seconds: f64,
     readiness: &'static str,
-    /// The stretch of time until now that rates, ratios and means are of.
+    /// The length of the window, ending now, that rates, ratios and means cover.
     window_seconds: f64,
-    /// How many samples of the past there were; it grows by one every `sample_step_seconds`.
+    /// The number of samples taken for the history. It grows by one every `sample_step_seconds`.
     samples: u64,
     sample_step_seconds: f64,
-    troubles: Vec<Told>,
+    troubles: Vec<IncidentNow>,
     repository: Repository,
     cache: CacheNow,
     http: Http,
     states: States,
-    total: Figures,
+    total: Rates,
     endpoints: Vec<EndpointNow<'n>>,
 }
 
 #[derive(Serialize)]
-struct Told {
+struct IncidentNow {
     kind: &'static str,
     detail: &'static str,
     timestamp_seconds: f64,
@@ -52,7 +53,7 @@ struct Told {
 
 #[derive(Serialize)]
 struct Repository {
-    /// Null until it was first tried.
+    /// Null until the first attempt to connect.
     up: Option<bool>,
     since_timestamp_seconds: Option<f64>,
     connections: Connections,
@@ -93,7 +94,7 @@ struct EndpointNow<'n> {
     endpoint: &'n str,
     state: State,
     #[serde(flatten)]
-    figures: Figures,
+    rates: Rates,
     refresh: Vec<&'static str>,
     next_refresh_seconds: Option<f64>,
     limits: Option<Limits>,
@@ -102,7 +103,7 @@ struct EndpointNow<'n> {
     last_error: Option<LastError>,
 }
 
-/// Ages up to which an answer is fresh, is served at once, and is served while loads fail.
+/// The ages up to which an answer is fresh, is served while it is refreshed, and is served while loads fail.
 #[derive(Serialize)]
 struct Limits {
     fresh_seconds: f64,
@@ -133,49 +134,49 @@ struct Keys {
 #[derive(Serialize)]
 struct LastError {
     #[serde(flatten)]
-    explained: Explained,
+    explained: Explanation,
     fault: &'static str,
     timestamp_seconds: f64,
 }
 
-/// What is so now.
+/// The current state.
 pub(super) fn now(
     status: &Status,
     keyed: &[KeyStats],
-    explain: &dyn Fn(&LoadError) -> Explained,
+    explain: &dyn Fn(&LoadError) -> Explanation,
 ) -> Vec<u8> {
     let (plan, at) = (&*status.plan, Instant::now());
-    let known = status.watch.known();
+    let current = status.incidents.snapshot();
     let server = status.metrics.server_readings();
     let readings = status.readings();
-    let history = status.history();
+    let history = status.lock_history();
     let window = history.window(at);
     let endpoints = plan.endpoints().iter().map(|endpoint| {
         let index = endpoint.id.index();
-        let figures = window.of(index, &readings[index]);
-        EndpointNow::new(status, endpoint, figures, &keyed[index], &known, explain)
+        let rates = window.of(index, &readings[index]);
+        EndpointNow::new(status, endpoint, rates, &keyed[index], &current, explain)
     });
     let endpoints: Vec<EndpointNow<'_>> = endpoints.collect();
     let now = Now {
         version: env!("CARGO_PKG_VERSION"),
         timestamp_seconds: timestamp(SystemTime::now()),
         uptime_seconds: seconds(at - status.started),
-        readiness: known.readiness.as_str(),
+        readiness: current.readiness.as_str(),
         window_seconds: rounded(window.seconds),
         samples: history.taken(),
         sample_step_seconds: STEP.as_secs_f64(),
-        troubles: known
-            .troubles
+        troubles: current
+            .incidents
             .iter()
-            .map(|(trouble, since)| Told {
-                kind: trouble.kind(),
-                detail: trouble.detail(),
+            .map(|(incident, since)| IncidentNow {
+                kind: incident.kind(),
+                detail: incident.detail(),
                 timestamp_seconds: timestamp(*since),
             })
             .collect(),
         repository: Repository {
-            up: known.repository.map(|reach| reach.is_up),
-            since_timestamp_seconds: known.repository.map(|reach| timestamp(reach.since_wall)),
+            up: current.repository.map(|reach| reach.is_up),
+            since_timestamp_seconds: current.repository.map(|reach| timestamp(reach.since_wall)),
             connections: Connections {
                 idle: server.connections_idle,
                 active: server.connections_active,
@@ -196,7 +197,7 @@ pub(super) fn now(
         total: window.total(&readings),
         endpoints,
     };
-    written(&now)
+    to_json(&now)
 }
 
 impl States {
@@ -219,18 +220,18 @@ impl<'n> EndpointNow<'n> {
     fn new(
         status: &Status,
         endpoint: &'n Endpoint,
-        figures: Figures,
+        rates: Rates,
         keyed: &KeyStats,
-        known: &Known,
-        explain: &dyn Fn(&LoadError) -> Explained,
+        current: &Snapshot,
+        explain: &dyn Fn(&LoadError) -> Explanation,
     ) -> Self {
         let condition = status.read_through.endpoint_status(endpoint.id);
         let evidence = Evidence {
             endpoint,
             condition: &condition,
             keyed,
-            figures: &figures,
-            repository: known.repository,
+            rates: &rates,
+            repository: current.repository,
             now: Instant::now(),
         };
         let state = evidence.state();
@@ -238,8 +239,8 @@ impl<'n> EndpointNow<'n> {
         Self {
             endpoint: endpoint.path.as_str(),
             state,
-            figures,
-            refresh: words(&endpoint.refresh),
+            rates,
+            refresh: refresh_keys(&endpoint.refresh),
             next_refresh_seconds: next_refresh(&condition, state, status.read_through.now()),
             limits: limits(endpoint, resident),
             entry: resident.map(EntryNow::of),
@@ -252,8 +253,8 @@ impl<'n> EndpointNow<'n> {
     }
 }
 
-/// What loads it again without being asked for, in the words of config.toml.
-fn words(refresh: &Refresh) -> Vec<&'static str> {
+/// What refreshes the endpoint without a request, by the keys of config.toml.
+fn refresh_keys(refresh: &Refresh) -> Vec<&'static str> {
     [
         (refresh.every.is_some(), "every"),
         (refresh.cron.is_some(), "cron"),
@@ -266,7 +267,7 @@ fn words(refresh: &Refresh) -> Vec<&'static str> {
     .collect()
 }
 
-/// A schedule rests while the endpoint fails, until it is tried again.
+/// The schedule is suspended while the endpoint fails: the next refresh is the next retry.
 fn next_refresh(condition: &EndpointStatus, state: State, now: Instant) -> Option<f64> {
     let due = condition.due?;
     Some(if state == State::Failing {
@@ -276,7 +277,7 @@ fn next_refresh(condition: &EndpointStatus, state: State, now: Instant) -> Optio
     })
 }
 
-/// Those of the entry; of an endpoint with parameters those that are declared.
+/// The limits of the entry, or for an endpoint with parameters the declared ones.
 fn limits(endpoint: &Endpoint, resident: Option<&ResidentEntry>) -> Option<Limits> {
     let declared = || {
         endpoint.freshness.max_age?;
@@ -320,24 +321,11 @@ impl Keys {
 }
 
 impl LastError {
-    fn of(failure: &LastFailure, explain: &dyn Fn(&LoadError) -> Explained) -> Self {
+    fn of(failure: &LastFailure, explain: &dyn Fn(&LoadError) -> Explanation) -> Self {
         Self {
             explained: explain(&failure.error),
             fault: failure.error.fault().as_str(),
             timestamp_seconds: timestamp(failure.at_wall),
         }
     }
-}
-
-pub(super) fn written(document: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(document).expect("keys are texts, and writing to memory does not fail")
-}
-
-/// To the millisecond.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1_000.0).round() / 1_000.0
-}
-
-pub(super) fn timestamp(at: SystemTime) -> f64 {
-    seconds(at.duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -1,50 +1,50 @@
-//! An endpoint's state in one word: pure, of what is known at a moment.
+//! An endpoint's state in one word: a pure function of what is known at a moment.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::figures::Figures;
-use super::watch::Reach;
+use super::incidents::Reach;
+use super::rates::Rates;
 use crate::cache::Freshness;
 use crate::plan::Endpoint;
 use crate::read_through::{EndpointStatus, KeyStats, LastFailure};
 
-/// How an endpoint is, in the order of who has to look.
+/// The state of an endpoint, most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
-    /// Its last load failed; or Postgres is away, and it has nothing to serve meanwhile.
+    /// Its last load failed, or Postgres is unreachable and there is nothing to serve meanwhile.
     Failing,
     /// Older than it should be: past the limit of its schedule, or most answers are stale.
     Stale,
-    /// It can not answer yet.
+    /// It cannot answer yet.
     Warming,
-    /// As it should be.
+    /// Its answers are fresh.
     Fresh,
-    /// What it has is not fresh, and nobody asks for it.
+    /// Its entries are not fresh, and nobody requests them.
     Idle,
 }
 
-/// A key that failed says nothing of its endpoint after this long: it may never be asked for again,
-/// and there are others.
+/// How long the failure of one key makes its endpoint failing: the key may never be requested again, and
+/// there are others.
 const KEY_FAILURE_COUNTS: Duration = Duration::from_secs(60);
 
-/// What is known of an endpoint.
+/// What the state is derived from.
 pub(super) struct Evidence<'e> {
     pub(super) endpoint: &'e Endpoint,
     pub(super) condition: &'e EndpointStatus,
     pub(super) keyed: &'e KeyStats,
-    pub(super) figures: &'e Figures,
+    pub(super) rates: &'e Rates,
     pub(super) repository: Option<Reach>,
     pub(super) now: Instant,
 }
 
 impl Evidence<'_> {
-    /// The word for it.
+    /// The state.
     pub(super) fn state(&self) -> State {
-        if self.is_cut_off() || self.fails() {
+        if self.is_cut_off() || self.is_failing() {
             return State::Failing;
         }
         let is_resident = self.endpoint.is_resident();
@@ -56,17 +56,17 @@ impl Evidence<'_> {
         if is_resident && (is_fresh || self.is_kept_fresh()) {
             return if is_fresh { State::Fresh } else { State::Stale };
         }
-        if self.figures.stale_ratio.is_some_and(|ratio| ratio > 0.5) {
+        if self.rates.stale_ratio.is_some_and(|ratio| ratio > 0.5) {
             State::Stale
-        } else if self.figures.requests_per_second > 0.0 || self.keyed.fresh > 0 {
+        } else if self.rates.requests_per_second > 0.0 || self.keyed.fresh > 0 {
             State::Fresh
         } else {
             State::Idle
         }
     }
 
-    /// Whether its last load failed, as far as that says anything now.
-    fn fails(&self) -> bool {
+    /// Whether its last load failed, and that still matters.
+    fn is_failing(&self) -> bool {
         let last = self.condition.last_failure.as_ref();
         last.is_some_and(|failure| {
             failure.is_last_word
@@ -75,22 +75,22 @@ impl Evidence<'_> {
         })
     }
 
-    /// Whether it failed because Postgres was away, which is there again.
+    /// Whether it failed because Postgres was unreachable, which it no longer is.
     fn is_over(&self, failure: &LastFailure) -> bool {
         let reached = self.repository.filter(|reach| reach.is_up);
         failure.error.is_away() && reached.is_some_and(|reach| reach.since >= failure.at)
     }
 
-    /// Whether Postgres is away and clients can not be served meanwhile.
+    /// Whether Postgres is unreachable and clients cannot be served meanwhile.
     fn is_cut_off(&self) -> bool {
         let is_away = self.repository.is_some_and(|reach| !reach.is_up);
         let resident = self.condition.resident.as_ref();
         let has_nothing = resident.is_none_or(|entry| entry.freshness == Freshness::Expired);
         is_away
-            && (self.figures.errors_per_second > 0.0 || self.endpoint.is_resident() && has_nothing)
+            && (self.rates.errors_per_second > 0.0 || self.endpoint.is_resident() && has_nothing)
     }
 
-    /// Whether it is loaded again without being asked for.
+    /// Whether it is refreshed without a request.
     fn is_kept_fresh(&self) -> bool {
         let refresh = &self.endpoint.refresh;
         refresh.every.is_some()

@@ -1,4 +1,4 @@
-//! What is said, of a Larder that has connected to nothing.
+//! The documents of a Larder that has not connected to anything.
 
 use std::path::Path;
 
@@ -31,15 +31,15 @@ fn status() -> Status {
 }
 
 fn now(status: &Status) -> Value {
-    let explain = |_: &LoadError| Explained {
+    let explain = |_: &LoadError| Explanation {
         code: "LRD-301",
-        detail: "It can not.",
+        detail: "It cannot.",
     };
     serde_json::from_slice(&status.document(explain)).unwrap()
 }
 
-fn past(status: &Status) -> Value {
-    serde_json::from_slice(&status.past()).unwrap()
+fn history(status: &Status) -> Value {
+    serde_json::from_slice(&status.history_document()).unwrap()
 }
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -58,9 +58,9 @@ fn serve(status: &Status, endpoint: usize, cache: CacheStatus, code: u16) {
     });
 }
 
-/// Programs read it.
+/// Programs read the document.
 #[tokio::test(start_paused = true)]
-async fn the_names_in_the_document_are_these() {
+async fn the_document_has_these_names() {
     let status = status();
     let now = now(&status);
     assert_eq!(
@@ -91,7 +91,7 @@ async fn the_names_in_the_document_are_these() {
     );
     let states = json!({ "failing": 0, "stale": 0, "warming": 2, "fresh": 0, "idle": 0 });
     assert_eq!(now["states"], states);
-    let figures = [
+    let rates = [
         "requests_per_second",
         "errors_per_second",
         "hit_ratio",
@@ -100,7 +100,7 @@ async fn the_names_in_the_document_are_these() {
         "queries_per_second",
         "repository_seconds_saved_per_second",
     ];
-    assert_eq!(keys(&now["total"]), figures);
+    assert_eq!(keys(&now["total"]), rates);
     let (before, after) = (
         ["endpoint", "state"],
         [
@@ -112,7 +112,7 @@ async fn the_names_in_the_document_are_these() {
             "last_error",
         ],
     );
-    let of_endpoint = [&before[..], &figures, &after].concat();
+    let of_endpoint = [&before[..], &rates, &after].concat();
     for endpoint in now["endpoints"].as_array().unwrap() {
         assert_eq!(keys(endpoint), of_endpoint);
     }
@@ -129,7 +129,7 @@ async fn the_names_in_the_document_are_these() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_past_is_what_was_said_at_each_sample() {
+async fn the_history_is_what_was_reported_at_each_sample() {
     let status = status();
     for _ in 0..10 {
         serve(&status, 0, CacheStatus::Hit, 200);
@@ -137,70 +137,70 @@ async fn the_past_is_what_was_said_at_each_sample() {
     serve(&status, 1, CacheStatus::Miss, 503);
     tokio::time::advance(STEP).await;
     status.sample();
-    let said = now(&status);
-    assert_eq!(said["samples"], 1);
-    assert_eq!(said["endpoints"][0]["requests_per_second"], 2.0);
-    assert_eq!(said["endpoints"][0]["hit_ratio"], 1.0);
-    assert_eq!(said["endpoints"][1]["errors_per_second"], 0.2);
-    assert_eq!(said["total"]["requests_per_second"], 2.2);
+    let document = now(&status);
+    assert_eq!(document["samples"], 1);
+    assert_eq!(document["endpoints"][0]["requests_per_second"], 2.0);
+    assert_eq!(document["endpoints"][0]["hit_ratio"], 1.0);
+    assert_eq!(document["endpoints"][1]["errors_per_second"], 0.2);
+    assert_eq!(document["total"]["requests_per_second"], 2.2);
     tokio::time::advance(STEP * 2).await;
     status.sample();
     tokio::time::advance(STEP * 2).await;
     status.sample();
-    let past = past(&status);
-    assert_eq!(past["samples"], 3);
-    assert_eq!(past["timestamp_seconds"].as_array().unwrap().len(), 3);
+    let history = history(&status);
+    assert_eq!(history["samples"], 3);
+    assert_eq!(history["timestamp_seconds"].as_array().unwrap().len(), 3);
     let of_first = json!({
         "endpoint": "/n",
         "requests_per_second": [2.0, 0.6667, 0.0],
         "request_duration_seconds": [0.002, 0.002, null],
         "age_seconds": [null, null, null],
     });
-    assert_eq!(past["endpoints"][0], of_first);
+    assert_eq!(history["endpoints"][0], of_first);
     assert_eq!(
-        past["total"]["errors_per_second"],
+        history["total"]["errors_per_second"],
         json!([0.2, 0.06667, 0.0])
     );
-    assert_eq!(past["total"]["hit_ratio"], json!([0.9091, 0.9091, null]));
+    assert_eq!(history["total"]["hit_ratio"], json!([0.9091, 0.9091, null]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_events_tell_is_said_and_is_news() {
+async fn what_events_report_is_shown_and_raises_the_revision() {
     let status = status();
     let cause = || "host db.example, user larder".to_owned();
-    let hear = |event| {
-        let before = status.news();
-        status.watch.hear(&event);
-        assert!(status.news() > before, "{event:?} is news");
+    let record = |event| {
+        let before = status.revision();
+        status.incidents.record(&event);
+        assert!(status.revision() > before, "{event:?} raises the revision");
         now(&status)
     };
     let ready = Readiness::Ready;
-    let said = hear(Event::ReadinessChanged { readiness: ready });
-    assert_eq!(said["readiness"], "ready");
-    assert_eq!(hear(Event::RepositoryReached)["repository"]["up"], true);
-    let said = hear(Event::RepositoryLost { cause: cause() });
-    assert_eq!(said["repository"]["up"], false);
-    assert_eq!(said["endpoints"][0]["state"], "failing");
-    let kinds = |said: &Value| -> Vec<String> {
-        let troubles = said["troubles"].as_array().unwrap();
+    let document = record(Event::ReadinessChanged { readiness: ready });
+    assert_eq!(document["readiness"], "ready");
+    assert_eq!(record(Event::RepositoryReached)["repository"]["up"], true);
+    let document = record(Event::RepositoryLost { cause: cause() });
+    assert_eq!(document["repository"]["up"], false);
+    assert_eq!(document["endpoints"][0]["state"], "failing");
+    let kinds = |document: &Value| -> Vec<String> {
+        let troubles = document["troubles"].as_array().unwrap();
         troubles
             .iter()
             .map(|one| one["kind"].as_str().unwrap().to_owned())
             .collect()
     };
-    hear(Event::AcceptFailing { cause: cause() });
-    hear(Event::CertificateRefused { cause: cause() });
-    let said = hear(Event::ListeningFailed { cause: cause() });
-    assert_eq!(kinds(&said), ["accept", "tls", "notify"]);
-    assert!(!said.to_string().contains("db.example"), "{said}");
-    hear(Event::CertificateOutOfDate { cause: cause() });
-    let said = hear(Event::CertificateRestored);
-    assert_eq!(kinds(&said), ["accept", "tls", "notify"], "out of date");
-    hear(Event::CertificateRefused { cause: cause() });
-    hear(Event::CertificateRenewed);
-    hear(Event::Listening);
-    assert_eq!(kinds(&hear(Event::AcceptRecovered)), [""; 0]);
-    let before = status.news();
-    status.watch.hear(&Event::EntryEvicted);
-    assert_eq!(status.news(), before);
+    record(Event::AcceptFailing { cause: cause() });
+    record(Event::CertificateRefused { cause: cause() });
+    let document = record(Event::ListeningFailed { cause: cause() });
+    assert_eq!(kinds(&document), ["accept", "tls", "notify"]);
+    assert!(!document.to_string().contains("db.example"), "{document}");
+    record(Event::CertificateOutOfDate { cause: cause() });
+    let document = record(Event::CertificateRestored);
+    assert_eq!(kinds(&document), ["accept", "tls", "notify"], "out of date");
+    record(Event::CertificateRefused { cause: cause() });
+    record(Event::CertificateRenewed);
+    record(Event::Listening);
+    assert_eq!(kinds(&record(Event::AcceptRecovered)), [""; 0]);
+    let before = status.revision();
+    status.incidents.record(&Event::EntryEvicted);
+    assert_eq!(status.revision(), before);
 }

@@ -1,4 +1,4 @@
-//! Which word when.
+//! Which state results from which evidence.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::read_through::{LoadError, ResidentEntry};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What is known of one of three endpoints: on a schedule, loaded when it is asked for, with keys.
-struct Known {
+/// The evidence for one of three endpoints: on a schedule, loaded on request, with parameters.
+struct Case {
     plan: Plan,
     condition: EndpointStatus,
     keyed: KeyStats,
@@ -22,7 +22,7 @@ struct Known {
     now: Instant,
 }
 
-impl Known {
+impl Case {
     fn new() -> Self {
         let text = "[repository]\nurl = \"postgres://h/d\"\n\
             [[endpoint]]\npath = \"/scheduled\"\nsql = \"SELECT 1\"\nrefresh = { every = \"5s\" }\n\
@@ -101,7 +101,7 @@ impl Known {
             endpoint,
             condition: &self.condition,
             keyed: &self.keyed,
-            figures: &Figures::between(&EndpointReadings::default(), &self.counted, 10.0),
+            rates: &Rates::between(&EndpointReadings::default(), &self.counted, 10.0),
             repository: self.repository,
             now: self.now,
         };
@@ -115,16 +115,16 @@ fn away() -> LoadError {
 }
 
 #[test]
-fn what_can_not_answer_yet_is_warming() {
-    Known::new().check("/scheduled", State::Warming);
-    let mut undescribed = Known::new();
+fn an_endpoint_that_cannot_answer_yet_is_warming() {
+    Case::new().check("/scheduled", State::Warming);
+    let mut undescribed = Case::new();
     undescribed.condition.is_described = false;
     undescribed.check("/keyed/{n}", State::Warming);
 }
 
 #[test]
-fn what_is_on_a_schedule_is_stale_past_its_limit_asked_for_or_not() {
-    let with = |freshness| Known::new().with_entry(freshness);
+fn an_endpoint_on_a_schedule_is_stale_beyond_its_limit_requested_or_not() {
+    let with = |freshness| Case::new().with_entry(freshness);
     with(Freshness::Fresh).check("/scheduled", State::Fresh);
     for freshness in [
         Freshness::Stale,
@@ -137,48 +137,48 @@ fn what_is_on_a_schedule_is_stale_past_its_limit_asked_for_or_not() {
 }
 
 #[test]
-fn what_is_loaded_when_asked_for_is_stale_when_most_answers_are() {
-    let stale = || Known::new().with_entry(Freshness::Stale);
+fn an_endpoint_loaded_on_request_is_stale_when_most_answers_are() {
+    let stale = || Case::new().with_entry(Freshness::Stale);
     stale().with_answers(9, 1, 0).check("/asked", State::Fresh);
     stale().with_answers(1, 9, 0).check("/asked", State::Stale);
-    let fresh_again = Known::new().with_entry(Freshness::Fresh);
+    let fresh_again = Case::new().with_entry(Freshness::Fresh);
     fresh_again
         .with_answers(0, 9, 0)
         .check("/asked", State::Fresh);
-    Known::new().check("/keyed/{n}", State::Idle);
-    Known::new()
+    Case::new().check("/keyed/{n}", State::Idle);
+    Case::new()
         .with_answers(9, 1, 0)
         .check("/keyed/{n}", State::Fresh);
-    Known::new()
+    Case::new()
         .with_answers(1, 9, 0)
         .check("/keyed/{n}", State::Stale);
-    let mut held = Known::new();
+    let mut held = Case::new();
     held.keyed.fresh = 1;
     held.check("/keyed/{n}", State::Fresh);
 }
 
 #[test]
 fn a_failure_counts_until_a_load_succeeds() {
-    let fresh = || Known::new().with_entry(Freshness::Fresh);
+    let fresh = || Case::new().with_entry(Freshness::Fresh);
     fresh()
         .with_failure(LoadError::Lost, 500, true)
         .check("/asked", State::Failing);
     fresh()
         .with_failure(LoadError::Lost, 500, false)
         .check("/asked", State::Fresh);
-    // One key of many is forgotten.
-    Known::new()
+    // The failure of one key of many stops counting.
+    Case::new()
         .with_failure(LoadError::Lost, 59, true)
         .check("/keyed/{n}", State::Failing);
-    Known::new()
+    Case::new()
         .with_failure(LoadError::Lost, 60, true)
         .check("/keyed/{n}", State::Idle);
 }
 
 #[test]
-fn an_outage_is_over_when_postgres_is_there_again() {
+fn an_outage_ends_when_postgres_is_reachable_again() {
     let failed = || {
-        Known::new()
+        Case::new()
             .with_entry(Freshness::Fresh)
             .with_failure(away(), 20, true)
     };
@@ -192,7 +192,7 @@ fn an_outage_is_over_when_postgres_is_there_again() {
     failed()
         .with_repository(true, 30)
         .check("/asked", State::Failing);
-    let other = Known::new()
+    let other = Case::new()
         .with_entry(Freshness::Fresh)
         .with_failure(LoadError::Lost, 20, true);
     other
@@ -201,13 +201,13 @@ fn an_outage_is_over_when_postgres_is_there_again() {
 }
 
 #[test]
-fn what_has_nothing_to_serve_while_postgres_is_away_is_failing() {
-    let away = |known: Known| known.with_repository(false, 10);
-    away(Known::new()).check("/scheduled", State::Failing);
-    away(Known::new().with_entry(Freshness::Expired)).check("/asked", State::Failing);
-    away(Known::new().with_entry(Freshness::StaleIfError)).check("/scheduled", State::Stale);
-    away(Known::new()).check("/keyed/{n}", State::Idle);
-    away(Known::new().with_answers(9, 0, 1)).check("/keyed/{n}", State::Failing);
-    let there = Known::new().with_answers(9, 0, 1).with_repository(true, 10);
+fn an_endpoint_with_nothing_to_serve_in_an_outage_is_failing() {
+    let away = |case: Case| case.with_repository(false, 10);
+    away(Case::new()).check("/scheduled", State::Failing);
+    away(Case::new().with_entry(Freshness::Expired)).check("/asked", State::Failing);
+    away(Case::new().with_entry(Freshness::StaleIfError)).check("/scheduled", State::Stale);
+    away(Case::new()).check("/keyed/{n}", State::Idle);
+    away(Case::new().with_answers(9, 0, 1)).check("/keyed/{n}", State::Failing);
+    let there = Case::new().with_answers(9, 0, 1).with_repository(true, 10);
     there.check("/keyed/{n}", State::Fresh);
 }

@@ -34,7 +34,7 @@ const UNPOISONED: &str = "nothing panics while it holds the lock";
 
 /// The keys of an endpoint that are in the cache.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct KeyQuota {
     max: usize,
     lists: Mutex<Lists>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Slots {
 #[derive(Debug, Default)]
 struct Lists {
     /// Keys that came last, in the order in which they came.
-    line: VecDeque<Arc<Slot>>,
+    line: VecDeque<Arc<TrackedKey>>,
     /// Keys that were asked for again, those at the front not looked at for the longest time.
     kept: VecDeque<Kept>,
     /// How many of both are in the cache: one that moka drops stays listed until it is come across.
@@ -51,13 +51,13 @@ struct Lists {
 
 #[derive(Debug)]
 struct Kept {
-    slot: Arc<Slot>,
+    tracked: Arc<TrackedKey>,
     until: Instant,
 }
 
 /// A key's place, from when it comes into the cache until it leaves: that of all its entries.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct TrackedKey {
     key: Key,
     since: Instant,
     /// Whether it was in use when it left the cache, a short while before.
@@ -66,7 +66,7 @@ pub(super) struct Slot {
     entry: Mutex<Weak<Entry>>,
 }
 
-impl Slots {
+impl KeyQuota {
     pub(super) fn new(max: u64) -> Self {
         Self {
             max: usize::try_from(max).unwrap_or(usize::MAX),
@@ -82,25 +82,27 @@ impl Slots {
         there: Option<&Entry>,
         entry: &Arc<Entry>,
         was_known: impl FnOnce() -> bool,
-    ) -> Option<Arc<Slot>> {
+    ) -> Option<Arc<TrackedKey>> {
         let now = Instant::now();
         let mut lists = self.lists.lock().expect(UNPOISONED);
         if let Some(there) = there {
-            entry.is_used_like(there);
+            entry.inherit_use(there);
         }
-        let own = there.and_then(Entry::slot).filter(|slot| slot.is_live());
-        if let Some(slot) = own {
-            slot.holds(entry);
+        let own = there
+            .and_then(Entry::tracked_key)
+            .filter(|tracked| tracked.is_live());
+        if let Some(tracked) = own {
+            tracked.holds(entry);
             return None;
         }
-        let slot = Arc::new(Slot {
+        let tracked = Arc::new(TrackedKey {
             key: key.clone(),
             since: now,
             was_known: was_known(),
             entry: Mutex::default(),
         });
-        slot.holds(entry);
-        lists.line.push_back(slot);
+        tracked.holds(entry);
+        lists.line.push_back(tracked);
         lists.live += 1;
         lists.tidy();
         if lists.live <= self.max {
@@ -120,11 +122,13 @@ impl Slots {
 
     /// Notes that an entry has left the cache, and not for another of its key.
     pub(super) fn left(&self, entry: &Arc<Entry>) {
-        let Some(slot) = entry.slot() else { return };
+        let Some(tracked) = entry.tracked_key() else {
+            return;
+        };
         let mut lists = self.lists.lock().expect(UNPOISONED);
         // Another may have come meanwhile, or the key was made to leave.
-        if slot.is_of(entry) {
-            slot.leave();
+        if tracked.is_of(entry) {
+            tracked.leave();
             lists.live -= 1;
             lists.tidy();
         }
@@ -133,18 +137,18 @@ impl Slots {
 
 impl Lists {
     /// The key that is used least, taken off its list.
-    fn make_room(&mut self, max: usize, now: Instant) -> Option<Arc<Slot>> {
+    fn make_room(&mut self, max: usize, now: Instant) -> Option<Arc<TrackedKey>> {
         // New keys always have a place to be asked for again from.
         let most_kept = max - max.div_ceil(10);
         let mut moved = 0;
-        while let Some(slot) = self.line.pop_front() {
-            if !slot.is_live() {
+        while let Some(tracked) = self.line.pop_front() {
+            if !tracked.is_live() {
                 continue;
             }
-            if !slot.was_used() {
-                return Some(slot);
+            if !tracked.take_recent_use() {
+                return Some(tracked);
             }
-            if let Some(leaves) = self.keep(slot, most_kept, now) {
+            if let Some(leaves) = self.keep(tracked, most_kept, now) {
                 return Some(leaves);
             }
             moved += 1;
@@ -158,10 +162,15 @@ impl Lists {
 
     /// Keeps a key that was asked for again. The one that leaves instead: one that is not asked for any
     /// more, or this one, where all that are looked at are in use.
-    fn keep(&mut self, slot: Arc<Slot>, most: usize, now: Instant) -> Option<Arc<Slot>> {
+    fn keep(
+        &mut self,
+        tracked: Arc<TrackedKey>,
+        most: usize,
+        now: Instant,
+    ) -> Option<Arc<TrackedKey>> {
         let kept = Kept {
-            until: now + slot.patience(now),
-            slot,
+            until: now + tracked.patience(now),
+            tracked,
         };
         for _ in 0..SAMPLE {
             if self.kept.len() < most {
@@ -170,15 +179,15 @@ impl Lists {
             let Some(mut next) = self.kept.pop_front() else {
                 break;
             };
-            if !next.slot.is_live() {
+            if !next.tracked.is_live() {
                 continue;
             }
-            if next.slot.was_used() {
-                next.until = now + next.slot.patience(now);
+            if next.tracked.take_recent_use() {
+                next.until = now + next.tracked.patience(now);
             }
             if next.until <= now {
                 self.kept.push_back(kept);
-                return Some(next.slot);
+                return Some(next.tracked);
             }
             self.kept.push_back(next);
         }
@@ -186,20 +195,20 @@ impl Lists {
             self.kept.push_back(kept);
             return None;
         }
-        Some(kept.slot)
+        Some(kept.tracked)
     }
 
     /// Drops those that have left, once they are the most.
     fn tidy(&mut self) {
         const FEW: usize = 16;
         if self.line.len() + self.kept.len() > 2 * self.live + FEW {
-            self.line.retain(|slot| slot.is_live());
-            self.kept.retain(|kept| kept.slot.is_live());
+            self.line.retain(|tracked| tracked.is_live());
+            self.kept.retain(|kept| kept.tracked.is_live());
         }
     }
 }
 
-impl Slot {
+impl TrackedKey {
     pub(super) fn key(&self) -> &Key {
         &self.key
     }
@@ -219,7 +228,7 @@ impl Slot {
     }
 
     fn holds(self: &Arc<Self>, entry: &Arc<Entry>) {
-        entry.has_slot(Arc::clone(self));
+        entry.set_tracked_key(Arc::clone(self));
         *self.entry.lock().expect(UNPOISONED) = Arc::downgrade(entry);
     }
 
@@ -228,9 +237,9 @@ impl Slot {
     }
 
     /// Whether it was asked for since it was last looked at.
-    fn was_used(&self) -> bool {
+    fn take_recent_use(&self) -> bool {
         let entry = self.entry.lock().expect(UNPOISONED).upgrade();
-        entry.is_some_and(|entry| entry.was_used_lately())
+        entry.is_some_and(|entry| entry.take_recent_use())
     }
 
     /// How long it is kept without being asked for.
