@@ -13,7 +13,7 @@ use larder::observe::{Observer, Readiness, Sink};
 use larder::plan::Plan;
 use larder::read_through::{PostgresSource, ReadThrough};
 use larder::repository::Repository;
-use larder::status::{Status, Watch};
+use larder::status::{Incidents, Status};
 use tokio::sync::watch;
 
 /// A few bytes without arguments, and some KiB that are found by their arguments. Nothing goes stale while a bench
@@ -71,12 +71,12 @@ pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Re
     let plan = Arc::new(plan(config, url)?);
     let metrics = Arc::new(Metrics::new(&plan));
     let (counted, logged) = (Arc::clone(&metrics), Arc::clone(&plan));
-    let watch = Arc::<Watch>::default();
-    let watching = Arc::clone(&watch);
+    let incidents = Arc::<Incidents>::default();
+    let recorded = Arc::clone(&incidents);
     let mut sinks: Vec<Sink> = vec![
         Box::new(move |event| counted.record(event)),
         Box::new(move |event| log::record(&logged, event)),
-        Box::new(move |event| watching.hear(event)),
+        Box::new(move |event| recorded.record(event)),
     ];
     if heard_by == Sinks::None {
         sinks.clear();
@@ -102,7 +102,7 @@ pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Re
         Arc::clone(&plan),
         Arc::clone(&metrics),
         read_through.clone(),
-        watch,
+        incidents,
     );
     let (_, readiness) = watch::channel(Readiness::Ready);
     Ok(Arc::new(Site {
