@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use hits::Hit;
 use hyper::service::Service;
 use larder::cli::sample;
-use larder::http::server;
+use larder::http::in_memory;
 use larder::repository::throwaway::Throwaway;
 use site::Sinks;
 
@@ -23,7 +23,8 @@ fn main() -> anyhow::Result<()> {
     let postgres = runtime.block_on(Throwaway::start())?;
     let (service, kinds) = runtime.block_on(async {
         sample::load(&postgres).await?;
-        let service = server::service(site::site(site::CONFIG, postgres.url(), Sinks::All).await?);
+        let service =
+            in_memory::service(site::site(site::CONFIG, postgres.url(), Sinks::All).await?);
         let kinds = hits::hits(&service).await?;
         anyhow::Ok((service, kinds))
     })?;

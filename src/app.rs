@@ -20,11 +20,10 @@ pub use preflight::{Descriptions, describe_all};
 pub use rejection::Rejection;
 
 use crate::cache::Cache;
-pub use crate::http::tls::TlsError;
+pub use crate::http::TlsError;
 
 use crate::http::problem::Problem;
-use crate::http::tls::Tls;
-use crate::http::{self, Board, Contract, Scrapes, Site};
+use crate::http::{self, Exposure, Site, Tls};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::observe::{Event, Observer, Readiness, Sink, Task};
@@ -161,17 +160,18 @@ impl App {
     ) -> Result<bool, RunError> {
         let (readiness, ready) = watch::channel(Readiness::Warming);
         let address = listener.local_addr();
-        let is_on_loopback = address.is_ok_and(|address| address.ip().is_loopback());
+        let exposure = match address {
+            Ok(address) if address.ip().is_loopback() => Exposure::Loopback,
+            Ok(_) | Err(_) => Exposure::Network,
+        };
         let site = Site {
             plan: Arc::clone(&self.plan),
             read_through: self.read_through.clone(),
             metrics: Arc::clone(&self.metrics),
-            observer: self.observer.clone(),
-            scrapes: Scrapes::default(),
-            contract: Contract::default(),
-            board: Board::new(Arc::clone(&self.status)),
-            is_on_loopback,
+            status: Arc::clone(&self.status),
             readiness: ready,
+            observer: self.observer.clone(),
+            exposure,
         };
         // Ends the background when this function ends, however it does.
         let background = shutdown.child_token();

@@ -1,87 +1,56 @@
-//! The wire: routes on one page, answers with their validators and freshness, problems. Knows what an
-//! entry is and nothing of how it was made.
+//! HTTP: connections, routes, and responses with their validators and freshness. Nothing in here knows how
+//! an entry is made.
 //!
-//! | part          | does                                                     |
-//! |---------------|----------------------------------------------------------|
-//! | `server`      | connections: accept, limits, drain                       |
-//! | `connection`  | HTTP/1.1, HTTP/2, TLS: limits of each                    |
-//! | `tls`         | the certificate, also when it is renewed                 |
-//! | `heads`       | how long the head of a request may take                  |
-//! | `streams`     | the answers of HTTP/2, each to be cut by itself          |
-//! | `content`     | answers on their way, large ones part by part            |
-//! | `pending`     | what clients have not taken, and who is cut for it       |
-//! | `patient`     | slow clients: a refusal reaches them, a stall ends them   |
-//! | `gather`      | answers that leave together                              |
-//! | `host`        | whether a request is for this server                     |
-//! | `head`        | what an answer may depend on of a request                |
-//! | `routes`      | every route, as Warp filters                             |
-//! | `endpoint`    | a declared endpoint's answer                             |
-//! | `cors`        | whose pages may read answers in a browser                |
-//! | `decode`      | percent-encoded text, strictly                           |
-//! | `negotiate`   | `Accept`, `Accept-Encoding`                              |
-//! | `conditional` | `If-None-Match`, `If-Modified-Since`                     |
-//! | `freshness`   | `Cache-Control`, `Age`, `Cache-Status`                   |
-//! | `pages`       | metrics and health                                       |
-//! | `docs`        | what may be asked, for programs and for people           |
-//! | `status`      | what is so right now, for programs and for people        |
-//! | `shared`      | what is made once for all who ask                        |
-//! | `made`        | a page that was made so, in each coding                  |
-//! | `fields`      | an answer's header fields                                |
-//! | `kept`        | those of the last answers, for the next                  |
-//! | `lines`       | header fields, as they are written                       |
-//! | `date`        | `Date`                                                   |
-//! | `problem`     | the one mapping of errors to statuses and codes          |
+//! # Life of a request
+//!
+//! 1. [`server`] accepts the connection, or refuses it when `max_connections` are open (503).
+//! 2. `connection` agrees on TLS and on HTTP/1.1 or HTTP/2 (400, 431), and limits how slow the client may be.
+//! 3. `service` passes the request on, and turns a panic into a 500 (LRD-501).
+//! 4. `validate` rejects what no route should see (LRD-110, 112 to 116).
+//! 5. `routes` finds a declared endpoint or one of Larder's own pages (LRD-101, 102, 116).
+//! 6. `endpoint` negotiates the format and reads the arguments (LRD-102 to 107, 111, 403).
+//! 7. [`ReadThrough::get`] finds an entry that may be served, or waits for one load of it (LRD-109, 301 to
+//!    305, 401, 402, 501).
+//! 8. `response::conditional` answers 304; otherwise the representation is taken from the entry, or made. An
+//!    entry without a row is a 404 (LRD-108).
+//! 9. `response::headers` adds how old the response is and how long it may be stored.
+//! 10. `service` finishes the response: it adds CORS, strips the body for HEAD, and emits `RequestServed`.
+//! 11. `connection::cork` sends the responses to pipelined requests in one write.
 
-pub mod problem;
-pub mod server;
-pub mod tls;
+pub mod in_memory; // the service and a connection without a socket, for benches
+pub mod server; // accept, limit, drain
 
-mod conditional;
-mod connection;
-mod content;
-mod cors;
-mod date;
-mod decode;
-mod docs;
-mod endpoint;
-mod fields;
-mod freshness;
+mod connection; // which protocol a connection speaks, and what serves it
+mod endpoint; // a declared endpoint's response
+mod limits; // every number that a client can meet
+mod listener; // the listening socket
+mod pages; // Larder's own pages
+pub mod problem; // the one mapping of errors to statuses and codes
+mod request; // the head of a request
+mod response; // responses, and what their headers say
+mod routes; // the site map
+mod service; // one request, one response
+mod slow_clients; // what clients keep in memory by not taking it
+mod validate; // what no route gets to see
+
 #[cfg(test)]
 mod fuzz;
-mod gather;
-mod head;
-mod heads;
-mod host;
-mod kept;
-mod lines;
-mod made;
-mod negotiate;
-mod pages;
-mod patient;
-mod pending;
-mod routes;
-mod shared;
-mod status;
-mod streams;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-pub use docs::Contract;
-pub use pages::Scrapes;
-pub use status::Board;
+pub use connection::tls::{Tls, TlsError};
+pub use validate::host::Exposure;
 
-use bytes::Bytes;
 use tokio::sync::watch;
-use warp::http::{self, HeaderValue};
 
 use crate::metrics::Metrics;
-use crate::observe::{CacheStatus, Observer, Readiness};
-use crate::plan::{EndpointId, Plan};
+use crate::observe::{Observer, Readiness};
+use crate::plan::Plan;
 use crate::read_through::ReadThrough;
+use crate::status::Status;
 
-/// What the routes need.
-#[derive(Debug)]
+/// What the routes are built from. Each of them takes the handles that it uses.
+#[derive(Debug, Clone)]
 pub struct Site {
     /// The declared endpoints and their paths.
     pub plan: Arc<Plan>,
@@ -89,44 +58,12 @@ pub struct Site {
     pub read_through: ReadThrough,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
-    /// Who hears of served requests.
-    pub observer: Observer,
-    /// What `/metrics` says, for all who ask within a second.
-    pub scrapes: Scrapes,
-    /// What `/openapi.json` says, once it has been asked for.
-    pub contract: Contract,
-    /// What `/status.json` says.
-    pub board: Board,
-    /// Whether only this machine's own programs can connect.
-    pub is_on_loopback: bool,
-    /// What `/readyz` says.
+    /// What `/status` shows.
+    pub status: Arc<Status>,
+    /// What `/readyz` shows.
     pub readiness: watch::Receiver<Readiness>,
-}
-
-/// What every answer says: that it is of the type that it names.
-const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
-
-/// A response of finished bytes.
-type Response = http::Response<Bytes>;
-
-/// A response, and what is worth knowing of it.
-struct Reply {
-    response: Response,
-    endpoint: Option<EndpointId>,
-    cache: CacheStatus,
-    age: Option<Duration>,
-    stale_if_error: bool,
-}
-
-impl Reply {
-    /// A response that owes nothing to the cache.
-    fn plain(response: impl Into<Response>, endpoint: Option<EndpointId>) -> Self {
-        Self {
-            response: response.into(),
-            endpoint,
-            cache: CacheStatus::None,
-            age: None,
-            stale_if_error: false,
-        }
-    }
+    /// Receives an event for each response.
+    pub observer: Observer,
+    /// Whether only programs on this machine can connect.
+    pub exposure: Exposure,
 }

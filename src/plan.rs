@@ -8,6 +8,7 @@ pub mod endpoint; // an endpoint and what it declares
 pub mod format; // the formats of an answer
 pub mod freshness; // how long an answer may be served
 mod mistake; // mistakes that only Postgres or a file can reveal
+mod page; // Larder's own pages
 pub mod parameter; // a parameter as it is declared
 pub mod path; // declared paths
 mod quantity; // durations and sizes
@@ -28,9 +29,10 @@ pub use endpoint::{
 pub use format::Format;
 pub use freshness::{FreshnessPolicy, Lifetime, OnMiss};
 pub use mistake::{Finding, Subject};
+pub use page::Page;
 pub use parameter::{Parameter, Place, Presence};
 pub use path::PathPattern;
-pub use route::Routed;
+pub use route::{Route, Routed};
 pub use schedule::{Probe, ProbeId, Refresh};
 pub use settings::{
     CacheSettings, HostName, Listen, Origins, RepositorySettings, ServerSettings, TlsFile,
@@ -97,9 +99,9 @@ impl Plan {
         channels.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The endpoint that answers `path`, percent-encoded as in the request line and without its query string. A
+    /// What answers `path`, percent-encoded as in the request line and without its query string. A
     /// literal segment takes precedence over a parameter.
-    pub fn route<'p>(&'p self, path: &'p str) -> Option<Routed<'p>> {
+    pub fn route<'p>(&'p self, path: &'p str) -> Option<Route<'p>> {
         self.routes.route(path)
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use ::larder::plan::{Endpoint, EndpointId, Plan, Probe};
+use ::larder::plan::{Endpoint, EndpointId, Plan, Probe, Route};
 use anyhow::{Context, ensure};
 
 use crate::larder::Server;
@@ -83,8 +83,10 @@ pub(crate) fn accounts(
 ) -> Vec<Account> {
     let asked: Vec<EndpointId> = targets
         .iter()
-        .filter_map(|target| plan.route(target))
-        .map(|routed| routed.endpoint)
+        .filter_map(|target| match plan.route(target)? {
+            Route::Endpoint(routed) => Some(routed.endpoint),
+            Route::Page(_) => None,
+        })
         .collect();
     let count =
         |look: &Snapshot, endpoint: &str| look.statements.get(endpoint).copied().unwrap_or(0);

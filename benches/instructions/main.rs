@@ -27,7 +27,7 @@ use clap::Parser;
 use futures_util::FutureExt;
 use hyper::service::Service;
 use larder::cli::sample;
-use larder::http::server;
+use larder::http::in_memory;
 use larder::repository::throwaway::Throwaway;
 
 use baseline::{Baseline, Cost};
@@ -171,13 +171,13 @@ fn serve_hits() -> anyhow::Result<()> {
     let (site, kinds) = runtime.block_on(async {
         sample::load(&postgres).await?;
         let site = site::site(site::CONFIG, postgres.url(), Sinks::All).await?;
-        let kinds = hits::hits(&server::service(site.clone())).await?;
+        let kinds = hits::hits(&in_memory::service(site.clone())).await?;
         anyhow::Ok((site, kinds))
     })?;
     let unobserved = site::site(site::CONFIG, postgres.url(), Sinks::None);
     let unobserved = runtime.block_on(unobserved)?;
     let _entered = runtime.enter();
-    let service = server::service(site.clone());
+    let service = in_memory::service(site.clone());
     let alone = |name: &str, service: &_, request: &Asked| {
         count(name, |times| {
             let requests = vec![request.clone(); times];
@@ -193,7 +193,11 @@ fn serve_hits() -> anyhow::Result<()> {
     }
     let resident = kinds.iter().find(|hit| hit.name == RESIDENT);
     let resident = resident.context("`resident` is one of the kinds")?;
-    alone(UNOBSERVED, &server::service(unobserved), &resident.request);
+    alone(
+        UNOBSERVED,
+        &in_memory::service(unobserved),
+        &resident.request,
+    );
     for Hit { name, request } in hostile::requests()? {
         alone(name, &service, &request);
     }

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use anyhow::Context as _;
@@ -15,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use larder::http::{Site, server};
+use larder::http::{Site, in_memory};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::hits::Asked;
@@ -65,8 +64,8 @@ where
 
 impl Wire {
     /// A connection to Larder on which the request is sent and answered this many times, one per packet.
-    pub(crate) fn to_larder(&self, times: usize, site: Arc<Site>) -> impl FnOnce() + use<> {
-        to_the_end(server::connection(self.client(times), site))
+    pub(crate) fn to_larder(&self, times: usize, site: Site) -> impl FnOnce() + use<> {
+        to_the_end(in_memory::connection(self.client(times), site))
     }
 
     /// The same, to a server with one finished response.

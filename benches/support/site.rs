@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use larder::cache::Cache;
 use larder::config::Config;
-use larder::http::{Board, Contract, Scrapes, Site};
+use larder::http::{Exposure, Site};
 use larder::log::{self, LogFormat};
 use larder::metrics::Metrics;
 use larder::observe::{Observer, Readiness, Sink};
@@ -66,7 +66,7 @@ pub(crate) enum Sinks {
 }
 
 /// Everything that answers requests, with every statement described and every resident entry loaded.
-pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Result<Arc<Site>> {
+pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Result<Site> {
     drop(log::init(None, LogFormat::of_stderr()));
     let plan = Arc::new(plan(config, url)?);
     let metrics = Arc::new(Metrics::new(&plan));
@@ -105,15 +105,13 @@ pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Re
         incidents,
     );
     let (_, readiness) = watch::channel(Readiness::Ready);
-    Ok(Arc::new(Site {
+    Ok(Site {
         plan,
         read_through,
         metrics,
         observer,
-        scrapes: Scrapes::default(),
-        contract: Contract::default(),
-        board: Board::new(Arc::new(status)),
-        is_on_loopback: true,
+        status: Arc::new(status),
+        exposure: Exposure::Loopback,
         readiness,
-    }))
+    })
 }

@@ -1,22 +1,27 @@
-//! One connection: which protocol it speaks, and within which limits.
+//! One connection: which protocol it speaks, and what serves it.
 
+pub(super) mod http1; // an HTTP/1.1 connection
 pub(super) mod request_tracker; // whether a request is being answered
+pub(super) mod response_body; // bodies on their way, large ones part by part
+pub(super) mod tls; // the certificate, also when it is renewed
+
+mod cork; // responses to pipelined requests leave in one write
+mod h2_streams; // the streams of an HTTP/2 connection, each of which can be reset by itself
+mod head_timeout; // how long the head of a request may take
+mod http2; // an HTTP/2 connection
+mod lingering_close; // closes without a reset that would overtake the last response
+mod refusal; // answers to clients that no connection of HTTP is opened for
+mod send_timeout; // ends connections whose clients take nothing
 
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, Service, service_fn};
+use hyper::service::Service;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
@@ -24,69 +29,18 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::gather::Gather;
-use super::heads::Heads;
-use super::patient::Patient;
-use super::streams::Streams;
+use super::limits::HANDSHAKE_TIMEOUT;
+use super::slow_clients::outbound::Outbound;
 use crate::observe::{CacheStatus, Event, Observer};
+use lingering_close::LingeringClose;
 use request_tracker::RequestTracker;
+use send_timeout::SendTimeout;
 
-/// How long a connection may be idle before its next request. nginx allows 75 s too: neither clients that
-/// poll once a minute nor load balancers with their usual 60 s find a connection just closed. A request
-/// that has begun has less time: see [`Heads`].
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// The start of an HTTP/2 connection (RFC 9113, 3.4), and of no request of HTTP/1.1.
+const H2_PREFACE: &[u8] = b"PRI ";
 
-/// How long a client may take to agree on TLS, or to show what it speaks. nginx allows 60 s; ten are
-/// plenty for three messages.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The bytes of a request's head. Apache and nginx allow 8 KiB per line; this leaves room for long
-/// arguments and cookies.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// The fields of a request's head: hyper's default, and Apache's.
-pub(super) const HEAD_FIELDS_MAX: usize = 100;
-
-/// Requests that run at once on one connection of HTTP/2: RFC 9113, 6.5.2, recommends no fewer.
-const STREAMS_MAX: u32 = 100;
-
-/// What of an answer is taken from memory to be sent on each of them.
-const SEND_BUFFER: usize = 64 * 1024;
-
-/// What a client may send on each of them before anybody has read it: the least that RFC 9113, 6.9.2,
-/// allows to begin with, because nobody will.
-const RECEIVE_WINDOW: u32 = 65_535;
-
-/// Requests that a client of HTTP/2 may take back before they are looked at, and those that may be
-/// refused for errors of its own, until it is hung up on: CVE-2023-44487, CVE-2025-8671. The defaults of
-/// hyper and h2, which are no promise of theirs.
-const RESETS_MAX: (usize, usize) = (20, 1024);
-
-/// How often a silent client of HTTP/2 is asked whether it is there, and how long it may take to say so.
-const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
-
-/// How long the answers on a connection of HTTP/2 may take once there is nothing more to come on it.
-const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-
-/// How long a client of HTTP/2 that has all its answers may take to agree that the server leaves: its
-/// last requests may still be on their way. A quarter of a second is a round trip around the world.
-const GOODBYE: Duration = Duration::from_millis(250);
-
-/// How long the answers may take that were held back when hyper left.
-const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long, and how much, a client that is refused may go on sending. Hanging up on it would have the
-/// kernel answer with a reset, which can overtake the refusal (RFC 9112, 9.6).
-const LINGER: (Duration, u64) = (Duration::from_secs(1), 1024 * 1024);
-
-/// What HTTP/2 begins with (RFC 9113, 3.4): no other method begins so.
-const PREFACE: &[u8] = b"PRI ";
-
-/// The type of a TLS record with a handshake in it: RFC 8446, 5.1.
+/// The type of a TLS record that holds a handshake message: RFC 8446, 5.1.
 const HANDSHAKE_RECORD: u8 = 22;
-
-/// `internal_error`, fatal, as a TLS record: RFC 8446, 5.1 and 6.
-const FULL_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
 
 /// What answers the requests of a connection.
 pub(super) trait ConnectionService
@@ -106,7 +60,7 @@ where
     type Content = B;
 }
 
-/// What connections speak.
+/// The protocols that connections can speak.
 #[derive(Clone)]
 pub(super) struct Protocols {
     pub(super) tls: Option<TlsAcceptor>,
@@ -116,8 +70,8 @@ pub(super) struct Protocols {
 }
 
 impl Protocols {
-    /// Answers requests until the client leaves, or `watcher` says that the server does. That a client
-    /// hangs up, or speaks something else, is its own affair.
+    /// Answers requests until the client or the server closes the connection. That a client hangs up, or
+    /// speaks something else, is not reported. The server waits for the end while `watcher` is held.
     pub(super) async fn serve(
         &self,
         stream: TcpStream,
@@ -127,126 +81,73 @@ impl Protocols {
     ) {
         let Some(tls) = &self.tls else {
             let is_h2 = if self.h2c {
-                let Some(seen) = self.soon(begins_with_preface(&stream)).await else {
+                let Some(begins) = self.handshake(begins_with_preface(&stream)).await else {
                     return;
                 };
-                seen == Ok(true)
+                begins == Ok(true)
             } else {
                 false
             };
+            let stream = patient(stream, requests.outbound());
             return if is_h2 {
-                let stream = Patient::new(stream, Arc::clone(requests.line()));
-                self.over_h2(stream, service, requests, watcher).await;
+                self.serve_h2(stream, service, requests, watcher).await;
             } else {
-                let stream = Patient::new(stream, Arc::clone(requests.line()));
-                self.over_h1(stream, service, requests, watcher).await;
+                self.serve_h1(stream, service, requests, watcher).await;
             };
         };
-        let Some(Ok(Some(stream))) = self.soon(agree(tls, stream, &requests)).await else {
+        let accepting = accept_tls(tls, stream, requests.outbound());
+        let Some(Ok(Some(stream))) = self.handshake(accepting).await else {
             return;
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.over_h2(stream, service, requests, watcher).await;
+            self.serve_h2(stream, service, requests, watcher).await;
         } else {
-            self.over_h1(stream, service, requests, watcher).await;
+            self.serve_h1(stream, service, requests, watcher).await;
         }
     }
 
-    /// Hangs up on a client for which there is no connection left, with a reason that it understands.
+    /// Closes a connection beyond `max_connections`, with a reason in the protocol that its client expects.
     pub(super) async fn refuse(&self, stream: TcpStream) {
         if self.tls.is_some() {
-            return refuse(stream, FULL_ALERT).await;
+            return refusal::send(stream, refusal::INTERNAL_ERROR_ALERT).await;
         }
-        let text = "Too many clients are connected.\n";
-        refuse(
-            stream,
-            refusal("503 Service Unavailable", "retry-after: 1\r\n", text).as_bytes(),
-        )
-        .await;
-        self.observe(503);
+        refusal::send(stream, refusal::too_many_connections().as_bytes()).await;
+        self.report(503);
     }
 
-    /// What comes of something that is no request yet, or that it took too long; nothing if the server
-    /// leaves meanwhile.
-    async fn soon<T>(&self, coming: impl Future<Output = T>) -> Option<Result<T, Elapsed>> {
-        let within = timeout(HANDSHAKE_TIMEOUT, coming);
-        self.shutdown.run_until_cancelled(within).await
+    /// Waits for something that precedes the first request: `None` if the server shuts down meanwhile.
+    async fn handshake<T>(&self, step: impl Future<Output = T>) -> Option<Result<T, Elapsed>> {
+        let step = timeout(HANDSHAKE_TIMEOUT, step);
+        self.shutdown.run_until_cancelled(step).await
     }
 
-    /// `_watcher` makes the server wait for the end, as in [`Protocols::over_h2`].
-    async fn over_h1(
+    async fn serve_h1(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         service: impl ConnectionService,
         requests: Arc<RequestTracker>,
         _watcher: Watcher,
     ) {
-        match run_h1(stream, service, requests).await {
-            // hyper has answered these itself; but to what is HTTP/2 it does not.
-            Err(error) if error.is_parse_too_large() => self.observe(431),
-            Err(error) if error.is_parse() && !error.is_parse_version_h2() => self.observe(400),
+        match http1::serve(stream, service, requests).await {
+            // hyper has answered these itself, except for HTTP/2.
+            Err(error) if error.is_parse_too_large() => self.report(431),
+            Err(error) if error.is_parse() && !error.is_parse_version_h2() => self.report(400),
             Ok(()) | Err(_) => {}
         }
     }
 
-    async fn over_h2(
+    async fn serve_h2(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         service: impl ConnectionService,
         requests: Arc<RequestTracker>,
         _watcher: Watcher,
     ) {
-        let is_used = Arc::new(AtomicBool::new(false));
-        let used = Arc::clone(&is_used);
-        let service = service_fn(move |request| {
-            used.store(true, Ordering::Relaxed);
-            service.call(request)
-        });
-        let streams = Streams::new(Arc::clone(requests.line()));
-        let connection = http2::Builder::new(streams.clone())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX as u32)
-            .max_send_buf_size(SEND_BUFFER)
-            .initial_stream_window_size(RECEIVE_WINDOW)
-            .max_pending_accept_reset_streams(RESETS_MAX.0)
-            .max_local_error_reset_streams(RESETS_MAX.1)
-            .keep_alive_interval(PING.0)
-            .keep_alive_timeout(PING.1)
-            .serve_connection(TokioIo::new(Heads::h2(stream)), service);
-        let mut connection = pin!(connection);
-        let quiet = async {
-            loop {
-                sleep(IDLE_TIMEOUT).await;
-                if !is_used.swap(false, Ordering::Relaxed) {
-                    return;
-                }
-            }
-        };
-        // Each way out ends with GOAWAY, and what was asked before it is answered.
-        tokio::select! {
-            _ = &mut connection => {}
-            () = self.shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                // Whoever is silent would keep the server waiting for its word.
-                let all_is_said = async {
-                    streams.end().await;
-                    sleep(GOODBYE).await;
-                };
-                tokio::select! {
-                    _ = connection => {}
-                    () = all_is_said => {}
-                }
-            }
-            () = quiet => {
-                connection.as_mut().graceful_shutdown();
-                let _ = timeout(LAST_ANSWERS_TIMEOUT, connection).await;
-            }
-        }
+        http2::serve(stream, service, requests.outbound(), &self.shutdown).await;
     }
 
-    /// Tells of an answer that no route had a part in.
-    fn observe(&self, code: u16) {
+    /// Reports a response that no service was involved in.
+    fn report(&self, code: u16) {
         self.observer.emit(&Event::RequestServed {
             endpoint: None,
             cache: CacheStatus::None,
@@ -258,129 +159,57 @@ impl Protocols {
     }
 }
 
-/// Serves a connection of HTTP/1.1 to its end. When the server leaves, one that has asked for nothing ends at once,
-/// another with its answer.
-pub(super) async fn run_h1<T, S>(
-    stream: T,
-    service: S,
-    requests: Arc<RequestTracker>,
-) -> hyper::Result<()>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-    S: HttpService<Incoming>,
-    S::ResBody: 'static,
-    <S::ResBody as Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut connection = h1(stream, service, requests.clone());
-    let mut is_leaving = false;
-    let ended = poll_fn(|cx| {
-        if !is_leaving && requests.line().is_leaving() {
-            if !requests.is_used() {
-                return Poll::Ready(Ok(()));
-            }
-            is_leaving = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        Pin::new(&mut connection).poll(cx)
-    })
-    .await;
-    // What is no HTTP/1.1 hyper leaves without a word, and without a look at what is held back.
-    let mut stream = connection.into_parts().io.into_inner();
-    if stream.owes() {
-        let _ = timeout(LAST_WORDS_TIMEOUT, stream.shutdown()).await;
-    }
-    ended
+/// A stream that is patient with its client, up to a limit.
+fn patient(stream: TcpStream, outbound: &Arc<Outbound>) -> LingeringClose<SendTimeout<TcpStream>> {
+    LingeringClose::new(SendTimeout::new(stream, Arc::clone(outbound)))
 }
 
-/// An HTTP/1.1 connection within our limits.
-fn h1<T, S>(
-    stream: T,
-    service: S,
-    requests: Arc<RequestTracker>,
-) -> http1::Connection<TokioIo<Gather<Heads<T>>>, S>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-    S: HttpService<Incoming>,
-    S::ResBody: 'static,
-    <S::ResBody as Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let stream = Gather::new(Heads::h1(stream, requests));
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .max_headers(HEAD_FIELDS_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-}
-
-/// The stream within, once the client and the server agree on TLS.
-async fn agree(
+/// The plaintext stream, once the client and the server agree on TLS.
+async fn accept_tls(
     tls: &TlsAcceptor,
     stream: TcpStream,
-    requests: &RequestTracker,
-) -> Option<TlsStream<Patient<TcpStream>>> {
+    outbound: &Arc<Outbound>,
+) -> Option<TlsStream<LingeringClose<SendTimeout<TcpStream>>>> {
     let mut first = [0];
     if stream.peek(&mut first).await.ok()? == 0 {
         return None;
     }
     if first[0] != HANDSHAKE_RECORD {
-        let text = "This port speaks TLS: ask with https://\n";
-        refuse(stream, refusal("400 Bad Request", "", text).as_bytes()).await;
+        refusal::send(stream, refusal::plain_http_to_tls().as_bytes()).await;
         return None;
     }
-    let stream = Patient::new(stream, Arc::clone(requests.line()));
-    tls.accept(stream).await.ok()
+    tls.accept(patient(stream, outbound)).await.ok()
 }
 
-/// Whether a client without TLS speaks HTTP/2. What it sends is left where it is.
+/// Whether a client without TLS speaks HTTP/2. What it has sent stays unread.
 async fn begins_with_preface(stream: &TcpStream) -> bool {
-    let mut seen = [0; PREFACE.len()];
+    let mut start = [0; H2_PREFACE.len()];
     loop {
-        match stream.peek(&mut seen).await {
-            Ok(n) if n == PREFACE.len() => return seen == PREFACE,
-            Ok(n) if n > 0 && PREFACE.starts_with(&seen[..n]) => {}
+        match stream.peek(&mut start).await {
+            Ok(n) if n == H2_PREFACE.len() => return start == H2_PREFACE,
+            Ok(n) if n > 0 && H2_PREFACE.starts_with(&start[..n]) => {}
             _ => return false,
         }
-        // Nothing says when there is more of it than there was.
+        // Peeking cannot wait for more bytes than were there before.
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// An answer to whatever was asked, on a stream that is no connection of HTTP yet.
-fn refusal(status: &str, field: &str, text: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\ndate: {}\r\nconnection: close\r\ncache-control: no-store\r\n{field}\
-         content-type: text/plain\r\ncontent-length: {}\r\n\r\n{text}",
-        httpdate::fmt_http_date(SystemTime::now()),
-        text.len()
-    )
-}
-
-/// Says why and hangs up. Best effort: who does not read it sees the connection close.
-async fn refuse(mut stream: TcpStream, why: &[u8]) {
-    let say = async {
-        stream.write_all(why).await?;
-        stream.shutdown().await?;
-        copy(&mut stream.take(LINGER.1), &mut sink()).await
-    };
-    let _ = timeout(LINGER.0, say).await;
-}
-
 #[cfg(test)]
 mod tests {
+    use hyper::service::service_fn;
     use hyper_util::server::graceful::GracefulShutdown;
     use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio::time::Instant;
+    use tokio::time::{Instant, sleep};
     use warp::Reply as _;
 
     use super::*;
+    use crate::http::limits::H2_PING;
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_of_http_2_ends_when_nothing_is_asked_on_it_any_more() {
+    async fn an_idle_http2_connection_ends_and_its_last_response_does_not() {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let protocols = Protocols {
             tls: None,
@@ -400,7 +229,7 @@ mod tests {
             let mut client = client.ready().await.unwrap();
             let request = Request::get("http://l/").body(()).unwrap();
             let (answer, _) = client.send_request(request, true).unwrap();
-            // Half of the time is enough for the server to be weary.
+            // Half of the time is more than a connection may be idle.
             sleep(slow / 2).await;
             let ended = client.ready().await.err().unwrap();
             assert_eq!(ended.reason(), Some(h2::Reason::NO_ERROR));
@@ -409,10 +238,10 @@ mod tests {
         };
         let began = Instant::now();
         tokio::join!(
-            protocols.over_h2(server, service, Arc::default(), draining.watcher()),
+            protocols.serve_h2(server, service, Arc::default(), draining.watcher()),
             asking
         );
-        assert!(began.elapsed() < slow + PING.0, "{:?}", began.elapsed());
+        assert!(began.elapsed() < slow + H2_PING.0, "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,18 +1,19 @@
-//! Everything a client controls, under bytes that nobody would think of. Each target runs for a bounded
-//! number of inputs as an ordinary test, and without bounds under `cargo bolero test <name>`.
+//! Fuzz targets for everything that a client controls. Each runs for a bounded number of inputs as an
+//! ordinary test, and without bounds under `cargo bolero test <name>`.
 
 use std::panic::AssertUnwindSafe;
 
 use bolero::check;
 use warp::http::HeaderValue;
 
-use super::{conditional, decode, negotiate};
+use super::request::percent;
+use super::response::{conditional, negotiate};
 #[cfg(test)]
 use crate::config::Config;
 use crate::encode::Coding;
-use crate::plan::{Arguments, Endpoint, EndpointId, ParameterType, Plan, Signature};
+use crate::plan::{Arguments, Endpoint, EndpointId, ParameterType, Plan, Route, Signature};
 
-/// Paths and queries are text of visible ASCII: hyper has refused everything else.
+/// Paths and queries are visible ASCII: hyper refuses everything else.
 fn visible(bytes: &[u8]) -> String {
     let visible = bytes.iter().map(|byte| char::from(b'!' + byte % 94));
     visible.collect()
@@ -48,25 +49,25 @@ fn signature(endpoint: &Endpoint) -> Signature {
 
 #[test]
 fn a_path_is_routed_or_not_and_needless_escapes_change_nothing() {
-    // A panic ends the test: nothing is looked at after it.
+    // A panic ends the test, so a broken invariant behind it is never seen.
     let plan = AssertUnwindSafe(plan());
     check!().for_each(|bytes| {
         let path = format!("/a/{}", visible(bytes));
-        let plain = decode::plain(&path);
-        assert_eq!(decode::plain(&plain), plain, "{path}");
-        let Some(routed) = plan.route(&plain) else {
+        let plain = percent::unescaped_path(&path);
+        assert_eq!(percent::unescaped_path(&plain), plain, "{path}");
+        let Some(Route::Endpoint(routed)) = plan.route(&plain) else {
             return;
         };
         for (_, raw) in routed.path_arguments {
-            let decoded = decode::segment(raw);
-            let at_once = decode::segment(path.rsplit('/').next().unwrap());
+            let decoded = percent::segment(raw);
+            let at_once = percent::segment(path.rsplit('/').next().unwrap());
             assert!(decoded.is_err() || at_once.is_ok() || path.matches('/').count() > 2);
         }
     });
 }
 
 #[test]
-fn arguments_are_taken_or_refused() {
+fn arguments_are_accepted_or_refused() {
     let plan = plan();
     let endpoint = AssertUnwindSafe(plan.endpoint(EndpointId::new(0)));
     let signature = AssertUnwindSafe(signature(&endpoint));
@@ -79,7 +80,7 @@ fn arguments_are_taken_or_refused() {
                 let name = names[usize::from(*name) % names.len()];
                 text.push_str(&format!("&{name}={}", visible(value)));
             }
-            let Ok(query) = decode::query(&text).collect::<Result<Vec<_>, _>>() else {
+            let Ok(query) = percent::query(&text).collect::<Result<Vec<_>, _>>() else {
                 return;
             };
             let path = [("b", "1".into())];
@@ -96,13 +97,13 @@ fn arguments_are_taken_or_refused() {
 fn any_query_is_read_or_refused() {
     check!().for_each(|bytes| {
         let text = visible(bytes);
-        let read = decode::query(&text).take_while(Result::is_ok);
+        let read = percent::query(&text).take_while(Result::is_ok);
         assert!(read.count() <= text.matches('&').count() + 1);
     });
 }
 
 #[test]
-fn a_tag_that_is_listed_is_found_whatever_stands_beside_it() {
+fn a_listed_tag_is_found_whatever_else_is_in_the_list() {
     check!().for_each(|bytes| {
         let Ok(field) = HeaderValue::from_bytes(bytes) else {
             return;
@@ -110,7 +111,7 @@ fn a_tag_that_is_listed_is_found_whatever_stands_beside_it() {
         let own = HeaderValue::from_static("\"0123\"");
         let both = [field.clone(), own];
         assert!(conditional::matches(both.iter(), "\"0123\""));
-        // What does not name it does not match it.
+        // A field without the tag does not match.
         if !bytes.windows(4).any(|part| part == b"0123") && bytes.trim_ascii() != b"*" {
             assert!(!conditional::matches([field].iter(), "\"0123\""));
         }
@@ -118,7 +119,7 @@ fn a_tag_that_is_listed_is_found_whatever_stands_beside_it() {
 }
 
 #[test]
-fn what_is_negotiated_was_not_refused() {
+fn no_refused_coding_is_negotiated() {
     check!().for_each(|bytes| {
         let Ok(field) = HeaderValue::from_bytes(bytes) else {
             return;

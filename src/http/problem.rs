@@ -8,16 +8,13 @@ use serde_json::json;
 use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderValue, StatusCode};
 
-use super::decode::DecodeError;
-use super::{NOSNIFF, Response};
+use super::request::percent::DecodeError;
+use super::response::{ALLOWED_METHODS, NOSNIFF, Response};
 use crate::encode::EncodeError;
 use crate::openapi::ProblemKind;
 use crate::plan::ArgumentError;
 use crate::read_through::{LoadError, ReadError};
 use crate::repository::RepositoryError;
-
-/// What every endpoint and page allows.
-pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// The code of the problem that a response tells of: an extension of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,7 +318,7 @@ impl From<Problem> for Response {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         if status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, ALLOWED);
+            headers.insert(ALLOW, ALLOWED_METHODS);
         }
         if let Some(wait) = problem.retry_after() {
             // Whole seconds, rounded up, so that whoever obeys does not come too early.

@@ -1,166 +1,109 @@
-//! Every route. Declared endpoints are data, so they are one filter over the plan's routing table;
-//! they come first because they are what is polled.
+//! The site map: declared endpoints, which are data, and Larder's own pages.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use warp::http::header::CONTENT_LENGTH;
-use warp::http::{HeaderValue, Method};
-use warp::{Filter, Rejection};
+use warp::Filter;
+use warp::http::Method;
 
-use super::decode::ESCAPE_BYTES;
-use super::head::{HEAD, Head};
-use super::problem::{Code, Problem};
-use super::{Reply, Response, Site, cors, docs, endpoint, host, pages, status};
-use crate::observe::{Event, Observer};
+use super::Site;
+use super::endpoint::Endpoints;
+use super::pages::metrics::Metrics;
+use super::pages::openapi::OpenApi;
+use super::pages::status::Status;
+use super::pages::{docs, health, status};
+use super::problem::Problem;
+use super::request::percent::ESCAPE_BYTES;
+use super::request::{REQUEST, RequestHead};
+use super::response::{Reply, Response, options};
+use super::validate::host::{self, Exposure};
+use crate::plan::{Page, Plan, Route};
 
-/// All routes. None is rejected in the end, though a box does not show it: see [`own`].
-pub(super) fn routes(
-    site: Arc<Site>,
-) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static {
-    // Warp clones the second of two filters for every request. In a box that is one count more.
-    declared(site.clone()).or(own(site).boxed()).unify()
+/// Everything that can be asked for.
+#[derive(Debug)]
+pub(super) struct Routes {
+    plan: Arc<Plan>,
+    exposure: Exposure,
+    /// The longest path that leads anywhere, escaped as lavishly as it can be.
+    longest_path: usize,
+    endpoints: Endpoints,
+    readiness: health::Readyz,
+    metrics: Metrics,
+    openapi: OpenApi,
+    status: Status,
 }
 
-/// The server's own; a request for none of them gets a 404.
-fn own(
-    site: Arc<Site>,
-) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    page("/metrics", site.clone(), pages::metrics)
-        .or(page("/healthz", site.clone(), pages::healthz))
-        .unify()
-        .or(page("/readyz", site.clone(), pages::readyz))
-        .unify()
-        .or(page("/openapi.json", site.clone(), docs::openapi))
-        .unify()
-        .or(page("/docs", site.clone(), docs::page))
-        .unify()
-        .or(page("/docs/docs.css", site.clone(), docs::style))
-        .unify()
-        .or(page("/docs/docs.js", site.clone(), docs::script))
-        .unify()
-        .or(page("/status", site.clone(), status::page))
-        .unify()
-        .or(page("/status.json", site.clone(), status::now))
-        .unify()
-        .or(page("/status/history.json", site.clone(), status::past))
-        .unify()
-        .or(page("/status/status.css", site.clone(), status::style))
-        .unify()
-        .or(page("/status/status.js", site.clone(), status::script))
-        .unify()
-        .or(page("/status/uplot.css", site.clone(), status::chart_style))
-        .unify()
-        .or(page("/status/uplot.js", site.clone(), status::chart_script))
-        .unify()
-        .or(unknown(site))
-        .unify()
-}
-
-/// The declared endpoints.
-fn declared(
-    site: Arc<Site>,
-) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static {
-    head().and_then(move |head: Arc<Head>| {
-        let site = site.clone();
-        async move {
-            if !host::is_ours(site.plan.server(), &head.uri, &head.headers) {
-                let reply = Reply::plain(Problem::Misdirected, None);
-                return Ok(finished(&site.observer, &head, reply));
-            }
-            let path = head.path(site.plan.longest_path());
-            let Some(routed) = path.and_then(|path| site.plan.route(path)) else {
-                return Err(warp::reject::not_found());
-            };
-            let reply = endpoint::answer(&site, &head, routed).await;
-            Ok(answered(&site, &head, reply))
+impl Routes {
+    pub(super) fn new(site: Site) -> Self {
+        let Site {
+            plan,
+            read_through,
+            metrics,
+            status,
+            observer,
+            exposure,
+            readiness,
+        } = site;
+        let pages = Page::ALL.iter().map(|page| page.path().len());
+        let longest_page = pages.max().unwrap_or(0) * ESCAPE_BYTES;
+        Self {
+            exposure,
+            longest_path: plan.longest_path().max(longest_page),
+            endpoints: Endpoints::new(Arc::clone(&plan), read_through.clone()),
+            readiness: health::Readyz::new(read_through.clone(), readiness.clone()),
+            metrics: Metrics::new(metrics, read_through.clone(), observer),
+            openapi: OpenApi::new(Arc::clone(&plan), read_through, readiness),
+            status: Status::new(status),
+            plan,
         }
-    })
-}
+    }
 
-/// One of the server's own pages.
-fn page<F>(
-    path: &'static str,
-    site: Arc<Site>,
-    make: impl Fn(Arc<Site>, Arc<Head>) -> F + Clone + Send + Sync + 'static,
-) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static
-where
-    F: Future<Output = Response> + Send,
-{
-    head().and_then(move |head: Arc<Head>| {
-        let (site, make) = (site.clone(), make.clone());
-        async move {
-            if head.path(path.len() * ESCAPE_BYTES) != Some(path) {
-                return Err(warp::reject::not_found());
-            }
-            let response = if !host::may_see_own(&site, &head.uri, &head.headers) {
-                Problem::Misdirected.into()
-            } else if head.is_read() {
-                make(Arc::clone(&site), Arc::clone(&head)).await
-            } else if head.method == Method::OPTIONS {
-                endpoint::options()
-            } else {
-                Problem::MethodNotAllowed.into()
-            };
-            // Pages of other origins may read endpoints, and nothing of the server's own.
-            Ok(finished(
-                &site.observer,
-                &head,
-                Reply::plain(response, None),
-            ))
+    /// As a Warp filter. It finds the request in [`REQUEST`].
+    pub(super) fn filter(
+        self: Arc<Self>,
+    ) -> impl Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
+        warp::any().then(move || {
+            let (routes, request) = (Arc::clone(&self), REQUEST.with(Arc::clone));
+            async move { routes.reply(&request).await }
+        })
+    }
+
+    async fn reply(&self, request: &RequestHead) -> Reply {
+        let path = request.path(self.longest_path);
+        match path.as_ref().and_then(|path| self.plan.route(path)) {
+            Some(Route::Endpoint(routed)) => self.endpoints.reply(request, &routed).await,
+            // Boxed, because a hit's future is moved about, and would have room for every page.
+            Some(Route::Page(page)) => Reply::own(Box::pin(self.page(page, request)).await),
+            None => Reply::public(Problem::NotFound, None),
         }
-    })
-}
-
-/// Everything else.
-fn unknown(
-    site: Arc<Site>,
-) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    head().map(move |head: Arc<Head>| answered(&site, &head, Reply::plain(Problem::NotFound, None)))
-}
-
-/// The head of the request, which the server has put there.
-fn head() -> impl Filter<Extract = (Arc<Head>,), Error = Infallible> + Copy + Send + Sync + 'static
-{
-    warp::any().map(|| HEAD.with(Arc::clone))
-}
-
-fn answered(site: &Site, head: &Head, mut reply: Reply) -> Response {
-    if let Some(origins) = &site.plan.server().cors {
-        cors::tell(origins, head, reply.response.headers_mut());
     }
-    finished(&site.observer, head, reply)
-}
 
-/// The response as it is sent; tells that the request was answered.
-pub(super) fn finished(observer: &Observer, head: &Head, reply: Reply) -> Response {
-    observer.emit(&Event::RequestServed {
-        endpoint: reply.endpoint,
-        cache: reply.cache,
-        code: reply.response.status().as_u16(),
-        elapsed: head.received.elapsed(),
-        age: reply.age,
-        stale_if_error: reply.stale_if_error,
-    });
-    if let Some(Code(problem)) = reply.response.extensions().get() {
-        observer.emit(&Event::ProblemServed {
-            endpoint: reply.endpoint,
-            problem,
-        });
+    async fn page(&self, page: Page, request: &RequestHead) -> Response {
+        let (settings, exposure) = (self.plan.server(), self.exposure);
+        if !host::may_see_own_pages(settings, exposure, &request.uri, &request.headers) {
+            return Problem::Misdirected.into();
+        }
+        if request.method == Method::OPTIONS {
+            return options();
+        }
+        if !request.is_read() {
+            return Problem::MethodNotAllowed.into();
+        }
+        match page {
+            Page::Metrics => self.metrics.response(request).await,
+            Page::Healthz => health::healthz(),
+            Page::Readyz => self.readiness.response(),
+            Page::OpenApi => self.openapi.response(request).await,
+            Page::Docs => docs::page(request),
+            Page::DocsStyle => docs::style(request),
+            Page::DocsScript => docs::script(request),
+            Page::Status => status::page(request),
+            Page::StatusJson => self.status.now(request).await,
+            Page::StatusHistory => self.status.history(request).await,
+            Page::StatusStyle => status::style(request),
+            Page::StatusScript => status::script(request),
+            Page::ChartStyle => status::chart_style(request),
+            Page::ChartScript => status::chart_script(request),
+        }
     }
-    if head.method == Method::HEAD {
-        without_content(reply.response)
-    } else {
-        reply.response
-    }
-}
-
-/// RFC 9110, 9.3.2: the fields of an answer to `GET`, and no content, which hyper would send over HTTP/2.
-fn without_content(mut response: Response) -> Response {
-    let length = std::mem::take(response.body_mut()).len();
-    if length > 0 {
-        let length = HeaderValue::from(length);
-        response.headers_mut().insert(CONTENT_LENGTH, length);
-    }
-    response
 }

@@ -4,25 +4,8 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::Format;
-
-/// The paths of Larder's own pages.
-pub const RESERVED_PATHS: [&str; 14] = [
-    "/metrics",
-    "/healthz",
-    "/readyz",
-    "/openapi.json",
-    "/docs",
-    "/docs/docs.css",
-    "/docs/docs.js",
-    "/status",
-    "/status.json",
-    "/status/history.json",
-    "/status/status.css",
-    "/status/status.js",
-    "/status/uplot.css",
-    "/status/uplot.js",
-];
+use super::format::Format;
+use super::page::Page;
 
 /// A declared path, such as `/sales/{country}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +46,7 @@ impl PathPattern {
                 names.push(name);
             }
         }
-        if RESERVED_PATHS.contains(&path) {
+        if Page::is_at(path) {
             return Err(PathError::Reserved);
         }
         let mut suffixes = Format::ALL.into_iter().filter_map(Format::suffix);
@@ -169,7 +152,7 @@ pub enum PathError {
         /// The second one.
         at: Range<usize>,
     },
-    /// One of [`RESERVED_PATHS`].
+    /// The path of a [`Page`].
     #[error("this path is reserved for Larder")]
     Reserved,
     /// The suffix of a format.
@@ -215,7 +198,10 @@ impl PathError {
             }
             Self::Foreign { name, .. } => format!("write {{{name}}} as a whole segment"),
             Self::Doubled { .. } => "rename one of them".to_owned(),
-            Self::Reserved => format!("the reserved paths are {}", RESERVED_PATHS.join(" ")),
+            Self::Reserved => {
+                let paths: Vec<_> = Page::ALL.iter().map(|page| page.path()).collect();
+                format!("the reserved paths are {}", paths.join(" "))
+            }
             Self::Format { suffix, .. } => {
                 format!("declare the path without `{suffix}`")
             }

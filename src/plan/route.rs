@@ -1,13 +1,23 @@
-//! Finds the endpoint that answers a path.
+//! Finds what answers a path.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use matchit::Router;
 
+use super::page::Page;
 use super::parameter::ARGUMENT_BYTES_MAX;
-use super::path::{PathPattern, RESERVED_PATHS};
+use super::path::PathPattern;
 use super::{Endpoint, EndpointId, Format};
+
+/// What answers a path.
+#[derive(Debug)]
+pub enum Route<'p> {
+    /// One of Larder's own pages.
+    Page(Page),
+    /// A declared endpoint.
+    Endpoint(Routed<'p>),
+}
 
 /// The endpoint that answers a path, with the raw (percent-encoded) texts of its path parameters.
 #[derive(Debug)]
@@ -23,17 +33,23 @@ pub struct Routed<'p> {
 /// All declared paths and, for those that end with a literal segment, the same paths with the suffix of a
 /// format. A literal segment takes precedence over a parameter.
 pub(super) struct RouteTable {
-    /// `None` for [`RESERVED_PATHS`], which no path with parameters may match.
-    router: Router<Option<(EndpointId, Option<Format>)>>,
+    router: Router<Target>,
     skeletons: HashMap<String, EndpointId>,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    /// A literal path, so no path with parameters takes precedence over it.
+    Page(Page),
+    Endpoint(EndpointId, Option<Format>),
 }
 
 impl Default for RouteTable {
     fn default() -> Self {
         let mut router = Router::new();
-        for path in RESERVED_PATHS {
+        for page in Page::ALL {
             router
-                .insert(path, None)
+                .insert(page.path(), Target::Page(*page))
                 .expect("these are different paths without parameters");
         }
         Self {
@@ -57,12 +73,12 @@ impl RouteTable {
             return Err(Some(*other));
         }
         self.router
-            .insert(path.as_str(), Some((endpoint, None)))
+            .insert(path.as_str(), Target::Endpoint(endpoint, None))
             .map_err(|_| None)?;
         for format in Format::ALL {
             if let Some(suffixed) = path.with_suffix(format) {
                 self.router
-                    .insert(suffixed, Some((endpoint, Some(format))))
+                    .insert(suffixed, Target::Endpoint(endpoint, Some(format)))
                     .map_err(|_| None)?;
             }
         }
@@ -70,13 +86,15 @@ impl RouteTable {
         Ok(())
     }
 
-    pub(super) fn route<'p>(&'p self, path: &'p str) -> Option<Routed<'p>> {
+    pub(super) fn route<'p>(&'p self, path: &'p str) -> Option<Route<'p>> {
         let found = self.router.at(path).ok()?;
-        let (endpoint, format) = (*found.value)?;
-        Some(Routed {
-            endpoint,
-            format,
-            path_arguments: found.params.iter().collect(),
+        Some(match *found.value {
+            Target::Page(page) => Route::Page(page),
+            Target::Endpoint(endpoint, format) => Route::Endpoint(Routed {
+                endpoint,
+                format,
+                path_arguments: found.params.iter().collect(),
+            }),
         })
     }
 }

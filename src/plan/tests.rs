@@ -152,7 +152,9 @@ fn an_endpoint_means_what_its_section_says() {
     );
     assert_eq!(b.unknown_parameters, UnknownParameters::Ignore);
 
-    let routed = plan.route("/a/v%20w").expect("declared");
+    let Some(Route::Endpoint(routed)) = plan.route("/a/v%20w") else {
+        panic!("declared");
+    };
     assert_eq!(
         (routed.endpoint, &*routed.path_arguments),
         (a.id, &[("x", "v%20w")][..])

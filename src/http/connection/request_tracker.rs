@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use warp::http::Version;
 
-use crate::http::content::Content;
-use crate::http::pending::Line;
+use crate::http::slow_clients::outbound::Outbound;
 
 /// The requests of one connection. Its stream and its service run in one task on HTTP/1.1, so plain
 /// loads and stores suffice.
@@ -16,18 +15,18 @@ pub(in crate::http) struct RequestTracker {
     is_busy: AtomicBool,
     /// Whether there has been a request at all.
     is_used: AtomicBool,
-    line: Arc<Line>,
+    outbound: Arc<Outbound>,
 }
 
 impl RequestTracker {
-    pub(in crate::http) fn new(line: Arc<Line>) -> Self {
+    pub(in crate::http) fn new(outbound: Arc<Outbound>) -> Self {
         Self {
-            line,
+            outbound,
             ..Self::default()
         }
     }
 
-    /// A request has arrived.
+    /// Tracks a request that has arrived.
     pub(in crate::http) fn begin(self: &Arc<Self>, version: Version) -> RequestGuard {
         self.is_used.store(true, Ordering::Relaxed);
         self.is_busy.store(true, Ordering::Relaxed);
@@ -38,17 +37,18 @@ impl RequestTracker {
     }
 
     /// Whether a request has arrived since the connection began.
-    pub(in crate::http) fn is_used(&self) -> bool {
+    pub(super) fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Relaxed)
     }
 
-    /// Whether a request is being answered.
-    pub(in crate::http) fn is_busy(&self) -> bool {
+    /// Whether a request is being answered. Means nothing on HTTP/2, where several can be.
+    pub(super) fn is_busy(&self) -> bool {
         self.is_busy.load(Ordering::Relaxed)
     }
 
-    pub(in crate::http) fn line(&self) -> &Arc<Line> {
-        &self.line
+    /// The connection's outbound side.
+    pub(super) fn outbound(&self) -> &Arc<Outbound> {
+        &self.outbound
     }
 }
 
@@ -60,18 +60,13 @@ pub(in crate::http) struct RequestGuard {
 }
 
 impl RequestGuard {
-    /// The response's content, which keeps the guard until hyper drops it.
-    pub(in crate::http) fn content<B>(self, body: B) -> Content<B> {
-        Content::new(body, self)
+    /// The outbound side of the connection that the request arrived on.
+    pub(super) fn outbound(&self) -> &Arc<Outbound> {
+        &self.tracker.outbound
     }
 
-    /// The connection that the request arrived on.
-    pub(in crate::http) fn line(&self) -> &Arc<Line> {
-        &self.tracker.line
-    }
-
-    /// Whether other requests may be answered at the same time.
-    pub(in crate::http) fn is_h2(&self) -> bool {
+    /// Whether it arrived over HTTP/2.
+    pub(super) fn is_h2(&self) -> bool {
         self.is_h2
     }
 }

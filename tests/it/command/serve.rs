@@ -207,7 +207,7 @@ async fn unusable_tls_files_are_reported_at_their_line() {
         (
             Some(cert.clone()),
             Some(other.signing_key.serialize_pem()),
-            "not the key of the certificate",
+            "this key does not belong to the certificate",
         ),
     ] {
         let files = [

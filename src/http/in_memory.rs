@@ -1,0 +1,53 @@
+//! The service and a connection without a socket: for benches.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Buf;
+use hyper::Request;
+use hyper::body::Body;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+use warp::http;
+
+use super::Site;
+use super::connection::http1;
+use super::connection::request_tracker::RequestTracker;
+use super::routes::Routes;
+use super::service::{FinishedRoutes, Finisher, Service};
+
+/// Answers requests as on one connection of [`super::server::serve`].
+pub fn service<B>(
+    site: Site,
+) -> impl hyper::service::Service<
+    Request<B>,
+    Response = http::Response<impl Body<Data: Buf, Error = warp::Error>>,
+    Error = Infallible,
+>
+where
+    B: Body,
+{
+    let service = on_its_own(site, Arc::default());
+    service_fn(move |request| service.respond(request))
+}
+
+/// Answers the requests of an HTTP/1.1 connection as [`super::server::serve`] does.
+///
+/// # Errors
+/// What hyper reports of a client that breaks off or does not speak HTTP/1.1.
+pub async fn connection<S>(stream: S, site: Site) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let requests = Arc::<RequestTracker>::default();
+    let service = on_its_own(site, Arc::clone(&requests));
+    let service = service_fn(move |request| service.respond(request));
+    http1::serve(stream, service, requests).await
+}
+
+/// The service of the only connection.
+fn on_its_own(site: Site, requests: Arc<RequestTracker>) -> Service<impl FinishedRoutes> {
+    let finisher = Finisher::new(Arc::clone(&site.plan), site.observer.clone());
+    let routes = Arc::new(Routes::new(site)).filter();
+    Service::new(finisher.clone().finished(routes), finisher, requests)
+}

@@ -1,0 +1,122 @@
+//! `/openapi.json`: the endpoints, for programs.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::assets;
+use super::memo::Memo;
+use crate::cache::Answer;
+use crate::encode::Body;
+use crate::http::limits::RETRY_AFTER;
+use crate::http::problem::Problem;
+use crate::http::request::RequestHead;
+use crate::http::response::Response;
+use crate::observe::Readiness;
+use crate::openapi::{self, Json};
+use crate::plan::{CacheControl, Endpoint, Plan};
+use crate::read_through::ReadThrough;
+use crate::repository::Description;
+
+/// The size in bytes up to which an answer is shown in the document as an example.
+const EXAMPLE_MAX: usize = 64 * 1024;
+
+/// `/openapi.json`
+#[derive(Debug)]
+pub(in crate::http) struct OpenApi {
+    source: Arc<Source>,
+    document: Memo<Document>,
+}
+
+/// What the document is made from.
+#[derive(Debug)]
+struct Source {
+    plan: Arc<Plan>,
+    read_through: ReadThrough,
+    readiness: watch::Receiver<Readiness>,
+}
+
+/// The document as it was at a moment.
+#[derive(Debug)]
+struct Document {
+    at: Instant,
+    descriptions: Vec<Arc<Description>>,
+    /// While Larder warms up, examples are still missing.
+    is_complete: bool,
+    body: Body,
+}
+
+impl OpenApi {
+    pub(in crate::http) fn new(
+        plan: Arc<Plan>,
+        read_through: ReadThrough,
+        readiness: watch::Receiver<Readiness>,
+    ) -> Self {
+        Self {
+            source: Arc::new(Source {
+                plan,
+                read_through,
+                readiness,
+            }),
+            document: Memo::default(),
+        }
+    }
+
+    pub(in crate::http) async fn response(&self, request: &RequestHead) -> Response {
+        let Some(descriptions) = self.source.descriptions() else {
+            return Problem::Warming(RETRY_AFTER).into();
+        };
+        let is_current = |document: &Document| {
+            let is_same = |(a, b): (&Arc<Description>, &Arc<Description>)| Arc::ptr_eq(a, b);
+            let is_due = !document.is_complete && document.at.elapsed() >= RETRY_AFTER;
+            !is_due && document.descriptions.iter().zip(&descriptions).all(is_same)
+        };
+        let source = Arc::clone(&self.source);
+        match self
+            .document
+            .get(is_current, move || source.document())
+            .await
+        {
+            Some(document) => assets::revalidated(request, "application/json", &document.body),
+            None => Problem::Internal.into(),
+        }
+    }
+}
+
+impl Source {
+    /// The description of every endpoint, once there are all.
+    fn descriptions(&self) -> Option<Vec<Arc<Description>>> {
+        let endpoints = self.plan.endpoints().iter();
+        let descriptions = endpoints.map(|endpoint| self.read_through.description(endpoint.id));
+        descriptions.collect()
+    }
+
+    fn document(&self) -> Option<Document> {
+        let is_complete = *self.readiness.borrow() == Readiness::Ready;
+        let descriptions = self.descriptions()?;
+        let of = |endpoint: &Endpoint| &descriptions[endpoint.id.index()];
+        let example = |endpoint: &Endpoint| self.example(endpoint);
+        let document = openapi::document(&self.plan, of, &Problem::kinds(), example, None);
+        let body = Body::new(document.as_str().into());
+        Some(Document {
+            at: Instant::now(),
+            descriptions,
+            is_complete,
+            body,
+        })
+    }
+
+    /// An answer that anyone may see, if there is one in the cache.
+    fn example(&self, endpoint: &Endpoint) -> Option<Json> {
+        if endpoint.cache_control != CacheControl::Public {
+            return None;
+        }
+        let entry = self.read_through.example(endpoint.id)?;
+        let Answer::Document(document) = entry.answer() else {
+            return None;
+        };
+        let json = document.json().bytes();
+        (json.len() <= EXAMPLE_MAX).then(|| Json::of(std::str::from_utf8(json).ok()?))?
+    }
+}

@@ -1,0 +1,145 @@
+//! The head of a request: everything that a response may depend on. It is taken apart once, and Warp's
+//! filters share it instead of cloning header fields one by one.
+
+pub(super) mod percent; // percent-decoding, strictly
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use warp::http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_HEADERS, HeaderName, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, ORIGIN,
+};
+use warp::http::request::Parts;
+use warp::http::{HeaderMap, HeaderValue, Method, Uri};
+
+/// A field that a response may depend on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Field {
+    Accept,
+    AcceptEncoding,
+    IfModifiedSince,
+    IfNoneMatch,
+    Origin,
+}
+
+const FIELDS: usize = 5;
+
+/// In the order of [`Field`].
+static NAMES: [HeaderName; FIELDS] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    ORIGIN,
+];
+
+/// Whether the connection can be used again after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterResponse {
+    KeepAlive,
+    Close,
+}
+
+/// A request without its body, which is never read.
+#[derive(Debug)]
+pub(super) struct RequestHead {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    /// Which fields there are. Most requests have few of them, and one look at all names is faster than
+    /// a lookup for each field.
+    has: [bool; FIELDS],
+    pub(super) received: Instant,
+    pub(super) after_response: AfterResponse,
+}
+
+tokio::task_local! {
+    /// The request that is being answered. Warp's filters find it here: a request's extensions would take
+    /// three allocations for it.
+    pub(super) static REQUEST: Arc<RequestHead>;
+}
+
+impl RequestHead {
+    /// The head of a request that has just arrived.
+    pub(super) fn new(parts: Parts, after_response: AfterResponse) -> Arc<Self> {
+        let mut has = [false; FIELDS];
+        for name in parts.headers.keys() {
+            if let Some(field) = NAMES.iter().position(|field| field == name) {
+                has[field] = true;
+            }
+        }
+        Arc::new(Self {
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            has,
+            received: Instant::now(),
+            after_response,
+        })
+    }
+
+    pub(super) fn has(&self, field: Field) -> bool {
+        self.has[field as usize]
+    }
+
+    /// Every line of a field whose value is a list.
+    pub(super) fn lines(&self, field: Field) -> impl Iterator<Item = &HeaderValue> {
+        let name = &NAMES[field as usize];
+        let lines = self.has(field).then(|| self.headers.get_all(name));
+        lines.into_iter().flatten()
+    }
+
+    /// A field with a single value.
+    pub(super) fn field(&self, field: Field) -> Option<&HeaderValue> {
+        let name = &NAMES[field as usize];
+        self.has(field).then(|| self.headers.get(name)).flatten()
+    }
+
+    /// The fields that a page wants to set. Only a preflight names them, so the field is not in [`Field`].
+    pub(super) fn requested_fields(&self) -> impl Iterator<Item = &HeaderValue> {
+        self.headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter()
+    }
+
+    /// The path without needless escapes. `None` if it has more than `longest` bytes with them: a longer
+    /// one is not decoded.
+    pub(super) fn path(&self, longest: usize) -> Option<Cow<'_, str>> {
+        let path = self.uri.path();
+        (path.len() <= longest).then(|| percent::unescaped_path(path))
+    }
+
+    /// Whether the method asks for a representation.
+    pub(super) fn is_read(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warp::http::Request;
+
+    use super::*;
+    use crate::http::request::percent::tests::copied_by;
+
+    fn head(path: &str) -> Arc<RequestHead> {
+        let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
+        RequestHead::new(parts, AfterResponse::KeepAlive)
+    }
+
+    #[test]
+    fn a_path_is_not_decoded_if_it_is_too_long() {
+        let path = format!("/{}", "%41".repeat(2_600));
+        let copied = |path: &str, longest| {
+            let head = head(path);
+            copied_by(|| drop(head.path(longest)))
+        };
+        assert_eq!(copied(&path, path.len()), path.len());
+        assert_eq!(copied(&path, path.len() - 1), 0);
+        assert_eq!(copied("/%63ount", 100), 8);
+        assert_eq!(copied("/count", 100), 0, "there is nothing to decode");
+        assert_eq!(head("/%63ount").path(8).as_deref(), Some("/count"));
+        assert_eq!(head("/%63ount").path(7), None);
+        assert_eq!(head("/%zz").path(8).as_deref(), Some("/%zz"));
+    }
+}

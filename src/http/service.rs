@@ -1,0 +1,292 @@
+//! One request, one response: validated, routed, and finished in one place. A panic becomes a 500.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::Body;
+use warp::http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use warp::http::{self, HeaderValue, Method, Version};
+use warp::{Filter, Reply as _};
+
+use super::connection::request_tracker::RequestTracker;
+use super::connection::response_body::ResponseBody;
+use super::problem::{Code, Problem};
+use super::request::{AfterResponse, REQUEST, RequestHead};
+use super::response::{Readers, Reply, Response, cors, date};
+use super::validate;
+use crate::observe::{Event, Observer};
+use crate::plan::Plan;
+
+/// Names the type of Warp's bodies, which Warp keeps private.
+pub(super) trait HasBody {
+    type Body;
+}
+
+impl<B> HasBody for http::Response<B> {
+    type Body = B;
+}
+
+type WarpBody = <warp::reply::Response as HasBody>::Body;
+
+/// The routes as Warp serves them. They answer the request in [`REQUEST`].
+pub(super) trait FinishedRoutes:
+    tower_service::Service<
+        Request<Empty<Bytes>>,
+        Response = warp::reply::Response,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> FinishedRoutes for S where
+    S: tower_service::Service<
+            Request<Empty<Bytes>>,
+            Response = warp::reply::Response,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Answers the requests of one connection.
+pub(super) struct Service<R> {
+    routes: R,
+    finisher: Finisher,
+    requests: Arc<RequestTracker>,
+}
+
+impl<R: FinishedRoutes> Service<R> {
+    pub(super) fn new(routes: R, finisher: Finisher, requests: Arc<RequestTracker>) -> Self {
+        Self {
+            routes,
+            finisher,
+            requests,
+        }
+    }
+
+    /// Answers one request, whatever becomes of its handler.
+    pub(super) fn respond<B: Body>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<http::Response<ResponseBody<WarpBody>>, Infallible>> + use<R, B>
+    {
+        let running = self.requests.begin(request.version());
+        let rejection = validate::reject(&request, self.finisher.plan.server());
+        let may_have_content = !request.body().is_end_stream();
+        // Proxies and servers disagree on where a body ends, so nothing behind it is taken for a request.
+        // On HTTP/2 there is no such question, and no such field.
+        let after_response = if may_have_content && request.version() < Version::HTTP_2 {
+            AfterResponse::Close
+        } else {
+            AfterResponse::KeepAlive
+        };
+        let (parts, body) = request.into_parts();
+        let head = RequestHead::new(parts, after_response);
+        let body = (may_have_content && validate::is_bodiless(&head.method)).then_some(body);
+        let routed = match rejection {
+            Some(rejection) => Err(rejection),
+            None => Ok(self.route(&head)),
+        };
+        let finisher = self.finisher.clone();
+        async move {
+            let mut routed = routed;
+            if routed.is_ok()
+                && let Some(body) = body
+                && !validate::is_empty(body).await
+            {
+                routed = Err(Problem::HasBody.into());
+            }
+            let response = match routed {
+                Ok(routed) => match AssertUnwindSafe(routed).catch_unwind().await {
+                    Ok(Ok(response)) => Ok(response),
+                    Err(_panic) => {
+                        finisher.observer.emit(&Event::HandlerPanicked);
+                        Err(Problem::Internal.into())
+                    }
+                },
+                Err(rejection) => Err(rejection),
+            };
+            let response = response.unwrap_or_else(|response: Response| {
+                finisher.finish(&head, Reply::own(response)).into_response()
+            });
+            Ok(response.map(|body| ResponseBody::new(body, running)))
+        }
+    }
+
+    /// Has Warp's filters answer the request. They do not see its body, which is never read, and find its
+    /// head in [`REQUEST`].
+    fn route(
+        &self,
+        head: &Arc<RequestHead>,
+    ) -> impl Future<Output = Result<warp::reply::Response, Infallible>> + use<R> {
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.uri.clone();
+        REQUEST.scope(Arc::clone(head), self.routes.clone().call(request))
+    }
+}
+
+/// Finishes responses, the same for all of them.
+#[derive(Debug, Clone)]
+pub(super) struct Finisher {
+    plan: Arc<Plan>,
+    observer: Observer,
+}
+
+impl Finisher {
+    pub(super) fn new(plan: Arc<Plan>, observer: Observer) -> Self {
+        Self { plan, observer }
+    }
+
+    /// Routes whose replies are finished.
+    pub(super) fn finished(
+        self,
+        routes: impl Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static,
+    ) -> impl FinishedRoutes {
+        warp::service(routes.map(move |reply| REQUEST.with(|request| self.finish(request, reply))))
+    }
+
+    /// The response as it is sent, which is reported to the observers.
+    fn finish(&self, request: &RequestHead, reply: Reply) -> Response {
+        let mut response = reply.response;
+        let headers = response.headers_mut();
+        if reply.readers == Readers::AllowedOrigins
+            && let Some(origins) = &self.plan.server().cors
+        {
+            cors::allow(origins, request, headers);
+        }
+        if let Some(date) = date::after_set_back(SystemTime::now()) {
+            headers.insert(DATE, date);
+        }
+        if request.after_response == AfterResponse::Close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.observer.emit(&Event::RequestServed {
+            endpoint: reply.endpoint,
+            cache: reply.cache,
+            code: response.status().as_u16(),
+            elapsed: request.received.elapsed(),
+            age: reply.age,
+            stale_if_error: reply.stale_if_error,
+        });
+        if let Some(Code(problem)) = response.extensions().get() {
+            self.observer.emit(&Event::ProblemServed {
+                endpoint: reply.endpoint,
+                problem,
+            });
+        }
+        if request.method == Method::HEAD {
+            strip_body(&mut response);
+        }
+        response
+    }
+}
+
+/// RFC 9110, 9.3.2: the fields of a response to `GET` without its content, which hyper would send over HTTP/2.
+fn strip_body(response: &mut Response) {
+    let length = std::mem::take(response.body_mut()).len();
+    if length > 0 {
+        let length = HeaderValue::from(length);
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bolero::check;
+    use hyper::service::service_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use warp::http::StatusCode;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::http::connection::http1;
+
+    /// What a client does after it has sent its requests.
+    #[derive(PartialEq)]
+    enum Then {
+        Waits,
+        ClosesItsHalf,
+    }
+
+    /// Everything that a client gets which sends these bytes. `/defect` panics.
+    async fn sent_back(bytes: &[u8], then: Then) -> Vec<u8> {
+        let text = "repository.url = 'x'\n[[endpoint]]\npath = '/a'\nsql = 'SELECT 1'\n";
+        let config = Config::parse("config.toml", text.to_owned(), Path::new("."), &|_| None);
+        let plan = Arc::new(Plan::compile(config.unwrap()).unwrap());
+        let finisher = Finisher::new(plan, Observer::new(Vec::new()));
+        let routes = warp::any().map(|| {
+            let path = REQUEST.with(|request| request.uri.path().to_owned());
+            assert_ne!(path, "/defect", "a defect");
+            Reply::own(StatusCode::OK.into_response().map(|_| Bytes::new()))
+        });
+        let requests = Arc::<RequestTracker>::default();
+        let routes = finisher.clone().finished(routes);
+        let service = Service::new(routes, finisher, Arc::clone(&requests));
+        let service = service_fn(move |request| service.respond(request));
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let serving = http1::serve(server, service, requests);
+        let asking = async {
+            // A server that has refused a request need not take the rest.
+            let _ = client.write_all(bytes).await;
+            if then == Then::ClosesItsHalf {
+                let _ = client.shutdown().await;
+            }
+            let mut received = Vec::new();
+            let _ = client.read_to_end(&mut received).await;
+            received
+        };
+        tokio::join!(serving, asking).1
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_problem_and_the_connection_goes_on() {
+        let requests = b"GET /defect HTTP/1.1\r\nHost: l\r\n\r\n\
+            GET / HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n";
+        let received = sent_back(requests, Then::Waits).await;
+        let received = String::from_utf8(received).unwrap();
+        assert!(received.starts_with("HTTP/1.1 500 "), "{received}");
+        assert!(received.contains("LRD-501"), "{received}");
+        assert!(received.contains("HTTP/1.1 200 OK"), "{received}");
+    }
+
+    /// What precedes arbitrary bytes: nothing, or the start of a valid request.
+    const STARTS: [&str; 5] = [
+        "",
+        "GET /",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHost: l\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: l\r\n\r\n",
+    ];
+
+    #[test]
+    fn whatever_is_sent_the_connection_ends_and_is_answered_in_http() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let runtime = AssertUnwindSafe(runtime.unwrap());
+        check!().for_each(|bytes| {
+            let (&first, rest) = bytes.split_first().unwrap_or((&0, &[]));
+            let start = STARTS[usize::from(first) % STARTS.len()];
+            let sent = [start.as_bytes(), rest].concat();
+            let received = runtime.block_on(sent_back(&sent, Then::ClosesItsHalf));
+            assert!(
+                received.is_empty() || received.starts_with(b"HTTP/1."),
+                "{received:?}"
+            );
+        });
+    }
+}
