@@ -1,5 +1,5 @@
-//! Clients that hold what there is to hold, each for as long as it is let; then it comes again, after a
-//! pause, so that the machine is left with something to serve others.
+//! Hostile clients, each of which holds what it can until it is cut off, then comes back after a pause, so that the
+//! machine has time left for others.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use warp::http::Request;
 
 use crate::client::Connection;
 
-/// How many there are of each kind.
+/// The number of clients of each kind.
 const SILENT: u32 = 60;
 const SLOW: u32 = 20;
 const OVER_H2: u32 = 2;
@@ -24,14 +24,14 @@ const HEADS: u32 = 300;
 const PATHS: u32 = 2;
 const INVENTORS: u32 = 2;
 
-/// Requests on a connection of HTTP/2.
+/// Requests on an HTTP/2 connection.
 const STREAMS: u32 = 100;
 
 /// How long a client holds what it has, and how long it stays away.
 const HOLD: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Between two bytes, and between two requests that cost something.
+/// The time between two bytes, and between two expensive requests.
 const TRICKLE: Duration = Duration::from_secs(1);
 const NEXT: Duration = Duration::from_millis(200);
 
@@ -46,7 +46,7 @@ enum Kind {
     Inventor,
 }
 
-/// All of them, until it is over.
+/// Starts all of them. They run until `over`.
 pub(crate) fn start(address: SocketAddr, over: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
     let kinds = [
@@ -63,7 +63,7 @@ pub(crate) fn start(address: SocketAddr, over: &CancellationToken) -> TaskTracke
             let besieging = async move {
                 let mut random = fastrand::Rng::with_seed(u64::from(number));
                 loop {
-                    // That the server hangs up is what it is there for.
+                    // The server is expected to close the connection.
                     let _ = timeout(HOLD, besiege(kind, address, &mut random)).await;
                     sleep(PAUSE.mul_f64(0.5 + random.f64())).await;
                 }
@@ -98,8 +98,8 @@ async fn besiege(kind: Kind, address: SocketAddr, random: &mut fastrand::Rng) ->
             }
         }
         Kind::OverH2 => over_h2(address, large).await,
-        Kind::Path => again(address, || format!("/{}", "%41".repeat(2_600))).await,
-        Kind::Inventor => again(address, || format!("/hot/{}", random.i32(..))).await,
+        Kind::Path => poll(address, || format!("/{}", "%41".repeat(2_600))).await,
+        Kind::Inventor => poll(address, || format!("/hot/{}", random.i32(..))).await,
     }
 }
 
@@ -110,7 +110,7 @@ async fn ask(address: SocketAddr, target: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads nothing. What is no answer is not worth holding.
+/// Reads nothing, if the answer is a 200.
 async fn hold(stream: TcpStream) -> io::Result<()> {
     let mut begin = [0; 12];
     while stream.peek(&mut begin).await? < begin.len() {
@@ -124,8 +124,8 @@ async fn hold(stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// One request after the other, each of them read.
-async fn again(address: SocketAddr, mut target: impl FnMut() -> String) -> io::Result<()> {
+/// Sends one request after the other, and reads each answer.
+async fn poll(address: SocketAddr, mut target: impl FnMut() -> String) -> io::Result<()> {
     let mut connection = Connection::open(address).await?;
     loop {
         connection.get(&target()).await?;
@@ -133,7 +133,7 @@ async fn again(address: SocketAddr, mut target: impl FnMut() -> String) -> io::R
     }
 }
 
-/// As many streams as there may be, of each of which next to nothing is taken.
+/// Opens the maximum number of streams, and reads hardly anything of each.
 async fn over_h2(address: SocketAddr, first: u32) -> io::Result<()> {
     let stream = TcpStream::connect(address).await?;
     let (mut client, connection) = h2::client::Builder::new()

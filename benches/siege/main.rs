@@ -1,22 +1,20 @@
-//! What clients can hold and spend of a server, all at once: whether its memory stays within what was
-//! declared, and whether others are still answered in time.
+//! Whether memory and answer times stay bounded while hostile clients use all they can of a server at once.
 //!
 //! ```sh
 //! cargo bench --bench siege                          # or, for what can be chosen:
 //! cargo bench --bench siege -- --help
 //! ```
 
-mod besiegers; // who holds what there is to hold
+mod besiegers; // hostile clients
 
 #[path = "../support/client.rs"]
-#[allow(
-    dead_code,
-    reason = "nothing is held against an answer here but its status"
-)]
+#[allow(dead_code, reason = "only the status of an answer matters here")]
 mod client;
 #[path = "../support/larder.rs"]
-#[allow(dead_code, reason = "the soak asks more of it")]
+#[allow(dead_code, reason = "soak and hits use more of it")]
 mod larder;
+#[path = "../support/program.rs"]
+mod program;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -25,7 +23,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::larder::repository::throwaway::Throwaway;
-use anyhow::Context;
 use clap::Parser;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -33,20 +30,20 @@ use tokio_util::sync::CancellationToken;
 use client::Connection;
 use larder::Server;
 
-/// What the server may keep and what may wait, each in MiB.
+/// max_size and max_pending, in MiB.
 const BOUND: u64 = 64;
 
-/// What a server takes besides: connections, statements, metrics, and what is being loaded.
-const BESIDES: u64 = 100;
+/// MiB for connections, statements, metrics and running loads.
+const OVERHEAD: u64 = 100;
 
-/// Clients that are to be answered in time, and how long each rests between two requests.
+/// Clients whose hits are timed, and how long each pauses between two requests.
 const CLIENTS: u32 = 8;
 const REST: Duration = Duration::from_millis(5);
 
-/// How long everything is quiet at first.
+/// How long hits are timed before the siege.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Endpoints besides, so that there is something to say about them.
+/// Further endpoints, so that /metrics is large.
 const FILLERS: u32 = 500;
 
 const CONFIG: &str = r#"
@@ -57,7 +54,7 @@ max_pending = "64MiB"
 
 [repository]
 url = "${DATABASE_URL}"
-# What is being loaded is nobody's to hold, and comes on top.
+# Running loads are not bounded by max_pending, and come on top.
 max_connections = 2
 # Each large answer takes a tenth of a second of processor time, most of it in Postgres. On a machine with
 # two cores that both share, more of them would measure the scheduler.
@@ -85,56 +82,37 @@ sql = "SELECT :n::int AS n, repeat('x', 100) AS x FROM generate_series(1, 100000
 shape = "rows"
 "#;
 
-/// Puts a Larder under everything at once that clients can do to hold its memory and its processor, and
-/// prints what it held and how long others waited.
+/// Attacks a Larder in every way at once that clients can use its memory and processor, and prints the memory
+/// it used and how long other clients waited.
 ///
-/// Starts a Postgres and `larder serve`, and asks for hits, first alone, then beside clients that ask for
-/// large answers over HTTP/1.1 and HTTP/2 and read nothing, or a byte a second, clients that ask for
-/// metrics and read nothing, heads that never end, long paths of percent-escapes, and invented arguments.
-/// Exits with 1 when resident memory passed max_size, max_pending and 100 MiB, or when the slowest
-/// hundredth of the hits took longer than its factor allows.
+/// Starts a Postgres and `larder serve`, and times hits, first alone, then during the siege: clients that
+/// request large answers over HTTP/1.1 and HTTP/2 and read nothing, or a byte per second; clients that
+/// request metrics and read nothing; heads that never end; long paths of percent-escapes; invented arguments.
+/// Exits with 1 when resident memory exceeds max_size, max_pending and 100 MiB together, or when the p99 of
+/// hits exceeds its factor.
 #[derive(Debug, Parser)]
 #[command(name = "siege", bin_name = "cargo bench --bench siege --")]
 struct Options {
-    /// How long it goes on.
+    /// How long the siege lasts.
     #[arg(long, value_name = "NUMBER", default_value_t = 2.0)]
     minutes: f64,
-    /// How many times as long the slowest hundredth of the hits may take as when all was quiet.
+    /// The largest allowed ratio between the p99 of hits during the siege and before.
     #[arg(long, value_name = "FACTOR", default_value_t = 2.0)]
     slower: f64,
-    /// The program to run, rather than the one that was built along.
+    /// The program to run; default: the one that was built with this bench.
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
     larder: PathBuf,
-    /// Given by `cargo bench`, and by nothing else that runs this.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "it is a program, and says what is wrong"
-)]
 fn main() -> ExitCode {
-    // A test runner that was told to take everything has not asked for minutes of load.
-    if !std::env::args().any(|argument| ["--bench", "--help", "-h"].contains(&&*argument)) {
-        return ExitCode::SUCCESS;
-    }
-    let options = Options::parse();
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("the system has no room for a runtime")
-        .and_then(|runtime| runtime.block_on(siege(&options)));
-    let complaints = done.unwrap_or_else(|error| vec![format!("{error:#}")]);
-    for complaint in &complaints {
-        eprintln!("error: {complaint}");
-    }
-    ExitCode::from(u8::from(!complaints.is_empty()))
+    program::run(|options: Options| program::block_on(siege(&options)))
 }
 
-/// Runs and prints; what is returned are bounds that were passed.
-#[expect(clippy::print_stdout, reason = "the figures are what this is for")]
+/// Runs and prints; returns the bounds that were exceeded.
+#[expect(clippy::print_stdout, reason = "the figures are the result")]
 async fn siege(options: &Options) -> anyhow::Result<Vec<String>> {
     let postgres = Throwaway::start_with(&[]).await?;
     let mut config = CONFIG.to_owned();
@@ -157,30 +135,30 @@ async fn siege(options: &Options) -> anyhow::Result<Vec<String>> {
     besiegers.wait().await;
     println!("quiet:     {quiet}\nbesieged:  {loud}");
     let metrics = String::from_utf8(metrics.body)?;
-    let told = [
+    let shown = [
         "larder_http_pending_bytes ",
         "larder_http_slow_clients_cut_total ",
         "larder_requests_total{",
     ];
-    let is_told = |line: &&str| {
+    let is_shown = |line: &&str| {
         let of_a_filler = line.contains("/filler/");
-        !of_a_filler && told.iter().any(|name| line.starts_with(name))
+        !of_a_filler && shown.iter().any(|name| line.starts_with(name))
     };
-    for line in metrics.lines().filter(is_told) {
+    for line in metrics.lines().filter(is_shown) {
         println!("{line}");
     }
     server.stop().await?;
     let mut complaints = Vec::new();
-    let allowed = 2 * BOUND + BESIDES;
+    let allowed = 2 * BOUND + OVERHEAD;
     if loud.memory > allowed {
         complaints.push(format!(
-            "{} MiB were held, where {allowed} are allowed",
+            "{} MiB were resident, but {allowed} are allowed",
             loud.memory
         ));
     }
     if loud.p99() > quiet.p99().mul_f64(options.slower) {
         complaints.push(format!(
-            "the slowest hundredth of the hits took {:?}, more than {} times {:?}",
+            "the p99 of hits is {:?}, more than {} times {:?}",
             loud.p99(),
             options.slower,
             quiet.p99()
@@ -192,13 +170,13 @@ async fn siege(options: &Options) -> anyhow::Result<Vec<String>> {
     Ok(complaints)
 }
 
-/// What clients and the system saw of the server for a while.
+/// What clients and the system measured for a while.
 #[derive(Default)]
 struct Seen {
-    /// How long each hit took, the quickest first.
+    /// How long each hit took, the fastest first.
     took: Vec<Duration>,
     failed: u64,
-    /// The most resident memory, in MiB.
+    /// The maximum of resident memory, in MiB.
     memory: u64,
 }
 
@@ -236,7 +214,7 @@ impl Seen {
         Ok(seen)
     }
 
-    /// Asks over one connection.
+    /// Polls over one connection.
     async fn ask(
         &mut self,
         address: std::net::SocketAddr,
