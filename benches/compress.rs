@@ -8,10 +8,10 @@ mod statements; // statements on a real Postgres
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use larder::cli::sample;
-use larder::encode::{Body, Coding, Document, Variant};
+use larder::encode::{Coding, Variant};
 use larder::plan::{Format, Shape};
 use larder::repository::throwaway::Throwaway;
-use statements::{Statements, sales};
+use statements::{Statements, json_only, sales};
 
 /// About 2 KB, 100 KB and 1 MB.
 const ROWS: [usize; 3] = [15, 760, 7_800];
@@ -43,13 +43,7 @@ fn main() -> anyhow::Result<()> {
                 format: Format::Json,
                 coding,
             };
-            let again = || {
-                Document::new(
-                    Shape::Rows,
-                    columns.clone(),
-                    Body::new(document.json().bytes().to_vec()),
-                )
-            };
+            let again = || json_only(columns, document);
             let coded = again().make(variant)?.len();
             println!("{name}: {size} bytes become {coded}");
             group.bench_function(BenchmarkId::new(name, size), |bencher| {

@@ -10,10 +10,10 @@ mod statements; // statements on a real Postgres
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use larder::cli::sample;
-use larder::encode::{Body, Coding, Document, Variant};
+use larder::encode::{Coding, Variant};
 use larder::plan::{Format, Shape};
 use larder::repository::throwaway::Throwaway;
-use statements::{Fetched, Statements, sales};
+use statements::{Fetched, Statements, json_only, sales};
 use tokio::runtime::Runtime;
 
 /// Rows and columns.
@@ -84,13 +84,7 @@ fn encode(
         bencher.iter_with_large_drop(|| fetched.encode(Shape::Rows));
     });
     // From JSON, as on the first request for CSV.
-    let again = || {
-        Document::new(
-            Shape::Rows,
-            columns.clone(),
-            Body::new(document.json().bytes().to_vec()),
-        )
-    };
+    let again = || json_only(columns, &document);
     group.bench_function(BenchmarkId::new("csv", size), |bencher| {
         bencher.iter_batched(
             again,

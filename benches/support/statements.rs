@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use larder::encode::{Document, Encoder};
+use larder::encode::{Body, Document, Encoder};
 use larder::observe::Observer;
 use larder::plan::{Arguments, Plan, Shape};
 use larder::repository::throwaway::Throwaway;
@@ -25,6 +25,12 @@ pub(crate) struct Statements {
     plan: Plan,
     repository: Repository,
     descriptions: Vec<Arc<Description>>,
+}
+
+/// The same document, with no representation but its JSON.
+pub(crate) fn json_only(columns: &Arc<[Column]>, document: &Document) -> Document {
+    let json = document.json().bytes().to_vec();
+    Document::new(Shape::Rows, Arc::clone(columns), Body::new(json))
 }
 
 /// All rows of a statement.
