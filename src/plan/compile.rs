@@ -9,6 +9,7 @@ mod parameters; // an endpoint's parameters, in its path, under `params` and in 
 mod policy; // the keys that `[defaults]` and `[[endpoint]]` share
 mod refresh; // `refresh`, and the probes that endpoints share
 mod statement; // SQL, from the one place where it may be written
+mod triggers; // what can load an endpoint, and whether that is enough for `on_miss = "refuse"`
 mod type_name; // what may be the name of a type
 mod warm; // `warm` and `warm_sql`
 

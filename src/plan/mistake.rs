@@ -62,7 +62,7 @@ impl Plan {
             Subject::WarmArguments(id, index) => {
                 let written = &self.written[id.index()];
                 let place = written.warm.get(index).unwrap_or(&written.sql.span);
-                let label = format!("a key of {} to load at start", self.path(id));
+                let label = format!("a key of {} to load at startup", self.path(id));
                 Mistake::new(&finding.message).at(place, label)
             }
             Subject::TlsFile(file) => self.in_tls_file(file, finding),
@@ -82,7 +82,7 @@ impl Plan {
     fn in_parameter_types(&self, id: EndpointId, finding: &Finding) -> Mistake {
         let mistake = self.in_statement(id, finding);
         let statement = &self.endpoint(id).statement;
-        match statement.first_named(&finding.message) {
+        match statement.first_mentioned(&finding.message) {
             Some(name) => mistake.help(format!(
                 "declare its type: `params.{name} = {{ type = \"integer\" }}`, or `:{name}::integer` in \
                  the SQL"
@@ -140,16 +140,16 @@ fn in_sql(sql: &At<String>, statement: &Statement, label: &str, finding: &Findin
     let place = match finding.position {
         Some(position) => statement.written_at(&sql.value, position),
         None => statement
-            .first_named(&finding.message)
+            .first_mentioned(&finding.message)
             .and_then(|name| statement.first_use(name)),
     };
-    let mistake = Mistake::new(statement.in_names(&finding.message));
+    let mistake = Mistake::new(statement.with_names(&finding.message));
     let mistake = match place {
         Some(range) => mistake.at(&sql.span.within(range), ""),
         None => mistake.at(&sql.span, label),
     };
     match &finding.detail {
-        Some(detail) => mistake.note(statement.in_names(detail)),
+        Some(detail) => mistake.note(statement.with_names(detail)),
         None => mistake,
     }
 }

@@ -160,12 +160,12 @@ impl Statement {
     }
 
     /// The first parameter that a message from Postgres mentions as `$n`.
-    pub(super) fn first_named(&self, message: &str) -> Option<&str> {
+    pub(super) fn first_mentioned(&self, message: &str) -> Option<&str> {
         numbers(message).find_map(|at| self.numbered(&message[at]))
     }
 
     /// A message from Postgres with `:name` for every `$n`.
-    pub(super) fn in_names(&self, message: &str) -> String {
+    pub(super) fn with_names(&self, message: &str) -> String {
         let mut named = String::with_capacity(message.len());
         let mut copied = 0;
         for at in numbers(message) {

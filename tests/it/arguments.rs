@@ -1,4 +1,4 @@
-//! Hostile and mistaken arguments: a problem that says what is wrong, and no query.
+//! Hostile and invalid arguments cause a problem that explains them, and no query.
 
 use std::collections::HashMap;
 
@@ -41,7 +41,7 @@ async fn people() -> (Postgres, App) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn arguments_are_values_whatever_they_look_like() {
+async fn arguments_are_always_values() {
     let (_db, app) = people().await;
     app.get("/people/Ada")
         .await
@@ -83,7 +83,7 @@ async fn two_spellings_of_a_value_are_one_key() {
 async fn wrong_arguments_are_problems_and_cause_no_query() {
     let (_db, app) = people().await;
     let long = "x".repeat(1_001);
-    for (target, code, says) in [
+    for (target, code, mentioned) in [
         ("/people/Ada?min='%20OR%201=1%20--", "LRD-103", "min"),
         ("/people/Ada?min=1.5", "LRD-103", "min"),
         ("/people/Ada?min=", "LRD-103", "min"),
@@ -119,7 +119,7 @@ async fn wrong_arguments_are_problems_and_cause_no_query() {
         let problem = answer.json();
         assert_eq!(problem["code"], code, "{target}: {problem}");
         let detail = problem["detail"].as_str().unwrap().replace(',', "");
-        assert!(detail.contains(says), "{target}: {detail}");
+        assert!(detail.contains(mentioned), "{target}: {detail}");
         assert!(
             answer.body.len() < 1_000,
             "a problem repeats little of what was sent: {target}"
@@ -129,7 +129,7 @@ async fn wrong_arguments_are_problems_and_cause_no_query() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_postgres_can_read_it_refuses_itself() {
+async fn values_that_only_postgres_can_parse_are_rejected_by_it() {
     let (_db, app) = people().await;
     app.get("/typed/a?host=::1&day=2024-02-29")
         .await
@@ -167,7 +167,7 @@ async fn an_argument_that_postgres_cannot_read_is_a_400() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_megabyte_of_argument_is_refused() {
+async fn an_argument_of_a_megabyte_is_rejected() {
     let (_db, app) = people().await;
     for length in [10_000, 60_000, 1_000_000] {
         let target = format!("/people/{}", "x".repeat(length));
@@ -183,7 +183,7 @@ async fn a_megabyte_of_argument_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cache_busters_pass_where_they_are_let_and_are_not_part_of_the_key() {
+async fn cache_busters_pass_if_allowed_and_are_not_part_of_the_key() {
     let db = Postgres::with("").await;
     let app = App::start(
         &db,
@@ -205,7 +205,7 @@ async fn cache_busters_pass_where_they_are_let_and_are_not_part_of_the_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_path_can_be_is_not_found_however_it_is_written() {
+async fn a_path_that_is_too_long_is_not_found_in_any_encoding() {
     let db = Postgres::with("").await;
     let endpoints = r#"
         [[endpoint]]
@@ -215,7 +215,7 @@ async fn what_no_path_can_be_is_not_found_however_it_is_written() {
         params.name = { max_length = 4 }
     "#;
     let app = App::start(&db, endpoints).await;
-    // The longest that is: as many characters as there may be, each as long as it may be.
+    // The longest path possible: the most characters, each of the most bytes.
     let crabs = format!("/%63%72%61%62/{}", "%F0%9F%A6%80".repeat(4));
     app.get(&crabs).await.assert_json(json!("🦀🦀🦀🦀"));
     let five = app.get(&format!("/crab/{}", "a".repeat(5))).await;
@@ -231,7 +231,7 @@ async fn what_no_path_can_be_is_not_found_however_it_is_written() {
         answer.assert_status(404);
         assert_eq!(answer.json()["code"], "LRD-101");
     }
-    // Larder's own pages may be written with escapes as well.
+    // Reserved paths may be percent-encoded too.
     app.get("/%68ealthz").await.assert_status(200);
     let lavish: String = "healthz"
         .bytes()
@@ -266,7 +266,7 @@ async fn every_problem_is_counted_under_its_code() {
     );
 }
 
-/// What programs write in ISO 8601, piece by piece: a date, a separator, a time, decimals, an offset, an era.
+/// ISO 8601 as programs write it, in pieces: a date, a separator, a time, a fraction, an offset, an era.
 const DATES: [&str; 7] = [
     "2024-02-29",
     "2023-02-29",
@@ -311,7 +311,7 @@ fn iso_8601() -> Vec<String> {
             }
         }
     }
-    // Postgres has minutes and seconds in `10:20.5`, and few who write it mean that.
+    // Postgres takes `10:20.5` for minutes and seconds, which is rarely meant.
     for time in TIMES.iter().filter(|time| time.len() == 8) {
         for decimals in DECIMALS {
             texts.extend(OFFSETS.map(|offset| format!("{time}{decimals}{offset}")));
@@ -320,7 +320,7 @@ fn iso_8601() -> Vec<String> {
     texts
 }
 
-/// Each text as Postgres writes what it reads in it, or NULL where it refuses it.
+/// Each text as Postgres parses and prints it, or NULL if it rejects it.
 const READ: &str = "
     CREATE FUNCTION pg_temp.read(text, type regtype) RETURNS text LANGUAGE plpgsql AS $$
     DECLARE read text;
@@ -332,7 +332,7 @@ const READ: &str = "
     SET TimeZone = 'UTC'";
 
 #[tokio::test]
-async fn dates_and_times_are_read_as_postgres_reads_them() {
+async fn dates_and_times_are_parsed_as_by_postgres() {
     let db = Postgres::with("").await;
     let client = db.client().await;
     client.batch_execute(READ).await.unwrap();
@@ -367,7 +367,7 @@ async fn dates_and_times_are_read_as_postgres_reads_them() {
                     "{given}: {canonical:?}, {reread:?} instead of {read:?}"
                 ));
             } else if let Some(read) = read {
-                // One value, one key.
+                // One value is one key.
                 let key = keys.entry(read).or_insert_with(|| canonical.clone());
                 assert_eq!(*key, canonical, "{given} as {name}");
             }
@@ -375,7 +375,7 @@ async fn dates_and_times_are_read_as_postgres_reads_them() {
         assert!(others.is_empty(), "as {name}: {others:#?}");
         assert!(keys.len() > 5, "{name}: {}", keys.len());
     }
-    // What changes with the clock is nothing to keep an answer for.
+    // Values that depend on the clock are rejected.
     for text in ["now", "today", "tomorrow", "yesterday", "allballs"] {
         for kind in [
             ParameterType::Date,
@@ -388,7 +388,7 @@ async fn dates_and_times_are_read_as_postgres_reads_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_programs_send_as_a_time_is_one_key() {
+async fn a_time_in_the_formats_of_many_programs_is_one_key() {
     let db = Postgres::with("").await;
     let app = App::start(
         &db,

@@ -1,6 +1,5 @@
-//! The operator's view of a wrong configuration: the reports, word for word. Each `NAME.toml` in
-//! `diagnostics/` has its report in `NAME.txt`; with `LARDER_BLESS` set these are written instead of
-//! compared.
+//! Reports on wrong configurations, word for word. Each `NAME.toml` in `diagnostics/` has its report in
+//! `NAME.txt`. With `LARDER_BLESS` set, the reports are written instead of compared.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/diagnostics")
 }
 
-/// The report on `NAME.toml`, with file names as they are from inside the folder.
+/// The report on `NAME.toml`, with file names relative to the folder.
 fn report(name: &str) -> Report {
     let text =
         fs::read_to_string(folder().join(name).with_extension("toml")).expect("a test's own");
@@ -54,12 +53,12 @@ fn ten_mistakes_are_ten_reports_with_lines() {
 }
 
 #[test]
-fn every_kind_of_policy_is_explained() {
+fn mistakes_in_policies_are_explained() {
     check("policies");
 }
 
 #[test]
-fn everything_that_can_load_an_endpoint_is_explained() {
+fn mistakes_in_triggers_are_explained() {
     check("refresh");
 }
 
@@ -69,7 +68,7 @@ fn sql_is_shown_where_it_is_written() {
 }
 
 #[test]
-fn a_secret_is_not_shown_by_the_mistake_it_stands_in() {
+fn a_mistake_next_to_a_secret_does_not_show_it() {
     for name in [
         "secret",
         "secret_in_broken_toml",
@@ -83,7 +82,7 @@ fn a_secret_is_not_shown_by_the_mistake_it_stands_in() {
 }
 
 #[test]
-fn colours_change_nothing_but_colours() {
+fn colours_do_not_change_the_text() {
     let report = report("ten_mistakes");
     let coloured = report.render(true);
     assert!(coloured.contains("\u{1b}["));
@@ -91,7 +90,7 @@ fn colours_change_nothing_but_colours() {
 }
 
 #[tokio::test]
-async fn what_only_postgres_knows_is_shown_where_it_is_written() {
+async fn mistakes_that_postgres_finds_are_shown_in_the_file() {
     let db = Postgres::with("CREATE TYPE size AS ENUM ('S', 'M')").await;
     let ended = Program::larder(&["check", "-c", "online.toml"])
         .within(&folder())
@@ -103,7 +102,7 @@ async fn what_only_postgres_knows_is_shown_where_it_is_written() {
 }
 
 #[tokio::test]
-async fn what_shows_only_when_a_query_is_run_is_shown_where_it_is_written() {
+async fn mistakes_of_running_queries_are_shown_in_the_file() {
     let db = Postgres::with("").await;
     let ended = Program::larder(&["check", "-c", "runs.toml"])
         .within(&folder())
@@ -112,7 +111,7 @@ async fn what_shows_only_when_a_query_is_run_is_shown_where_it_is_written() {
         .await;
     ended.assert_code(1);
     compare("runs", &ended.stderr);
-    // Figures without the failed ones would be too good.
+    // Figures without the failed queries would be too good.
     assert!(!ended.stdout.contains("which fits"), "{}", ended.stdout);
 }
 

@@ -1,5 +1,5 @@
-//! The encoder against its definition: Postgres's own `to_json`. Every value is fetched twice, in the
-//! binary format and as `to_json`'s text, and the two must agree to the last byte.
+//! Compares the encoder with Postgres's `to_json`. Every value is fetched twice, in the binary format and as
+//! the text of `to_json`, and both must agree to the last byte.
 
 mod floats;
 mod generate;
@@ -23,10 +23,10 @@ use generate::{Generator, Random};
 /// Generated values per type, in addition to the chosen ones.
 const VALUES: usize = 600;
 
-/// Arrays made up per type.
+/// Generated arrays per type.
 const ARRAYS: usize = 200;
 
-/// A session with the settings that Larder's own sessions have, and the schema it works in.
+/// A session with the settings of Larder's sessions, and its schema.
 struct Session {
     client: Client,
     _schema: Postgres,
@@ -77,14 +77,14 @@ fn column(name: &str, value_type: ValueType) -> Column {
     }
 }
 
-/// The type by which the statement's column is encoded, and that it is encoded at all.
+/// The type as which the column is encoded; panics if Larder does not encode it.
 fn native(statement: &Statement, column: usize) -> ValueType {
     let found = statement.columns()[column].type_();
     ValueType::from_oid(found.oid()).unwrap_or_else(|| panic!("{found} is not encoded natively"))
 }
 
-/// Runs a statement whose first column is a value and whose second is its `to_json` as text, and
-/// compares. How many values there were is the answer.
+/// Runs a statement whose first column is a value and whose second is the text of its `to_json`, compares
+/// both, and returns the number of values.
 async fn compare(
     client: &Client,
     statement: &Statement,
@@ -111,7 +111,7 @@ async fn compare(
     rows.len()
 }
 
-/// A value and its `to_json`, for each text given.
+/// A query for a value and its `to_json`, for each given text.
 fn with_to_json(sql_type: &str) -> String {
     format!(
         "SELECT v::{sql_type}, to_json(v::{sql_type})::text
@@ -147,7 +147,7 @@ async fn check_native(client: &Client, sql_type: &str, chosen: &[&str], generato
 }
 
 #[tokio::test]
-async fn enums_and_domains_are_encoded_as_what_they_stand_for() {
+async fn enums_and_domains_are_encoded_as_their_base_types() {
     let client = connect().await;
     client
         .batch_execute(
@@ -187,7 +187,7 @@ async fn enums_and_domains_are_encoded_as_what_they_stand_for() {
 }
 
 #[tokio::test]
-async fn whole_rows_are_as_row_to_json_says() {
+async fn whole_rows_match_row_to_json() {
     let client = connect().await;
     let statement = client
         .prepare(

@@ -8,6 +8,8 @@ use super::*;
 use crate::config::Config;
 use crate::plan::Plan;
 
+mod alternatives; // arguments to compare a failing request with
+
 /// A plan of one endpoint with the path parameter `p` and these declarations, each used in its SQL.
 fn plan(declarations: &[(&str, &str)], lines: &str) -> Plan {
     let uses: String = declarations
@@ -31,8 +33,8 @@ fn signature(plan: &Plan, kinds: &[ParameterType]) -> Result<Signature, Vec<Mism
     Signature::new(&plan.endpoints()[0], types)
 }
 
-/// The arguments of a request with the path parameter `v` and this query string, unescaped.
-fn ask(
+/// The arguments of a request with `v` for the path parameter and this query string, unescaped.
+fn read(
     plan: &Plan,
     signature: &Signature,
     query: &[(&str, &str)],
@@ -51,7 +53,7 @@ fn ask(
 fn value(kind: &ParameterType, keys: &str, text: &str) -> Result<String, String> {
     let plan = plan(&[("x", keys)], "");
     let signature = signature(&plan, std::slice::from_ref(kind)).expect("a signature");
-    let arguments = ask(&plan, &signature, &[("x", text)])?;
+    let arguments = read(&plan, &signature, &[("x", text)])?;
     Ok(arguments[1].clone().expect("given"))
 }
 
@@ -74,13 +76,13 @@ fn absent_arguments_follow_the_declaration() {
         ],
     )
     .expect("a signature");
-    let arguments = ask(&plan, &signature, &[("x", "+1")]).expect("complete");
+    let arguments = read(&plan, &signature, &[("x", "+1")]).expect("complete");
     let expected = [Some("v"), Some("1"), None, Some("7")].map(|a| a.map(str::to_owned));
     assert_eq!(arguments, expected);
-    let given = ask(&plan, &signature, &[("z", "7"), ("x", "01")]).expect("complete");
+    let given = read(&plan, &signature, &[("z", "7"), ("x", "01")]).expect("complete");
     assert_eq!(given, expected, "a default and its value are one key");
     assert_eq!(
-        ask(&plan, &signature, &[]).expect_err("x"),
+        read(&plan, &signature, &[]).expect_err("x"),
         "parameter `x` is missing"
     );
 }
@@ -91,46 +93,46 @@ fn unknown_and_repeated_parameters_are_rejected() {
     let kinds = [ParameterType::Int4, ParameterType::Int4];
     let strict = plan(&declarations, "");
     let rules = signature(&strict, &kinds).expect("a signature");
-    let refused = |query: &[(&str, &str)]| ask(&strict, &rules, query).expect_err("refused");
+    let rejected = |query: &[(&str, &str)]| read(&strict, &rules, query).expect_err("rejected");
     assert_eq!(
-        refused(&[("yaer", "1")]),
+        rejected(&[("yaer", "1")]),
         "there is no parameter `yaer`; did you mean `year`? The query string takes `year`, `limit`"
     );
     assert_eq!(
-        refused(&[("_", "1")]),
+        rejected(&[("_", "1")]),
         "there is no parameter `_`; the query string takes `year`, `limit`"
     );
     assert_eq!(
-        refused(&[("p", "1")]),
+        rejected(&[("p", "1")]),
         "there is no parameter `p`; the query string takes `year`, `limit`"
     );
     assert_eq!(
-        refused(&[("year", "1"), ("year", "1")]),
+        rejected(&[("year", "1"), ("year", "1")]),
         "parameter `year` is given more than once"
     );
     let long = "\u{1b}[31m".repeat(40);
-    assert!(refused(&[(&long, "")]).chars().count() < 250);
-    assert!(!refused(&[(&long, "")]).contains('\u{1b}'));
+    assert!(rejected(&[(&long, "")]).chars().count() < 250);
+    assert!(!rejected(&[(&long, "")]).contains('\u{1b}'));
 
     let none = plan(&[], "");
     let rules = signature(&none, &[]).expect("a signature");
     assert_eq!(
-        ask(&none, &rules, &[("x", "1")]).expect_err("refused"),
+        read(&none, &rules, &[("x", "1")]).expect_err("rejected"),
         "there is no parameter `x`; the query string takes none"
     );
 
     let lenient = plan(&declarations, "unknown_params = 'ignore'");
     let rules = signature(&lenient, &kinds).expect("a signature");
-    let plain = ask(&lenient, &rules, &[("year", "1")]);
+    let plain = read(&lenient, &rules, &[("year", "1")]);
     assert_eq!(
-        ask(
+        read(
             &lenient,
             &rules,
             &[("_", "9"), ("year", "1"), ("_", "8"), ("p", "w")]
         ),
         plain
     );
-    assert!(ask(&lenient, &rules, &[("year", "1"), ("year", "2")]).is_err());
+    assert!(read(&lenient, &rules, &[("year", "1"), ("year", "2")]).is_err());
 }
 
 #[test]
@@ -196,35 +198,35 @@ fn limits_are_compared_in_the_type_and_not_as_text() {
 #[test]
 fn texts_must_fit_length_pattern_and_values() {
     let text = &ParameterType::Text;
-    let refused = |keys: &str, given: &str| value(text, keys, given).expect_err("refused");
+    let rejected = |keys: &str, given: &str| value(text, keys, given).expect_err("rejected");
     assert_eq!(value(text, "", ""), Ok(String::new()));
     assert_eq!(value(text, "max_length = 2", "äö"), Ok("äö".to_owned()));
     assert_eq!(
-        refused("max_length = 2", "äöü"),
+        rejected("max_length = 2", "äöü"),
         "parameter `x` must be at most 2 characters long"
     );
     assert_eq!(
-        refused("", &"a".repeat(1_001)),
+        rejected("", &"a".repeat(1_001)),
         "parameter `x` must be at most 1000 characters long"
     );
     assert_eq!(
-        refused("max_length = 65536", &"ä".repeat(40_000)),
+        rejected("max_length = 65536", &"ä".repeat(40_000)),
         "parameter `x` must be at most 64 KiB long"
     );
     assert_eq!(
-        refused("", "a\0b"),
+        rejected("", "a\0b"),
         "parameter `x` must not contain the NUL character"
     );
     assert_eq!(value(text, "pattern = 'a|b+'", "bb"), Ok("bb".to_owned()));
     assert_eq!(
-        refused("pattern = 'a|b+'", "abb\n"),
+        rejected("pattern = 'a|b+'", "abb\n"),
         "parameter `x` must match `a|b+`, not `abb\\n`"
     );
     assert_eq!(
-        refused("values = ['Small', 'Large']", "small"),
+        rejected("values = ['Small', 'Large']", "small"),
         "parameter `x` must be one of `Small`, `Large`, not `small`"
     );
-    let shown = refused("values = ['a']", &"<script>".repeat(100));
+    let shown = rejected("values = ['a']", &"<script>".repeat(100));
     assert!(shown.chars().count() < 100, "{shown}");
 }
 
@@ -249,22 +251,22 @@ fn values_are_compared_in_canonical_form() {
 
 #[test]
 fn a_text_that_is_no_value_of_its_type_is_answered_with_what_it_must_be() {
-    let refused = |kind: ParameterType, text: &str| value(&kind, "", text).expect_err("refused");
+    let rejected = |kind: ParameterType, text: &str| value(&kind, "", text).expect_err("rejected");
     assert_eq!(
-        refused(ParameterType::Int2, "40000"),
+        rejected(ParameterType::Int2, "40000"),
         "parameter `x` must be a whole number from -32768 to 32767, not `40000`"
     );
     assert_eq!(
-        refused(ParameterType::Date, ""),
+        rejected(ParameterType::Date, ""),
         "parameter `x` must be a date such as 2003-01-31, not empty"
     );
     assert_eq!(
-        refused(ParameterType::TimestampTz, "2003-01-31T00:00:00 02:00"),
+        rejected(ParameterType::TimestampTz, "2003-01-31T00:00:00 02:00"),
         "parameter `x` must be a time such as 2003-01-31T23:59:59Z or \
          2003-01-31T23:59:59+01:00, not `2003-01-31T00:00:00 02:00`; in a query string, write + as %2B"
     );
     assert_eq!(
-        refused(ParameterType::Other("inet".to_owned()), ""),
+        rejected(ParameterType::Other("inet".to_owned()), ""),
         "parameter `x` must be of type inet, not empty"
     );
 }
@@ -375,59 +377,11 @@ proptest! {
     ])) {
         let plan = plan(&[("x", "max_length = 2000")], "");
         let signature = signature(&plan, &[kind]).expect("a signature");
-        if let Ok(arguments) = ask(&plan, &signature, &[("x", &text)]) {
+        if let Ok(arguments) = read(&plan, &signature, &[("x", &text)]) {
             let canonical = arguments[1].clone().expect("given");
-            prop_assert_eq!(ask(&plan, &signature, &[("x", &canonical)]), Ok(arguments));
+            prop_assert_eq!(read(&plan, &signature, &[("x", &canonical)]), Ok(arguments));
         }
     }
-}
-
-#[test]
-fn alternatives_are_declared_or_ordinary_values_that_differ() {
-    let plan = plan(
-        &[("n", ""), ("known", "values = ['7', '9']"), ("x", "")],
-        "unknown_params = 'ignore'",
-    );
-    let kinds = [
-        ParameterType::Int4,
-        ParameterType::Int4,
-        ParameterType::Other("inet".to_owned()),
-    ];
-    let signature = signature(&plan, &kinds).expect("a signature");
-    let others = |texts: [&str; 4]| {
-        let these = texts.map(|text| Some(text.into())).to_vec();
-        let others = signature.alternatives(&plan.endpoints()[0], &Arguments::new(these));
-        let texts = |it: &Arguments| it.iter().map(|a| a.map(str::to_owned)).collect::<Vec<_>>();
-        others.iter().map(texts).collect::<Vec<_>>()
-    };
-    let some = |texts: &[&str]| {
-        texts
-            .iter()
-            .map(|t| Some((*t).to_owned()))
-            .collect::<Vec<_>>()
-    };
-    let expected = |texts: &[&str]| {
-        let plain = [some(texts), vec![None]].concat();
-        let mut bare = plain.clone();
-        bare[0] = None;
-        [plain, bare]
-    };
-    assert_eq!(others(["v", "0", "7", "::1"]), expected(&["1", "2", "9"]));
-    assert_eq!(others(["1", "2", "9", "::1"]), expected(&["11", "12", "7"]));
-}
-
-#[test]
-fn a_request_without_arguments_has_no_alternatives() {
-    let text = "repository.url = 'x'\n[[endpoint]]\npath = '/a'\nsql = 'select :n + :m'\n\
-                params.n = { default = 0 }\nparams.m = { optional = true }";
-    let config = Config::parse("config.toml", text.to_owned(), Path::new(""), &|_| None);
-    let plan = Plan::compile(config.expect("readable")).expect("sound");
-    let endpoint = &plan.endpoints()[0];
-    let signature = Signature::new(endpoint, vec![ParameterType::Int4; 2]).expect("a signature");
-    let none = Arguments::new(vec![Some("0".into()), None]);
-    assert!(signature.alternatives(endpoint, &none).is_empty());
-    let some = Arguments::new(vec![Some("0".into()), Some("5".into())]);
-    assert!(!signature.alternatives(endpoint, &some).is_empty());
 }
 
 #[test]
@@ -441,8 +395,8 @@ fn reading_stops_at_the_first_error() {
             Ok::<_, ArgumentError>((Cow::Borrowed(*name), Cow::Borrowed("1")))
         });
         let path = [("p", Cow::Borrowed("v"))];
-        let refused = signature.read(&plan.endpoints()[0], &path, query);
-        assert!(refused.is_err(), "{names:?}");
+        let rejected = signature.read(&plan.endpoints()[0], &path, query);
+        assert!(rejected.is_err(), "{names:?}");
         assert_eq!(pulled, read, "{names:?}");
     }
 }

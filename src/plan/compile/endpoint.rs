@@ -1,7 +1,8 @@
 //! One `[[endpoint]]`: its path, SQL, parameters, refresh and policy, and whether they fit together.
 
-use super::policy::{Limits, Policy, Settled, Surroundings};
+use super::policy::{Limits, Policy, ResolvedPolicy};
 use super::refresh::Probes;
+use super::triggers::Triggers;
 use super::{parameters, refresh, statement, warm};
 use crate::config::field::NamedTexts;
 use crate::config::schema::EndpointSection;
@@ -24,7 +25,7 @@ pub(super) struct Parts {
     statement: Option<Statement>,
     parameters: Option<Vec<Parameter>>,
     refresh: Refresh,
-    policy: Settled,
+    policy: ResolvedPolicy,
     /// The names under `params`, and where each is written.
     declared: Vec<(String, Span)>,
     warm: Warm,
@@ -57,16 +58,16 @@ impl Parts {
                 .is_some_and(|path| path.value.parameters().next().is_some());
         let (refresh, probe_every) =
             refresh::read(&section.refresh, has_parameters, probes, report);
-        let surroundings = Surroundings {
+        let triggers = Triggers {
             section,
             refresh: &refresh,
             probe_every: probe_every.as_ref(),
             has_parameters,
         };
-        let policy = Policy::read(&section.policy, report).settle(
+        let policy = Policy::read(&section.policy, report).resolve(
             context.defaults,
             context.limits,
-            &surroundings,
+            &triggers,
             report,
         );
         let warm = if has_parameters {

@@ -202,7 +202,7 @@ fn presence(section: &ParamSection, place: Place, report: &mut Report) -> Presen
         for span in written.into_iter().flatten() {
             report.push(
                 Mistake::new(format!("`{}` is part of the path", section.name.value))
-                    .at(span, "would have no effect")
+                    .at(span, "has no effect")
                     .help("remove it: a path parameter is always given"),
             );
         }
@@ -214,7 +214,7 @@ fn presence(section: &ParamSection, place: Place, report: &mut Report) -> Presen
                 "`{}` has both a default and `optional`",
                 section.name.value
             ))
-            .at(&optional.span, "would have no effect")
+            .at(&optional.span, "has no effect")
             .at(&default.span, "bound when the parameter is not given")
             .help("remove one of them"),
         );

@@ -6,11 +6,10 @@
 use std::time::Duration;
 
 use super::field;
-use crate::config::schema::{EndpointSection, PolicySection, RepositorySection};
-use crate::config::{At, Field, Mistake, Report, Span};
-use crate::plan::{
-    CacheControl, CronLine, FreshnessPolicy, OnMiss, Refresh, Shape, UnknownParameters,
-};
+use super::triggers::Triggers;
+use crate::config::schema::{PolicySection, RepositorySection};
+use crate::config::{At, Mistake, Report, Span};
+use crate::plan::{CacheControl, FreshnessPolicy, OnMiss, Shape, UnknownParameters};
 
 /// A dashboard that polls every few seconds shows nothing noticeably older than without a cache.
 const MAX_AGE: Duration = Duration::from_secs(10);
@@ -72,7 +71,7 @@ pub(super) struct Policy {
 }
 
 /// The policy of one endpoint, all defaults applied.
-pub(super) struct Settled {
+pub(super) struct ResolvedPolicy {
     pub(super) shape: Shape,
     pub(super) freshness: FreshnessPolicy,
     pub(super) on_miss: OnMiss,
@@ -85,36 +84,6 @@ pub(super) struct Settled {
     pub(super) unknown_parameters: UnknownParameters,
     pub(super) cache_control: CacheControl,
     pub(super) cdn_cache_control: Option<CacheControl>,
-}
-
-/// The other parts of an endpoint that its policy depends on.
-pub(super) struct Surroundings<'s> {
-    pub(super) section: &'s EndpointSection,
-    pub(super) refresh: &'s Refresh,
-    /// The interval of its probe.
-    pub(super) probe_every: Option<&'s At<Duration>>,
-    pub(super) has_parameters: bool,
-}
-
-impl Surroundings<'_> {
-    /// Whether `refresh` is wrong or has no trigger. That has been reported, and what was meant is unknown.
-    fn is_unclear(&self) -> bool {
-        let refresh = &self.section.refresh;
-        let has_no_trigger = refresh.every.is_absent()
-            && refresh.cron.is_absent()
-            && refresh.probe.is_absent()
-            && refresh.notify.is_absent()
-            && refresh.ahead.is_absent();
-        refresh.is_wrong || (refresh.span.is_some() && has_no_trigger)
-    }
-
-    /// Whether only a schedule refreshes answers: a probe or a notification may do so earlier, and a probe that
-    /// finds no change keeps them fresh.
-    fn only_schedule_loads(&self) -> bool {
-        let refresh = &self.section.refresh;
-        let follows_changes = !refresh.probe.is_absent() || !refresh.notify.is_absent();
-        !self.has_parameters && !follows_changes && !refresh.is_wrong
-    }
 }
 
 impl Policy {
@@ -199,7 +168,7 @@ impl Policy {
             // Within stale_while_revalidate, a stale answer is served whether or not its refresh succeeds.
             report.push(
                 Mistake::new("`stale_if_error` is shorter than `stale_while_revalidate`")
-                    .at(&error.span, "would have no effect")
+                    .at(&error.span, "has no effect")
                     .at(
                         &revalidate.span,
                         "a stale answer is served this long in any case",
@@ -210,17 +179,17 @@ impl Policy {
     }
 
     /// The policy of an endpoint with these values.
-    pub(super) fn settle(
+    pub(super) fn resolve(
         &self,
         defaults: &Self,
         limits: &Limits,
-        around: &Surroundings<'_>,
+        triggers: &Triggers<'_>,
         report: &mut Report,
-    ) -> Settled {
+    ) -> ResolvedPolicy {
         self.check(defaults, limits, report);
         let timeout = self.timeout.as_ref().or(defaults.timeout.as_ref());
         let timeout = timeout.map_or(limits.statement_timeout(), |at| at.value);
-        let freshness = self.freshness(defaults, around, timeout, report);
+        let freshness = self.freshness(defaults, triggers, timeout, report);
         let value = |own: &Option<At<u64>>, default: &Option<At<u64>>, limit: &Option<At<u64>>| {
             [own, default, limit]
                 .into_iter()
@@ -230,19 +199,19 @@ impl Policy {
         };
         let on_miss = self.on_miss.as_ref().or(defaults.on_miss.as_ref());
         if let Some(refuse) = on_miss.filter(|at| at.value == OnMiss::Refuse) {
-            check_refuse(&refuse.span, around, report);
+            triggers.check_refuse(&refuse.span, report);
             if let Some(max_age) = self
                 .max_age
                 .as_ref()
-                .filter(|_| around.only_schedule_loads())
+                .filter(|_| triggers.only_schedule_loads())
             {
-                check_gap(max_age, &refuse.span, &freshness, around.refresh, report);
+                triggers.check_gap(max_age, &refuse.span, &freshness, report);
             }
         }
-        if let (Some(max_keys), false) = (&self.max_keys, around.has_parameters) {
+        if let (Some(max_keys), false) = (&self.max_keys, triggers.has_parameters) {
             report.push(
                 Mistake::new("`max_keys` on an endpoint without parameters")
-                    .at(&max_keys.span, "would have no effect")
+                    .at(&max_keys.span, "has no effect")
                     .help("remove it: one entry answers every request"),
             );
         }
@@ -256,7 +225,7 @@ impl Policy {
             own.as_ref().or(default.as_ref()).map(|at| at.value)
         };
         let cdn_cache_control = stored(&self.cdn_cache_control, &defaults.cdn_cache_control);
-        Settled {
+        ResolvedPolicy {
             shape: shape.map_or(Shape::Rows, |at| at.value),
             freshness,
             on_miss: on_miss.map_or(OnMiss::Load, |at| at.value),
@@ -277,20 +246,20 @@ impl Policy {
     fn freshness(
         &self,
         defaults: &Self,
-        around: &Surroundings<'_>,
+        triggers: &Triggers<'_>,
         timeout: Duration,
         report: &mut Report,
     ) -> FreshnessPolicy {
         let own = |at: &Option<At<Duration>>, default: &Option<At<Duration>>| {
             at.as_ref().or(default.as_ref()).map(|at| at.value)
         };
-        let refresh = around.refresh;
+        let refresh = triggers.refresh;
         // A schedule is a better measure of freshness than a default, unless a probe or a notification shows
         // that data changes between its runs.
         let max_age = if refresh.is_scheduled() && !refresh.follows_changes() {
             self.max_age.as_ref().map(|at| at.value)
         } else {
-            Some(self.unscheduled_max_age(defaults, around.probe_every, timeout, report))
+            Some(self.unscheduled_max_age(defaults, triggers.probe_every, timeout, report))
         };
         let revalidate = own(
             &self.stale_while_revalidate,
@@ -341,83 +310,4 @@ impl Policy {
             (None, _) => MAX_AGE,
         }
     }
-}
-
-/// With `on_miss = "refuse"`, something other than a request must load an answer, first and again.
-///
-/// Without parameters, the first load is at startup, and a schedule, a probe or a notification causes the next.
-/// With parameters, only the keys that are listed can be loaded, and only `ahead`, a probe or a notification
-/// can load them again. A probe or a notification waits for a change. Until it comes, an answer may expire and
-/// requests get a 503, which is what `refuse` asks for.
-fn check_refuse(refuse: &Span, around: &Surroundings<'_>, report: &mut Report) {
-    let section = around.section;
-    let refresh = &section.refresh;
-    // A key with a wrong value counts as present.
-    let follows_changes =
-        around.is_unclear() || !refresh.probe.is_absent() || !refresh.notify.is_absent();
-    let is_scheduled = !refresh.every.is_absent() || !refresh.cron.is_absent();
-    let is_warm = !section.warm.is_absent() || !section.warm_sql.is_absent();
-    let is_ahead = match &refresh.ahead {
-        Field::Absent => false,
-        Field::Wrong => true,
-        Field::Given(ahead) => ahead.value,
-    };
-    let is_repeated = is_ahead || follows_changes;
-    let (message, help) = if around.has_parameters && !is_warm {
-        let help = if is_repeated {
-            "list its keys with `warm` or `warm_sql`, or let requests load them: on_miss = \"load\""
-        } else {
-            "list its keys with `warm` or `warm_sql` and add refresh = { ahead = true }, or let \
-             requests load them: on_miss = \"load\""
-        };
-        ("nothing would ever load this endpoint", help)
-    } else if around.has_parameters && !is_repeated {
-        (
-            "nothing would load this endpoint's keys again once they have expired",
-            "add refresh = { ahead = true }, or on_miss = \"load\"",
-        )
-    } else if !around.has_parameters && !is_scheduled && !follows_changes {
-        (
-            "nothing would load this endpoint again once it has expired",
-            "add a schedule such as refresh = { every = \"10s\" }, or on_miss = \"load\"",
-        )
-    } else {
-        return;
-    };
-    report.push(
-        Mistake::new(message)
-            .at(&section.span, "this endpoint")
-            .at(refuse, "requests must not load it")
-            .help(help),
-    );
-}
-
-/// With `on_miss = "refuse"`, an answer must last until the schedule loads the next one.
-fn check_gap(
-    max_age: &At<Duration>,
-    refuse: &Span,
-    freshness: &FreshnessPolicy,
-    refresh: &Refresh,
-    report: &mut Report,
-) {
-    let cron = refresh.cron.as_ref().and_then(CronLine::longest_gap);
-    let Some(gap) = refresh.every.into_iter().chain(cron).min() else {
-        return;
-    };
-    let servable = max_age
-        .value
-        .saturating_add(freshness.stale_while_revalidate);
-    if servable >= gap {
-        return;
-    }
-    report.push(
-        Mistake::new("answers of this endpoint expire before its schedule loads new ones")
-            .at(
-                &max_age.span,
-                format!("with `stale_while_revalidate`, an answer is served for {servable:?}"),
-            )
-            .at(refuse, "requests must not load it")
-            .note(format!("up to {gap:?} pass between two runs"))
-            .help("remove `max_age`: then an answer is fresh until the next run has ended"),
-    );
 }

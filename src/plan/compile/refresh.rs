@@ -111,7 +111,7 @@ fn check_probe_with_every(section: &RefreshSection, report: &mut Report) {
     };
     report.push(
         Mistake::new("`refresh` has both `every` and a probe")
-            .at(&probe.span, "would have no effect")
+            .at(&probe.span, "has no effect")
             .at(&every.span, "loads whether or not anything changed")
             .help("remove one of them; a probe can be combined with `cron`"),
     );
@@ -125,7 +125,7 @@ fn check_ahead(section: &RefreshSection, report: &mut Report) {
     let is_scheduled = !section.every.is_absent() || !section.cron.is_absent();
     report.push(
         Mistake::new("`ahead` on an endpoint without parameters")
-            .at(&ahead.span, "would have no effect")
+            .at(&ahead.span, "has no effect")
             .help(if is_scheduled {
                 "remove it: the schedule loads the only answer before it goes stale"
             } else {
@@ -178,7 +178,7 @@ fn cron(section: &RefreshSection, report: &mut Report) -> Option<CronLine> {
     if let (Some(timezone), true) = (section.timezone.given(), section.cron.is_absent()) {
         report.push(
             Mistake::new("`timezone` without `cron`")
-                .at(&timezone.span, "would have no effect")
+                .at(&timezone.span, "has no effect")
                 .help("remove it, or add `cron`; `every` needs no time zone"),
         );
     }

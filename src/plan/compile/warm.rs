@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::policy::Settled;
+use super::policy::ResolvedPolicy;
 use super::statement;
 use crate::config::field::NamedTexts;
 use crate::config::schema::EndpointSection;
@@ -18,7 +18,7 @@ pub(super) fn check_absent(section: &EndpointSection, report: &mut Report) {
     for (key, span) in warm.into_iter().chain(warm_sql) {
         report.push(
             Mistake::new(format!("`{key}` on an endpoint without parameters"))
-                .at(span, "would have no effect")
+                .at(span, "has no effect")
                 .help("remove it: the only answer is loaded at startup in any case"),
         );
     }
@@ -28,7 +28,7 @@ pub(super) fn check_absent(section: &EndpointSection, report: &mut Report) {
 pub(super) fn read(
     section: &EndpointSection,
     parameters: Option<&[Parameter]>,
-    policy: &Settled,
+    policy: &ResolvedPolicy,
     report: &mut Report,
 ) -> Warm {
     let statement = section.warm_sql.given().and_then(|sql| {
@@ -67,7 +67,7 @@ pub(super) fn read(
 }
 
 /// If not all keys fit, some would be evicted before any request.
-fn check_room(keys: &At<Vec<At<NamedTexts>>>, policy: &Settled, report: &mut Report) {
+fn check_room(keys: &At<Vec<At<NamedTexts>>>, policy: &ResolvedPolicy, report: &mut Report) {
     let count = keys.value.len();
     if count as u64 <= policy.max_keys {
         return;
@@ -125,7 +125,7 @@ fn check_repeated(keys: &[At<NamedTexts>], report: &mut Report) {
         if let Some(first) = first.get(&texts) {
             report.push(
                 Mistake::new("this key is listed twice")
-                    .at(&key.span, "would have no effect")
+                    .at(&key.span, "has no effect")
                     .at(first, "first listed here")
                     .help("remove one of them"),
             );

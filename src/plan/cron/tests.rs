@@ -305,7 +305,7 @@ fn a_day_is_named_by_either_field_or_by_both_as_in_crontab_5() {
     }
 }
 
-/// The days of month that a field names, of a month of so many days.
+/// The days that a day-of-month field selects in a month of this length.
 fn days_of_month(field: &str, length: u32) -> Vec<u32> {
     named(field, 1, 31, length)
 }

@@ -1,4 +1,4 @@
-//! What is a placeholder, what is not, and where a position in the text was written.
+//! What is a placeholder and what is not, and positions in SQL.
 
 use proptest::prelude::*;
 
@@ -14,12 +14,12 @@ fn unchanged(sql: &str) {
     check(sql, sql, &[]);
 }
 
-fn refused(sql: &str, expected: &StatementError) {
+fn rejected(sql: &str, expected: &StatementError) {
     assert_eq!(&Statement::parse(sql).expect_err(sql), expected);
 }
 
 #[test]
-fn a_name_has_one_number_however_often_it_stands() {
+fn a_name_has_one_number_however_often_it_is_used() {
     check("select :a, :b, :a", "select $1, $2, $1", &["a", "b"]);
     check("SELECT:a", "SELECT $1", &["a"]);
     check("select(:a)+:b*:c_1", "select($1)+$2*$3", &["a", "b", "c_1"]);
@@ -68,23 +68,23 @@ fn comments_hide_what_is_in_them() {
 }
 
 #[test]
-fn what_only_looks_like_a_placeholder_is_none() {
+fn what_only_looks_like_a_placeholder_is_left_alone() {
     unchanged("select a[1:2], a[:2], a[1:], f(x := 1), f(x:=y), '1'::text, a : b, 'x':'1', :\"z\"");
     check("select a[x:y]", "select a[x $1]", &["y"]);
     unchanged("select 10:30");
 }
 
 #[test]
-fn one_semicolon_may_end_it() {
+fn a_statement_may_end_with_semicolons() {
     check("select 1;", "select 1", &[]);
     check("select 1 ; -- done :a\n /* :b */ ", "select 1", &[]);
     check("select 1 -- done\n", "select 1", &[]);
-    refused(
+    rejected(
         "select 1; select 2",
         &StatementError::TwoStatements { at: 10..16 },
     );
     check("select 1;; -- done\n ;", "select 1", &[]);
-    refused(
+    rejected(
         "select 1;; x",
         &StatementError::TwoStatements { at: 11..12 },
     );
@@ -92,7 +92,7 @@ fn one_semicolon_may_end_it() {
 }
 
 #[test]
-fn only_queries_are_statements() {
+fn only_queries_are_accepted() {
     for sql in [
         "SELECT 1",
         "with x as (select 1) table x",
@@ -112,38 +112,38 @@ fn only_queries_are_statements() {
             "{sql}"
         );
     }
-    refused("delete from t", &StatementError::NotAQuery { at: 0..6 });
-    refused("/* x */ selects", &StatementError::NotAQuery { at: 8..15 });
-    refused(":a", &StatementError::NotAQuery { at: 0..2 });
+    rejected("delete from t", &StatementError::NotAQuery { at: 0..6 });
+    rejected("/* x */ selects", &StatementError::NotAQuery { at: 8..15 });
+    rejected(":a", &StatementError::NotAQuery { at: 0..2 });
 }
 
 #[test]
-fn what_is_left_open_is_named_where_it_was_opened() {
+fn an_unclosed_text_is_reported_at_its_start() {
     let open = |what, at| StatementError::Unterminated { what, at };
-    refused("select 'abc", &open(Quoted::String, 7..8));
-    refused("select 'abc''", &open(Quoted::String, 7..8));
-    refused(r"select E'abc\'", &open(Quoted::String, 7..9));
-    refused("select E'a'\n'b\\'", &open(Quoted::String, 7..9));
-    refused("select \"abc", &open(Quoted::Identifier, 7..8));
-    refused("select $x$ abc $y$", &open(Quoted::Dollar, 7..10));
-    refused("select 1 /* /* */", &open(Quoted::Comment, 9..11));
-    refused("select 1; /*", &open(Quoted::Comment, 10..12));
+    rejected("select 'abc", &open(Quoted::String, 7..8));
+    rejected("select 'abc''", &open(Quoted::String, 7..8));
+    rejected(r"select E'abc\'", &open(Quoted::String, 7..9));
+    rejected("select E'a'\n'b\\'", &open(Quoted::String, 7..9));
+    rejected("select \"abc", &open(Quoted::Identifier, 7..8));
+    rejected("select $x$ abc $y$", &open(Quoted::Dollar, 7..10));
+    rejected("select 1 /* /* */", &open(Quoted::Comment, 9..11));
+    rejected("select 1; /*", &open(Quoted::Comment, 10..12));
 }
 
 #[test]
-fn numbers_are_no_names() {
-    refused("select $1", &StatementError::Positional { at: 7..9 });
-    refused("select 1$12", &StatementError::Positional { at: 8..11 });
-    refused("select 'a', \0", &StatementError::Nul { at: 12..13 });
+fn parameters_have_names_and_not_numbers() {
+    rejected("select $1", &StatementError::Positional { at: 7..9 });
+    rejected("select 1$12", &StatementError::Positional { at: 8..11 });
+    rejected("select 'a', \0", &StatementError::Nul { at: 12..13 });
     for inside in ["'\0'", "\"\0\"", "e'\0'", "$$\0$$", "/*\0*/ 1", "1 --\0"] {
         let at = 7 + inside.find('\0').unwrap();
         let nul = StatementError::Nul { at: at..at + 1 };
-        refused(&format!("select {inside}"), &nul);
+        rejected(&format!("select {inside}"), &nul);
     }
 }
 
 #[test]
-fn what_locks_rows_is_no_query_for_a_read_only_session() {
+fn locking_clauses_are_rejected() {
     for (sql, clause) in [
         ("select 1 from t for update", "for update"),
         (
@@ -162,7 +162,7 @@ fn what_locks_rows_is_no_query_for_a_read_only_session() {
         ),
     ] {
         let at = sql.find(clause).expect("in the SQL");
-        refused(
+        rejected(
             sql,
             &StatementError::Lock {
                 at: at..at + clause.len(),
@@ -177,21 +177,21 @@ fn what_locks_rows_is_no_query_for_a_read_only_session() {
     ] {
         unchanged(sql);
     }
-    refused(
+    rejected(
         "update t set x = 1 for update",
         &StatementError::NotAQuery { at: 0..6 },
     );
 }
 
 #[test]
-fn what_only_looks_like_a_space_is_named() {
+fn unicode_spaces_in_words_are_reported() {
     for (sql, at) in [
         ("select\u{a0}1", 6..8),
         ("select a,\u{3000}:x", 9..12),
         ("select :x\u{200b}", 9..12),
     ] {
         let character = sql[at.clone()].chars().next().expect("there");
-        refused(sql, &StatementError::Space { character, at });
+        rejected(sql, &StatementError::Space { character, at });
     }
     let error = Statement::parse("select\u{a0}1").expect_err("a letter");
     assert_eq!(
@@ -202,9 +202,9 @@ fn what_only_looks_like_a_space_is_named() {
 }
 
 #[test]
-fn a_parameter_in_quotes_is_told_apart_from_a_slice() {
+fn a_quoted_parameter_is_reported_unless_it_is_a_slice() {
     let name = "x".to_owned();
-    refused(
+    rejected(
         "select :'x'",
         &StatementError::QuotedParameter { name, at: 7..11 },
     );
@@ -212,7 +212,7 @@ fn a_parameter_in_quotes_is_told_apart_from_a_slice() {
 }
 
 #[test]
-fn a_position_leads_back_to_the_word_or_placeholder_it_is_in() {
+fn a_position_is_mapped_to_its_word_or_placeholder() {
     let sql = "select ä, :first, :second::int, LIMIT:first missing from t";
     let statement = Statement::parse(sql).expect("a query");
     let at = |needle: &str| {
@@ -235,7 +235,7 @@ fn a_position_leads_back_to_the_word_or_placeholder_it_is_in() {
     assert_eq!(statement.written_at(sql, 0), None);
 }
 
-/// A piece of SQL that hides whatever it holds, or a placeholder.
+/// A placeholder, or a piece of SQL that hides its contents.
 #[derive(Debug, Clone)]
 enum Piece {
     Plain(String),
@@ -272,8 +272,8 @@ fn pieces() -> impl Strategy<Value = Vec<Piece>> {
 
 proptest! {
     #[test]
-    fn exactly_the_placeholders_are_found_and_the_rest_stays(pieces in pieces()) {
-        // Commas keep pieces apart: strings may go on after a line end.
+    fn exactly_the_placeholders_are_replaced(pieces in pieces()) {
+        // Commas separate the pieces, since strings may continue after a line end.
         let mut sql = "select 0".to_owned();
         let mut expected = sql.clone();
         let mut names: Vec<&str> = Vec::new();

@@ -1,13 +1,12 @@
-//! Floats that are hard to print: where shortest-digit algorithms differ from one another, they differ
-//! on these.
+//! Floats that are hard to print: shortest-digit algorithms differ on these, if at all.
 
 use super::generate::Random;
 
-/// How many of each kind.
+/// The number of values of each kind.
 const COUNT: usize = 30_000;
 
-/// `float8` values: any bits; every power of two and of ten with its neighbours; few bits, which make
-/// ties between decimals; neighbours of a short decimal exactly between them.
+/// `float8` values: random bits; all powers of two and of ten with their neighbours; values with few bits,
+/// which make ties between decimals; and neighbours of a short decimal exactly between them.
 pub(super) fn doubles(random: &mut Random) -> Vec<f64> {
     let mut values: Vec<f64> = Vec::new();
     let mut with_neighbours =
@@ -64,8 +63,8 @@ fn short_decimal(random: &mut Random, digits: u64, exponent: u64) -> String {
     )
 }
 
-/// A middle between two floats that is `odd × 2^twos × 10^tens`, so that it has few digits: twice the
-/// lower one's mantissa and one more, and the exponent of both counted in halves.
+/// The middle between two floats, `odd × 2^twos × 10^tens`, so that it has few digits. Returned as twice the
+/// mantissa of the lower one plus one, and the exponent of both in halves.
 fn middle(random: &mut Random, mantissa_bits: u32, most_tens: u64) -> (u64, i32) {
     loop {
         let tens = random.below(most_tens) as u32;

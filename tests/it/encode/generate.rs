@@ -1,9 +1,9 @@
-//! Made-up values as Postgres reads them, the same in every run.
+//! Generated values as Postgres parses them, the same in every run.
 
 /// Makes one value of a type.
 pub(super) type Generator = fn(&mut Random) -> String;
 
-/// Numbers without a pattern (SplitMix64).
+/// Pseudo-random numbers (SplitMix64).
 pub(super) struct Random(u64);
 
 impl Random {
@@ -20,12 +20,12 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// A number below `end`, which is more than zero.
+    /// A number below `end`, which must be positive.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// Small and large numbers alike, of either sign.
+    /// Small and large numbers of either sign.
     pub(super) fn signed(&mut self, bits: u64) -> i64 {
         let kept = 64 - bits + self.below(bits);
         self.next().cast_signed() >> kept
@@ -65,7 +65,7 @@ pub(super) fn float8(random: &mut Random) -> String {
 }
 
 fn digits(random: &mut Random, most: u64) -> String {
-    // Runs of zeros and nines are where groups of four digits show their edges.
+    // Runs of zeros and nines test the edges of base-10,000 digits.
     let pieces = [
         "0", "000", "0000", "00000", "9", "9999", "1", "27", "305", "4186",
     ];
@@ -177,7 +177,7 @@ fn day(random: &mut Random, last_year: u64) -> (String, &'static str) {
 fn clock(random: &mut Random) -> String {
     let (hours, minutes, seconds) = (random.below(24), random.below(60), random.below(60));
     let micros = format!("{:06}", random.below(1_000_000));
-    // From no fraction to six digits of one.
+    // A fraction of up to six digits.
     let fraction = &micros[..random.below(7) as usize];
     let point = if fraction.is_empty() { "" } else { "." };
     format!("{hours:02}:{minutes:02}:{seconds:02}{point}{fraction}")
@@ -204,7 +204,7 @@ pub(super) fn timestamp(random: &mut Random) -> String {
 }
 
 pub(super) fn timestamptz(random: &mut Random) -> String {
-    // A year from either end, so that no zone leads beyond it.
+    // A year from either end, so that no zone exceeds the range.
     let (day, era) = loop {
         let (day, era) = day(random, 294_275);
         if !day.starts_with("4713") {
@@ -250,14 +250,14 @@ pub(super) fn bytea(random: &mut Random) -> String {
     format!("\\x{}", hex(random, 2 * length))
 }
 
-/// Numbers between blanks, each small enough for `int2`.
+/// Numbers separated by spaces, each in the range of `int2`.
 pub(super) fn vector(random: &mut Random) -> String {
     (0..random.below(6))
         .map(|_| format!("{} ", random.below(32_768)))
         .collect()
 }
 
-/// Arrays without elements, and with other than the usual bounds.
+/// Empty arrays, and arrays with unusual bounds.
 pub(super) const EMPTY_ARRAYS: [&str; 4] = [
     "{}",
     "{NULL}",
@@ -265,7 +265,7 @@ pub(super) const EMPTY_ARRAYS: [&str; 4] = [
     "[-1:0][7:7]={{NULL},{NULL}}",
 ];
 
-/// An array of one to three dimensions, here and there with lower bounds of its own.
+/// An array of one to three dimensions, sometimes with explicit lower bounds.
 pub(super) fn array(random: &mut Random, values: &[Option<String>]) -> String {
     let lengths: Vec<u64> = (0..1 + random.below(3))
         .map(|_| 1 + random.below(4))

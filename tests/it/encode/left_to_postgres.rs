@@ -1,5 +1,5 @@
-//! Types that Larder does not encode: Postgres does, by `to_json` around the column, and what arrives
-//! must pass through unchanged.
+//! Types that Larder does not encode. Postgres does, by `to_json` around the column, and the JSON must pass
+//! through unchanged.
 
 use larder::repository::ValueType;
 use tokio_postgres::Client;
@@ -10,7 +10,7 @@ use crate::support::app::App;
 use crate::support::postgres::Postgres;
 
 #[tokio::test]
-async fn types_left_to_postgres_pass_through_its_to_json() {
+async fn types_left_to_postgres_pass_through_unchanged() {
     let client = connect().await;
     client
         .batch_execute(
@@ -23,8 +23,8 @@ async fn types_left_to_postgres_pass_through_its_to_json() {
     }
 }
 
-/// Checks a type that is left to Postgres, alone and in an array: the column is `to_json`'s and arrives
-/// as JSON.
+/// Checks a type that is left to Postgres, alone and in an array: the column is wrapped in `to_json` and
+/// arrives as JSON.
 async fn check_wrapped(client: &Client, sql_type: &str, chosen: &[&str], generator: Generator) {
     let mut random = Random::seeded_by(sql_type);
     let mut values: Vec<Option<String>> = vec![None];
@@ -55,8 +55,8 @@ async fn check_wrapped(client: &Client, sql_type: &str, chosen: &[&str], generat
     }
 }
 
-/// Types without binary output: a base type, one with elements that is no array, and a built-in one; and
-/// what is made of them.
+/// Types without binary output, and types derived from them: a base type, one with elements that is not an
+/// array, and a built-in one.
 const WITHOUT_BINARY_OUTPUT: &str = "
     CREATE TYPE word;
     CREATE FUNCTION word_in(cstring) RETURNS word LANGUAGE internal IMMUTABLE STRICT AS 'textin';
@@ -80,7 +80,7 @@ const WITHOUT_BINARY_OUTPUT: &str = "
     INSERT INTO city (id) VALUES (2)";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn types_without_binary_output_are_asked_for_as_json() {
+async fn types_without_binary_output_are_fetched_as_json() {
     let db = Postgres::with(WITHOUT_BINARY_OUTPUT).await;
     let app = App::start(
         &db,
@@ -103,7 +103,7 @@ async fn types_without_binary_output_are_asked_for_as_json() {
     let table = app.get("/table").await;
     table.assert_status(200).assert_json(expected);
     app.get("/named/a%20b").await.assert_cache("hit");
-    // The probe sees what changes, whatever its type.
+    // The probe detects changes of any type.
     db.execute("UPDATE city SET acl = makeaclitem(10, 10, 'UPDATE', false) WHERE id = 2")
         .await;
     app.poll("/table", |answer| !answer.json()[1]["acl"].is_null())
@@ -215,8 +215,7 @@ fn year(random: &mut Random) -> String {
     format!("{:04}-01-01", 1 + random.below(9999))
 }
 
-/// A range whose bounds may be in any order, as long as Postgres takes it: an upward one, by having
-/// one bound only.
+/// A range that Postgres accepts: with one bound only, so that the order does not matter.
 fn range(random: &mut Random, bound: Generator) -> String {
     let bound = bound(random);
     match random.below(3) {

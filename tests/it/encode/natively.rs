@@ -1,4 +1,4 @@
-//! Every type that Larder encodes itself, alone and in arrays: chosen values and made-up ones.
+//! Every type that Larder encodes, alone and in arrays, with chosen and generated values.
 
 use larder::repository::ValueType;
 
@@ -6,7 +6,7 @@ use super::generate::Random;
 use super::{check_native, compare, connect, floats, generate};
 
 #[tokio::test]
-async fn booleans_and_whole_numbers_are_as_to_json_says() {
+async fn booleans_and_integers_match_to_json() {
     let client = connect().await;
     check_native(&client, "bool", &["true", "false"], generate::boolean).await;
     check_native(&client, "int2", &["0", "-32768", "32767"], generate::int2).await;
@@ -23,7 +23,7 @@ async fn booleans_and_whole_numbers_are_as_to_json_says() {
 }
 
 #[tokio::test]
-async fn floats_are_as_to_json_says() {
+async fn floats_match_to_json() {
     let client = connect().await;
     let chosen = [
         "0",
@@ -41,7 +41,7 @@ async fn floats_are_as_to_json_says() {
 }
 
 #[tokio::test]
-async fn every_hard_float_is_as_to_json_says() {
+async fn hard_floats_match_to_json() {
     let client = connect().await;
     let mut random = Random::seeded_by("hard floats");
 
@@ -69,7 +69,7 @@ async fn every_hard_float_is_as_to_json_says() {
 }
 
 #[tokio::test]
-async fn numerics_of_any_size_are_as_to_json_says() {
+async fn numerics_of_any_size_match_to_json() {
     let client = connect().await;
     let chosen = [
         "NaN",
@@ -110,7 +110,7 @@ async fn numerics_of_any_size_are_as_to_json_says() {
 }
 
 #[tokio::test]
-async fn text_with_every_character_is_as_to_json_says() {
+async fn text_with_every_character_matches_to_json() {
     let client = connect().await;
     let every: Vec<String> = (1..=0x2ff_u32)
         .chain([
@@ -131,7 +131,7 @@ async fn text_with_every_character_is_as_to_json_says() {
 }
 
 #[tokio::test]
-async fn json_is_as_to_json_says() {
+async fn json_matches_to_json() {
     let client = connect().await;
     let chosen = [
         "null",
@@ -152,7 +152,7 @@ async fn json_is_as_to_json_says() {
 }
 
 #[tokio::test]
-async fn dates_and_times_are_as_to_json_says() {
+async fn dates_and_times_match_to_json() {
     let client = connect().await;
     let chosen = [
         "infinity",
@@ -208,7 +208,7 @@ async fn dates_and_times_are_as_to_json_says() {
 }
 
 #[tokio::test]
-async fn intervals_are_as_to_json_says() {
+async fn intervals_match_to_json() {
     let client = connect().await;
     let chosen = [
         "0",
@@ -230,7 +230,7 @@ async fn intervals_are_as_to_json_says() {
 }
 
 #[tokio::test]
-async fn uuids_and_bytes_are_as_to_json_says() {
+async fn uuids_and_bytes_match_to_json() {
     let client = connect().await;
     check_native(
         &client,
@@ -249,7 +249,7 @@ async fn uuids_and_bytes_are_as_to_json_says() {
 }
 
 #[tokio::test]
-async fn vectors_that_are_arrays_by_another_name_are_as_to_json_says() {
+async fn vector_types_match_to_json() {
     let client = connect().await;
     check_native(&client, "int2vector", &["", "1"], generate::vector).await;
     check_native(&client, "oidvector", &["", "1"], generate::vector).await;
