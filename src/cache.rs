@@ -1,15 +1,15 @@
-//! Memory of answers: [`Key`], [`Entry`], [`Freshness`] and the store that holds them. Knows neither
-//! where entries come from nor who asks for them.
+//! The cache: [`Key`], [`Entry`], [`Freshness`] and the stores. Knows neither where entries come from nor who
+//! requests them.
 //!
-//! Freshness is ours, memory is moka's: moka bounds what entries take and drops those that have
-//! expired; whether an entry may be served is a pure function of the entry and the time.
+//! moka bounds the memory and removes expired entries. Whether an entry may be served is Larder's own, a
+//! pure function of the entry and the time.
 
-pub mod entry;
-pub mod freshness;
-pub mod key;
+pub mod entry; // a finished answer with its times
+pub mod freshness; // whether an entry may be served
+pub mod key; // everything that a result depends on
 
-mod key_quota;
-mod recent;
+mod key_quota; // how many keys an endpoint may have
+mod recently_removed; // keys that were in use until a short while ago
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,23 +24,23 @@ pub use key::Key;
 
 use crate::observe::{Event, Observer};
 use crate::plan::Plan;
-use key_quota::{KeyQuota, TrackedKey};
-use recent::Recent;
+use entry::TrackedKey;
+use key_quota::KeyQuota;
+use recently_removed::RecentlyRemoved;
 
-/// What an entry takes beside its bytes and its key, which is there twice: moka's node, queues and
-/// sketch, the tracked key, the entry's own fields, reference counts, and what the allocator adds to a dozen
-/// allocations. As benches/scale measured it for a million keys (860 bytes, and 590 for ten thousand),
-/// and 70 for the tracked key: it errs upward.
+/// What an entry takes besides its bytes and its key, which is stored twice: moka's node, queues and sketch,
+/// the tracked key, the entry's own fields, reference counts, and the allocator's share of a dozen
+/// allocations. benches/scale measured 860 bytes per key with a million keys, and 590 with ten thousand;
+/// a tracked key takes 70 of them. Rather too much than too little.
 const OVERHEAD: usize = 920;
 
-/// Seeded anew for each store, so that nobody can choose keys that collide.
+/// Seeded differently for each store, so that clients cannot choose keys that collide.
 #[cfg(not(test))]
 type KeyHasher = std::hash::RandomState;
-/// The same in every run: which keys make room depends on it, and a test must be able to repeat it.
+/// The same in every run: which keys are evicted depends on it, and a test must be repeatable.
 #[cfg(test)]
 type KeyHasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
-/// What entries are kept in.
 type Store = moka::sync::Cache<Key, Arc<Entry>, KeyHasher>;
 
 /// The entries of all endpoints, in two stores.
@@ -56,35 +56,35 @@ pub struct Cache {
     observer: Observer,
 }
 
-/// What is known of the keys in the stores.
+/// The keys in the stores, and those that were in them.
 #[derive(Debug)]
 struct Keys {
     /// One for each endpoint.
     quotas: Box<[KeyQuota]>,
-    recent: Recent<KeyHasher>,
+    recently_removed: RecentlyRemoved<KeyHasher>,
 }
 
 impl Keys {
     fn new(quotas: impl Iterator<Item = KeyQuota>) -> Arc<Self> {
         Arc::new(Self {
             quotas: quotas.collect(),
-            recent: Recent::new(),
+            recently_removed: RecentlyRemoved::new(),
         })
     }
 
-    fn of(&self, key: &Key) -> &KeyQuota {
+    fn quota(&self, key: &Key) -> &KeyQuota {
         &self.quotas[key.endpoint().index()]
     }
 
-    /// An entry has left, and not for another of its key.
-    fn left(&self, key: &Key, entry: &Arc<Entry>) {
+    /// An entry was removed, and not replaced.
+    fn removed(&self, key: &Key, entry: &Arc<Entry>) {
         if entry
             .tracked_key()
             .is_some_and(|tracked| tracked.is_in_use(entry))
         {
-            self.recent.add(key);
+            self.recently_removed.add(key);
         }
-        self.of(key).left(entry);
+        self.quota(key).removed(entry);
     }
 }
 
@@ -96,7 +96,7 @@ impl Cache {
         Self::with(plan, keys, observer)
     }
 
-    /// One that lets endpoints have any number of keys: for the test of the test that finds it.
+    /// A cache without `max_keys`: for the test that the simulation finds that.
     #[cfg(test)]
     pub(crate) fn without_limits(plan: &Plan, observer: Observer) -> Self {
         let endpoints = plan.endpoints().iter();
@@ -106,16 +106,16 @@ impl Cache {
 
     fn with(plan: &Plan, keys: Arc<Keys>, observer: Observer) -> Self {
         let evictions = observer.clone();
-        let of_evicted = Arc::clone(&keys);
+        let removals = Arc::clone(&keys);
         let weigher =
             |key: &Key, entry: &Arc<Entry>| u32::try_from(weight(key, entry)).unwrap_or(u32::MAX);
         let keyed = moka::sync::Cache::builder()
             .max_capacity(plan.cache().max_size)
             .weigher(weigher)
-            .expire_after(AtTheLimit)
+            .expire_after(AfterLimit)
             .eviction_listener(move |key: Arc<Key>, entry: Arc<Entry>, cause| {
                 if cause != RemovalCause::Replaced {
-                    of_evicted.left(&key, &entry);
+                    removals.removed(&key, &entry);
                 }
                 if cause == RemovalCause::Size {
                     evictions.emit(&Event::EntryEvicted);
@@ -143,89 +143,89 @@ impl Cache {
         self.store(key).get(key)
     }
 
-    /// Puts an entry in the place of an older one. One whose query began before the query of what is
-    /// there already knows less, and is dropped.
+    /// Puts an entry, unless the query of the one in the cache began later.
     pub fn put(&self, key: &Key, entry: Arc<Entry>) {
-        self.replace(key, |there| {
-            let is_newer = there.is_some_and(|there| there.began() > entry.began());
-            (!is_newer).then_some(entry)
+        self.replace(key, |previous| {
+            let is_older = previous.is_some_and(|previous| previous.began() > entry.began());
+            (!is_older).then_some(entry)
         });
     }
 
-    /// Measures an entry again that has grown, if it is still there.
-    pub fn recount(&self, key: &Key, entry: &Arc<Entry>) {
-        self.replace(key, |there| {
-            let same = there.filter(|there| there.began() == entry.began());
-            same.map(|there| Arc::new(there.again()))
+    /// Weighs an entry again that has grown, if it is still in the cache.
+    pub fn reweigh(&self, key: &Key, entry: &Arc<Entry>) {
+        self.replace(key, |previous| {
+            let same = previous.filter(|previous| previous.began() == entry.began());
+            same.map(|same| Arc::new(same.copy()))
         });
     }
 
-    /// Puts what is chosen, knowing what is there. If its endpoint has too many keys then, the least used
-    /// one is evicted.
+    /// Puts the entry that `choose` returns for the one in the cache. If the endpoint then has too many
+    /// keys, the least used one is evicted.
     fn replace(&self, key: &Key, choose: impl FnOnce(Option<&Entry>) -> Option<Arc<Entry>>) {
-        let mut leaves = None;
+        let mut evicted = None;
         let mut own = None;
         let place = self.store(key).entry_by_ref(key);
-        place.and_compute_with(|there| {
-            let there = there.as_ref().map(|there| &**there.value());
-            let Some(entry) = choose(there) else {
+        place.and_compute_with(|previous| {
+            let previous = previous.as_ref().map(|previous| &**previous.value());
+            let Some(entry) = choose(previous) else {
                 return Op::Nop;
             };
-            let was_known = || self.keys.recent.contains(key);
-            leaves = self.keys.of(key).admit(key, there, &entry, was_known);
+            let was_in_use = || self.keys.recently_removed.contains(key);
+            let quota = self.keys.quota(key);
+            evicted = quota.admit(key, previous, &entry, was_in_use);
             own = entry.tracked_key().cloned();
             Op::Put(entry)
         });
-        if let Some(tracked) = leaves {
+        if let Some(tracked) = evicted {
             self.evict(&tracked);
         }
-        // Where another key's entry came at the same moment, this one may have had to leave for it
-        // before it was there.
+        // If another key was admitted at the same moment, this one may have been evicted for it before its
+        // entry was in the store.
         if let Some(tracked) = own.filter(|tracked| !tracked.is_live()) {
             self.evict(&tracked);
         }
     }
 
-    /// Drops the entry of a key that had to make room, unless it has come back meanwhile.
+    /// Removes the entry of an evicted key, unless the key was admitted again meanwhile.
     fn evict(&self, tracked: &Arc<TrackedKey>) {
-        let mut is_there = false;
+        let mut is_found = false;
         let place = self.store(tracked.key()).entry_by_ref(tracked.key());
-        place.and_compute_with(|there| {
-            let there = there.as_ref().and_then(|there| there.value().tracked_key());
-            is_there = there.is_some_and(|there| Arc::ptr_eq(there, tracked));
-            if is_there { Op::Remove } else { Op::Nop }
+        place.and_compute_with(|found| {
+            let found = found.as_ref().and_then(|found| found.value().tracked_key());
+            is_found = found.is_some_and(|found| Arc::ptr_eq(found, tracked));
+            if is_found { Op::Remove } else { Op::Nop }
         });
-        if is_there {
+        if is_found {
             self.observer.emit(&Event::EntryEvicted);
         }
     }
 
-    /// Whether a key was in use until its entry left the cache, a minute or two ago at most.
+    /// Whether a key was in use until its entry was removed, a minute or two ago at most.
     pub fn was_in_use(&self, key: &Key) -> bool {
-        self.keys.recent.contains(key)
+        self.keys.recently_removed.contains(key)
     }
 
-    /// Lets an entry go as moka does when its time is up: at a moment of the test's.
+    /// Removes an entry as moka does when it has expired, at a moment that a test chooses.
     #[cfg(test)]
-    pub(crate) fn forget(&self, key: &Key) {
+    pub(crate) fn expire(&self, key: &Key) {
         self.store(key).invalidate(key);
     }
 
-    /// Does what moka leaves to its readers otherwise: drops what has expired, settles the bound.
+    /// Does the work that moka otherwise leaves to readers: removes expired entries, and enforces the bound.
     pub fn maintain(&self) {
         self.resident.run_pending_tasks();
         self.keyed.run_pending_tasks();
     }
 
-    /// Shows every entry of the bounded store, in no order. Readers and writers are not held up, and it
-    /// counts as no use of an entry.
-    pub fn for_each_keyed(&self, mut look: impl FnMut(&Key, &Entry)) {
+    /// Calls `visit` for every entry of the bounded store, in no order. It blocks neither readers nor
+    /// writers, and is not a use of the entries.
+    pub fn for_each_keyed(&self, mut visit: impl FnMut(&Key, &Entry)) {
         for (key, entry) in &self.keyed {
-            look(&key, &entry);
+            visit(&key, &entry);
         }
     }
 
-    /// Reports how much is held.
+    /// Reports the number of entries and their size.
     pub fn measure(&self) {
         self.maintain();
         let stores = [&self.resident, &self.keyed];
@@ -236,32 +236,32 @@ impl Cache {
     }
 }
 
-/// The bytes an entry takes with its key: bodies, and everything around them.
+/// The memory in bytes that an entry takes with its key: bodies, and everything around them.
 pub fn weight(key: &Key, entry: &Entry) -> usize {
     2 * key.size() + entry.size() + OVERHEAD
 }
 
-/// Lets moka drop an entry some time after nothing may serve it any more.
-struct AtTheLimit;
+/// Has moka remove an entry some time after its last limit.
+struct AfterLimit;
 
-/// What has expired is there for a while longer: a client that asks again does not ask for something new, and a
-/// load that finds the same says since when it is so.
-const LINGERS: Duration = Duration::from_secs(10);
+/// How long an expired entry is kept: a client that requests it again does not request something new, and a
+/// load that finds the same answer keeps its `Last-Modified`.
+const KEPT_EXPIRED: Duration = Duration::from_secs(10);
 
-fn stays(entry: &Entry) -> Option<Duration> {
-    Some(entry.lifetime().limit().saturating_add(LINGERS))
+fn time_to_live(entry: &Entry) -> Option<Duration> {
+    Some(entry.lifetime().limit().saturating_add(KEPT_EXPIRED))
 }
 
-/// moka's own clock, of which nothing is asked here.
+/// A moment of moka's own clock, which is not used here.
 #[expect(clippy::disallowed_types, reason = "the signature is moka's")]
 type Moment = std::time::Instant;
 
-impl Expiry<Key, Arc<Entry>> for AtTheLimit {
+impl Expiry<Key, Arc<Entry>> for AfterLimit {
     fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, _: Moment) -> Option<Duration> {
-        stays(entry)
+        time_to_live(entry)
     }
 
-    /// Must be said: moka keeps the replaced entry's deadline otherwise.
+    /// Without this, moka keeps the deadline of the replaced entry.
     fn expire_after_update(
         &self,
         _: &Key,
@@ -269,10 +269,10 @@ impl Expiry<Key, Arc<Entry>> for AtTheLimit {
         _: Moment,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        stays(entry)
+        time_to_live(entry)
     }
 
-    /// What is found to be unchanged goes on being served: beyond the limit counted from its query.
+    /// A validated entry is served for longer than its limit counted from its query.
     fn expire_after_read(
         &self,
         _: &Key,
@@ -282,7 +282,7 @@ impl Expiry<Key, Arc<Entry>> for AtTheLimit {
         _: Moment,
     ) -> Option<Duration> {
         if entry.is_validated() {
-            stays(entry)
+            time_to_live(entry)
         } else {
             left
         }

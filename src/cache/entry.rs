@@ -1,46 +1,48 @@
 //! A finished answer with its times.
 
+mod tracked_key; // a key in the cache
+
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::key_quota::TrackedKey;
-use super::{EndpointVersion, Freshness};
+use super::freshness::{EndpointVersion, Freshness};
 use crate::encode::Document;
 use crate::plan::Lifetime;
+pub(super) use tracked_key::TrackedKey;
 
-/// What a statement answered.
+/// The result of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// A document in the endpoint's shape.
     Document(Arc<Document>),
-    /// No row where the shape is one row. An answer like any other, and as fresh.
+    /// No row, where the shape is one row. An answer like any other, and as fresh.
     NoRow,
 }
 
-/// What is known of a load from before its query.
+/// The state before a load's query.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// When its query began.
     pub began: Instant,
-    /// The endpoint's generation then: see [`EndpointVersion`].
+    /// The endpoint's generation at that time: see [`EndpointVersion`].
     pub generation: u64,
 }
 
-/// What is noted when an entry is asked for, each in a bit.
+/// What is recorded when an entry is requested, each in a bit.
 mod used {
     /// Since it was loaded.
     pub(super) const SINCE_LOAD: u8 = 1;
-    /// Since it was last looked at to make room.
-    pub(super) const LATELY: u8 = 2;
-    /// Since its key came into the cache, whatever was loaded meanwhile.
+    /// Since it was last considered for eviction.
+    pub(super) const RECENTLY: u8 = 2;
+    /// Since its key was admitted to the cache, whatever was loaded meanwhile.
     pub(super) const EVER: u8 = 4;
-    pub(super) const ALL: u8 = SINCE_LOAD | LATELY | EVER;
+    pub(super) const ALL: u8 = SINCE_LOAD | RECENTLY | EVER;
 }
 
-/// The finished bytes of a key. Immutable, but for what is noted of it: a refresh makes a new one.
+/// The answer for a key. Immutable except for statistics: a refresh makes a new entry.
 #[derive(Debug)]
 pub struct Entry {
     answer: Answer,
@@ -54,13 +56,13 @@ pub struct Entry {
     /// here because an endpoint's version covers the current generation only: an entry that was validated
     /// for hours is not hours old the moment the data change.
     validated: AtomicU64,
-    /// Its key's place among those of its endpoint, once it is put into the cache.
+    /// Its key, once it is put into the cache.
     tracked_key: OnceLock<Arc<TrackedKey>>,
 }
 
 impl Entry {
-    /// The entry of a query that ended `query_time` after it began. Where `previous` answered the
-    /// same, the content has not changed since, and its bytes are kept instead of the new ones.
+    /// The entry of a query that ended `query_time` after it began. If the answer equals that of `previous`,
+    /// the content has not changed since, and the bytes of `previous` are shared.
     pub fn new(
         answer: Answer,
         origin: Origin,
@@ -82,8 +84,8 @@ impl Entry {
         }
     }
 
-    /// The same again, for its place in the cache to be measured anew.
-    pub(super) fn again(&self) -> Self {
+    /// A copy that shares the answer: moka weighs an entry when it is put.
+    pub(super) fn copy(&self) -> Self {
         let copy = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Relaxed));
         Self {
             answer: self.answer.clone(),
@@ -112,14 +114,13 @@ impl Entry {
         self.origin.generation
     }
 
-    /// Its key's place among those of its endpoint.
+    /// Its key, once it is put into the cache.
     pub(super) fn tracked_key(&self) -> Option<&Arc<TrackedKey>> {
         self.tracked_key.get()
     }
 
-    /// Notes its key's place, before it is put into the cache.
-    pub(super) fn set_tracked_key(&self, tracked: Arc<TrackedKey>) {
-        // It is put there once.
+    fn set_tracked_key(&self, tracked: Arc<TrackedKey>) {
+        // An entry is put only once.
         let _ = self.tracked_key.set(tracked);
     }
 
@@ -142,7 +143,7 @@ impl Entry {
         self.validated.load(Ordering::Relaxed) > 0
     }
 
-    /// When the content last changed for those who ask: when this answer took the place of another.
+    /// When the content last changed for clients: when this answer replaced a different one.
     pub fn last_modified(&self) -> SystemTime {
         self.last_modified
     }
@@ -152,7 +153,7 @@ impl Entry {
         &self.lifetime
     }
 
-    /// How long its query took, with all its rows.
+    /// How long its query took, including all rows.
     pub fn query_time(&self) -> Duration {
         self.query_time
     }
@@ -163,37 +164,37 @@ impl Entry {
         Freshness::of(age, &self.lifetime, is_current)
     }
 
-    /// Notes that it was asked for; says whether that is for the first time.
+    /// Records a request, and returns whether it is the first.
     pub fn mark_used(&self) -> bool {
-        // A plain look first: pollers of one entry would otherwise pass its cache line around.
+        // A plain load first: otherwise the entry's cache line would move between the cores of its clients.
         if self.used.load(Ordering::Relaxed) == used::ALL {
             return false;
         }
         self.used.fetch_or(used::ALL, Ordering::Relaxed) & used::SINCE_LOAD == 0
     }
 
-    /// Whether it was asked for since it was loaded.
+    /// Whether it was requested since it was loaded.
     pub fn is_used(&self) -> bool {
         self.used.load(Ordering::Relaxed) & used::SINCE_LOAD != 0
     }
 
-    /// Whether it was asked for since this was last asked.
-    pub(super) fn take_recent_use(&self) -> bool {
-        self.used.fetch_and(!used::LATELY, Ordering::Relaxed) & used::LATELY != 0
+    /// Whether it was requested since this was last called.
+    fn take_recent_use(&self) -> bool {
+        self.used.fetch_and(!used::RECENTLY, Ordering::Relaxed) & used::RECENTLY != 0
     }
 
-    /// Whether its key was asked for since that came into the cache.
-    pub(super) fn was_used_ever(&self) -> bool {
+    /// Whether its key was requested since it was admitted to the cache.
+    fn was_used_ever(&self) -> bool {
         self.used.load(Ordering::Relaxed) & used::EVER != 0
     }
 
-    /// Takes over what is known of its key's use from the entry whose place it takes.
+    /// Takes over the use of its key from the entry that it replaces.
     pub(super) fn inherit_use(&self, previous: &Self) {
-        let of_key = previous.used.load(Ordering::Relaxed) & (used::LATELY | used::EVER);
+        let of_key = previous.used.load(Ordering::Relaxed) & (used::RECENTLY | used::EVER);
         self.used.fetch_or(of_key, Ordering::Relaxed);
     }
 
-    /// The bytes of its representations.
+    /// The size of its representations in bytes.
     pub(super) fn size(&self) -> usize {
         match &self.answer {
             Answer::Document(document) => document.size(),

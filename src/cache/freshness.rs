@@ -21,8 +21,8 @@ pub enum Freshness {
 }
 
 impl Freshness {
-    /// Of an entry of this age with these limits. Each limit belongs to the time before it. What is
-    /// not of the current generation is not fresh, however young; its other limits hold.
+    /// The freshness of an entry of this age with these limits. The moment of a limit is still within it. An
+    /// entry that is not of the current generation is never fresh; its other limits hold.
     pub fn of(age: Duration, lifetime: &Lifetime, is_current: bool) -> Self {
         if age <= lifetime.fresh && is_current {
             Self::Fresh
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_fresh_then_stale_then_a_resort_then_expired() {
+    fn an_entry_is_fresh_then_stale_then_stale_if_error_then_expired() {
         use Freshness::{Expired, Fresh, Stale, StaleIfError};
         check(
             &lifetime(60, 3600),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_invalidated_is_never_fresh_and_otherwise_as_its_age_says() {
+    fn an_invalidated_entry_is_never_fresh_and_its_other_limits_hold() {
         let of = |lifetime: &Lifetime, seconds| {
             Freshness::of(Duration::from_secs(seconds), lifetime, false)
         };
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_of_zero_is_never_open() {
+    fn a_window_of_zero_does_not_exist() {
         use Freshness::{Expired, Fresh, Stale, StaleIfError};
         check(&lifetime(0, 0), &[(10, Fresh), (11, Expired)]);
         check(

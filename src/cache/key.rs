@@ -1,8 +1,8 @@
-//! Everything a result depends on.
+//! Everything that a result depends on.
 
 use crate::plan::{Arguments, EndpointId};
 
-/// An endpoint with the arguments of a request: equal keys have equal answers.
+/// An endpoint with the arguments of a request. Equal keys have equal answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     endpoint: EndpointId,
@@ -18,12 +18,12 @@ impl Key {
         }
     }
 
-    /// Whose result.
+    /// The endpoint.
     pub fn endpoint(&self) -> EndpointId {
         self.endpoint
     }
 
-    /// With which arguments.
+    /// The arguments.
     pub fn arguments(&self) -> &Arguments {
         &self.arguments
     }
@@ -33,7 +33,7 @@ impl Key {
         self.arguments.iter().len() == 0
     }
 
-    /// The bytes it takes.
+    /// Its size in bytes.
     pub(super) fn size(&self) -> usize {
         size_of::<Self>() + self.arguments.size()
     }

@@ -1,4 +1,4 @@
-//! What moka keeps, for how long, and which keys of an endpoint go for others.
+//! What the stores keep and for how long, and which keys of an endpoint are evicted.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::plan::{EndpointId, FreshnessPolicy, ParameterType, Signature};
 
 #[tokio::test(start_paused = true)]
-async fn what_was_confirmed_stays_for_as_long_as_it_is_read() {
+async fn a_validated_entry_is_kept_as_long_as_it_is_read() {
     let lifetime = FreshnessPolicy {
         max_age: Some(Duration::from_secs(10)),
         stale_while_revalidate: Duration::ZERO,
@@ -29,7 +29,7 @@ async fn what_was_confirmed_stays_for_as_long_as_it_is_read() {
     );
     let left = Some(Duration::from_secs(1));
     let moment = Moment::now();
-    let after_read = || AtTheLimit.expire_after_read(&key, &entry, moment, left, moment);
+    let after_read = || AfterLimit.expire_after_read(&key, &entry, moment, left, moment);
     assert_eq!(after_read(), left);
     let validated = Some(Validated {
         since: began,
@@ -40,10 +40,10 @@ async fn what_was_confirmed_stays_for_as_long_as_it_is_read() {
         validated,
     };
     entry.record_validation(&version);
-    assert_eq!(after_read(), Some(Duration::from_secs(60) + LINGERS));
+    assert_eq!(after_read(), Some(Duration::from_secs(60) + KEPT_EXPIRED));
 }
 
-/// A cache for one endpoint with so many keys, and how many of them had to leave.
+/// A cache for one endpoint with at most `max_keys` keys, and the number of evictions.
 struct Limited {
     cache: Cache,
     plan: Plan,
@@ -59,11 +59,11 @@ impl Limited {
         let config = Config::parse("config.toml", text, Path::new("."), &|_| None).unwrap();
         let plan = Plan::compile(config).unwrap();
         let evicted = Arc::<Mutex<usize>>::default();
-        let told = Arc::clone(&evicted);
-        let hear = move |event: &Event| {
-            *told.lock().unwrap() += usize::from(matches!(event, Event::EntryEvicted));
+        let counted = Arc::clone(&evicted);
+        let count = move |event: &Event| {
+            *counted.lock().unwrap() += usize::from(matches!(event, Event::EntryEvicted));
         };
-        let cache = Cache::new(&plan, Observer::new(vec![Box::new(hear)]));
+        let cache = Cache::new(&plan, Observer::new(vec![Box::new(count)]));
         Self {
             cache,
             plan,
@@ -94,10 +94,10 @@ impl Limited {
         self.cache.put(&self.key(k), Arc::new(entry));
     }
 
-    /// As a request asks.
-    fn ask(&self, k: usize) -> bool {
-        let there = self.cache.get(&self.key(k));
-        there.is_some_and(|entry| {
+    /// Requests a key, and returns whether it is in the cache.
+    fn request(&self, k: usize) -> bool {
+        let entry = self.cache.get(&self.key(k));
+        entry.is_some_and(|entry| {
             entry.mark_used();
             true
         })
@@ -112,15 +112,15 @@ impl Limited {
         self.cache.keyed.iter().count()
     }
 
-    /// What is listed is what is there.
-    fn is_consistent(&self) {
+    /// The quota counts exactly the keys in the cache.
+    fn assert_consistent(&self) {
         let quota = &self.cache.keys.quotas[0];
         assert_eq!(quota.live(), self.entries());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_least_used_keys_go_when_there_are_too_many() {
+async fn the_least_used_keys_are_evicted_when_there_are_too_many() {
     let limited = Limited::new(20);
     for k in 0..20 {
         limited.load(k);
@@ -129,76 +129,76 @@ async fn the_least_used_keys_go_when_there_are_too_many() {
     advance(Duration::from_secs(1)).await;
     let in_use = [0, 7, 19];
     for k in in_use {
-        assert!(limited.ask(k));
+        assert!(limited.request(k));
     }
     for k in 100..1_000 {
         limited.load(k);
         assert!(
             limited.cache.get(&limited.key(k)).is_some(),
-            "the last to come is there"
+            "the latest key is in the cache"
         );
         assert!(limited.entries() <= 20);
     }
     assert_eq!((limited.entries(), limited.evicted()), (20, 900));
     for k in 0..20 {
-        assert_eq!(limited.ask(k), in_use.contains(&k), "{k}");
+        assert_eq!(limited.request(k), in_use.contains(&k), "{k}");
     }
-    limited.is_consistent();
+    limited.assert_consistent();
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_that_are_not_asked_for_any_more_make_room_for_others_in_use() {
+async fn keys_without_requests_make_room_for_others_in_use() {
     let limited = Limited::new(10);
     for k in 0..10 {
         limited.load(k);
     }
     for _ in 0..60 {
         advance(Duration::from_secs(1)).await;
-        (0..9).for_each(|k| assert!(limited.ask(k)));
+        (0..9).for_each(|k| assert!(limited.request(k)));
         limited.load(100);
     }
-    // Others take their place, but not at once.
+    // Others replace them, but not at once.
     let mut seconds = 0;
     while (0..9).any(|k| limited.cache.get(&limited.key(k)).is_some()) {
         advance(Duration::from_millis(100)).await;
         seconds += 1;
         for k in 20..30 {
-            if !limited.ask(k) {
+            if !limited.request(k) {
                 limited.load(k);
-                limited.ask(k);
+                limited.request(k);
             }
         }
-        assert!(seconds < 400, "they stay for ever");
+        assert!(seconds < 400, "they are never evicted");
     }
     assert!(
         seconds > 250,
         "the longer a key was in use, the longer it may pause: {seconds}"
     );
-    assert!((20..30).all(|k| limited.ask(k)));
-    limited.is_consistent();
+    assert!((20..30).all(|k| limited.request(k)));
+    limited.assert_consistent();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_was_in_use_is_known_for_a_while_after_it_left() {
+async fn a_key_that_was_in_use_is_remembered_for_a_while() {
     let limited = Limited::new(1);
     limited.load(1);
     advance(Duration::from_secs(2)).await;
     limited.load(2);
     assert!(
         !limited.cache.was_in_use(&limited.key(1)),
-        "nobody asked for it again"
+        "it was not requested again"
     );
-    limited.ask(2);
+    limited.request(2);
     limited.load(3);
     assert!(
         !limited.cache.was_in_use(&limited.key(2)),
-        "at once is not again"
+        "a request right after the load is not a second one"
     );
-    limited.ask(3);
+    limited.request(3);
     advance(Duration::from_secs(2)).await;
     limited.load(4);
     assert!(limited.cache.was_in_use(&limited.key(3)));
-    // Once known, it is not new for having to leave again.
+    // It stays remembered when it is evicted once more.
     limited.load(3);
     limited.load(5);
     advance(Duration::from_secs(59)).await;
@@ -208,20 +208,20 @@ async fn a_key_that_was_in_use_is_known_for_a_while_after_it_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_moka_drops_leaves_its_place_to_another_at_once() {
+async fn a_key_that_moka_removes_makes_room_at_once() {
     let limited = Limited::new(3);
     for k in 0..1_000 {
         limited.load(k);
         if k >= 2 {
-            limited.cache.forget(&limited.key(k - 2));
+            limited.cache.expire(&limited.key(k - 2));
         }
     }
     assert_eq!((limited.entries(), limited.evicted()), (2, 0));
-    limited.is_consistent();
+    limited.assert_consistent();
 }
 
 #[test]
-fn keys_that_come_and_go_at_the_same_time_are_counted_right() {
+fn keys_that_are_added_and_removed_concurrently_are_counted_correctly() {
     let limited = Limited::new(50);
     std::thread::scope(|scope| {
         for seed in 0..8 {
@@ -232,13 +232,13 @@ fn keys_that_come_and_go_at_the_same_time_are_counted_right() {
                     let k = rng.usize(..120);
                     match rng.u8(..10) {
                         0..5 => limited.load(k),
-                        5..9 => drop(limited.ask(k)),
-                        _ => limited.cache.forget(&limited.key(k)),
+                        5..9 => drop(limited.request(k)),
+                        _ => limited.cache.expire(&limited.key(k)),
                     }
                 }
             });
         }
     });
     assert!(limited.entries() <= 50);
-    limited.is_consistent();
+    limited.assert_consistent();
 }

@@ -11,7 +11,7 @@ mod totals; // what transfers add up to
 pub(super) mod transfer; // a large response on its way
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::limits::H2_FRAME_EPOCH;
 use crate::encode::held;
+use crate::lock::lock;
 use crate::observe::{Event, Observer};
 use outbound::Outbound;
 use totals::Totals;
@@ -229,10 +230,6 @@ impl SlowClients {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Those that have not ended; the others are forgotten.

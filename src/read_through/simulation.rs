@@ -452,7 +452,7 @@ impl Simulation {
                 self.read
                     .shared
                     .cache
-                    .forget(&Key::new(endpoint, arguments));
+                    .expire(&Key::new(endpoint, arguments));
             }
             68..70 => self.read.maintain(),
             70 => {

@@ -37,7 +37,7 @@ impl<S: Source> ReadThrough<S> {
             if made.ready(variant).is_none() {
                 let _permit = this.shared.encoding_slots.acquire().await;
                 this.make(key.endpoint(), &made, vec![variant]).await;
-                this.shared.cache.recount(&key, &entry);
+                this.shared.cache.reweigh(&key, &entry);
             }
         });
         // A panic leaves nothing to be had, and that is seen below.

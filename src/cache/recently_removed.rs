@@ -1,5 +1,5 @@
-//! Keys that left the cache a short while ago and were in use until then: a client that asks for one again is
-//! not asking for something new.
+//! Keys that were removed from the cache a short while ago and were in use until then. A client that requests
+//! such a key does not request something new.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
@@ -11,14 +11,14 @@ use tokio::time::Instant;
 use crate::lock::lock;
 
 /// A key is remembered for at least this long, and for less than twice as long.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
-/// Keys remembered in that time, of all endpoints: some 600 KiB. Beyond it the time is shorter.
+/// Keys of all endpoints that are remembered in that time: some 600 KiB. With more, the time is shorter.
 const KEYS_MAX: usize = 32_768;
 
-/// What is remembered of each key is a hash.
+/// Remembers a hash of each key.
 #[derive(Debug)]
-pub(super) struct Recent<S> {
+pub(super) struct RecentlyRemoved<S> {
     hasher: S,
     hashes: Mutex<Hashes>,
 }
@@ -30,7 +30,7 @@ struct Hashes {
     since: Instant,
 }
 
-impl<S: BuildHasher + Default> Recent<S> {
+impl<S: BuildHasher + Default> RecentlyRemoved<S> {
     pub(super) fn new() -> Self {
         Self {
             hasher: S::default(),
@@ -44,9 +44,9 @@ impl<S: BuildHasher + Default> Recent<S> {
 
     /// Remembers a key.
     pub(super) fn add(&self, key: &impl Hash) {
-        self.in_time(|hashes| {
+        self.with_current(|hashes| {
             if hashes.young.len() >= KEYS_MAX {
-                hashes.turn();
+                hashes.rotate();
             }
             hashes.young.insert(self.hasher.hash_one(key));
         });
@@ -54,28 +54,28 @@ impl<S: BuildHasher + Default> Recent<S> {
 
     /// Whether a key is remembered.
     pub(super) fn contains(&self, key: &impl Hash) -> bool {
-        self.in_time(|hashes| {
+        self.with_current(|hashes| {
             let hash = self.hasher.hash_one(key);
             hashes.young.contains(&hash) || hashes.old.contains(&hash)
         })
     }
 
-    /// Does something with what is not forgotten by now.
-    fn in_time<T>(&self, work: impl FnOnce(&mut Hashes) -> T) -> T {
+    /// Forgets old hashes, and gives access to the others.
+    fn with_current<T>(&self, work: impl FnOnce(&mut Hashes) -> T) -> T {
         let mut hashes = lock(&self.hashes);
         let elapsed = hashes.since.elapsed();
-        if elapsed >= REMEMBERED {
-            hashes.turn();
+        if elapsed >= REMEMBERED_FOR {
+            hashes.rotate();
         }
-        if elapsed >= REMEMBERED * 2 {
-            hashes.turn();
+        if elapsed >= REMEMBERED_FOR * 2 {
+            hashes.rotate();
         }
         work(&mut hashes)
     }
 }
 
 impl Hashes {
-    fn turn(&mut self) {
+    fn rotate(&mut self) {
         self.old = std::mem::take(&mut self.young);
         self.since = Instant::now();
     }
@@ -85,32 +85,35 @@ impl Hashes {
 mod tests {
     use super::*;
 
-    fn recent() -> Recent<std::hash::RandomState> {
-        Recent::new()
+    fn removed() -> RecentlyRemoved<std::hash::RandomState> {
+        RecentlyRemoved::new()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_remembered_for_a_minute_and_forgotten_after_two() {
-        let recent = recent();
-        tokio::time::advance(REMEMBERED / 2).await;
-        recent.add(&1);
-        assert!(recent.contains(&1) && !recent.contains(&2));
-        tokio::time::advance(REMEMBERED).await;
-        assert!(recent.contains(&1));
-        tokio::time::advance(REMEMBERED).await;
-        assert!(!recent.contains(&1));
-        recent.add(&3);
-        tokio::time::advance(REMEMBERED * 2).await;
-        assert!(!recent.contains(&3), "nobody looked meanwhile");
+        let removed = removed();
+        tokio::time::advance(REMEMBERED_FOR / 2).await;
+        removed.add(&1);
+        assert!(removed.contains(&1) && !removed.contains(&2));
+        tokio::time::advance(REMEMBERED_FOR).await;
+        assert!(removed.contains(&1));
+        tokio::time::advance(REMEMBERED_FOR).await;
+        assert!(!removed.contains(&1));
+        removed.add(&3);
+        tokio::time::advance(REMEMBERED_FOR * 2).await;
+        assert!(
+            !removed.contains(&3),
+            "although nothing was looked up meanwhile"
+        );
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        let recent = recent();
+    fn the_number_of_remembered_keys_is_bounded() {
+        let removed = removed();
         for key in 0..KEYS_MAX * 5 {
-            recent.add(&key);
+            removed.add(&key);
         }
-        let hashes = recent.hashes.lock().unwrap();
+        let hashes = lock(&removed.hashes);
         assert!(hashes.young.len() + hashes.old.len() <= 2 * KEYS_MAX);
     }
 }
