@@ -69,7 +69,7 @@ fn main() -> anyhow::Result<()> {
 /// The key of `/lines/{id}`.
 fn key(site: &Site, id: u64) -> Key {
     let endpoint = &site.plan.endpoints()[0];
-    let description = site.read_through.description(EndpointId::new(0));
+    let description = site.read_through.inspect().description(EndpointId::new(0));
     let signature = &description.expect("it is described").signature;
     let path = [("id", id.to_string().into())];
     let arguments = signature.arguments(endpoint, &path, &[]);

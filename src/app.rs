@@ -244,7 +244,7 @@ async fn maintain(read_through: ReadThrough, observer: Observer, told: Arc<Atomi
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        read_through.maintain();
+        read_through.maintenance().tidy();
         let dropped = log::lines_dropped();
         let lines = dropped - told.swap(dropped, Ordering::Relaxed);
         if lines > 0 {

@@ -1,25 +1,29 @@
-//! The one room where the story is told: a request finds its entry, or causes one load of it; a
-//! refresh loads it again. No SQL, HTTP, JSON or Prometheus in here.
+//! The engine, where the story of a request is told: it finds its entry, or causes one load of it. A
+//! refresh loads the entry again. No SQL, HTTP, JSON or Prometheus in here.
 //!
-//! | part            | does                                                        |
-//! |-----------------|-------------------------------------------------------------|
+//! | part            | does                                                          |
+//! |-----------------|---------------------------------------------------------------|
+//! | `served`        | what a request gets: an entry, or why there is none           |
 //! | `single_flight` | one load per key at a time, awaited by any number of requests |
-//! | `rate_limit`    | how many loads per second clients may cause                  |
-//! | `concurrency`   | how many loads run at once, and which comes next             |
-//! | `load`          | one load, from admission to the notification of its waiters  |
-//! | `source`        | where answers come from: Postgres                            |
-//! | `variants`      | formats and codings of an answer, each made once             |
-//! | `refresh_ahead` | loads keys in use again before they go stale                 |
-//! | `blame`         | whether a failed load was due to its arguments               |
-//! | `redescribe`    | describes a statement again when its description is in doubt |
-//! | `key_backoff`   | which keys failed, and when each is tried again              |
-//! | `health`        | an endpoint's failures: when to report them, and the last one |
-//! | `inspect`       | the state of an endpoint, for the status page                |
-//! | `clock`         | the time by which answers age, which includes machine sleep  |
+//! | `rate_limit`    | how many loads per second clients may cause                   |
+//! | `concurrency`   | how many loads run at once, and which comes next              |
+//! | `load`          | one load, from admission to the notification of its waiters   |
+//! | `source`        | where answers come from: Postgres                             |
+//! | `variants`      | formats and codings of an answer, each made once              |
+//! | `refresh_ahead` | loads keys in use again before they go stale                  |
+//! | `blame`         | whether a failed load was due to its arguments                |
+//! | `redescribe`    | describes a statement again when its description may be outdated |
+//! | `key_backoff`   | which keys failed, and when each is tried again               |
+//! | `health`        | an endpoint's failures: which to report, and the last one     |
+//! | `inspect`       | the state of the endpoints, for the status page and the start |
+//! | `maintenance`   | what background tasks do besides the verbs                    |
+//! | `clock`         | the clock for ages and due times, which includes machine sleep |
 
 pub mod inspect;
 pub mod load;
+pub mod maintenance;
 pub mod refresh_ahead;
+pub mod served;
 pub mod single_flight;
 pub mod source;
 
@@ -44,19 +48,20 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
+pub use clock::Clock;
 pub use health::LastFailure;
-pub use inspect::{EndpointStatus, KeyStats, ResidentEntry};
+pub use inspect::{EndpointStatus, Inspector, KeyStats, ResidentEntry};
 pub use load::LoadError;
+pub use maintenance::Maintenance;
 pub use refresh_ahead::AheadCheck;
+pub use served::{ReadError, Served};
 pub use source::{PostgresSource, Source};
 
 use crate::cache::{Cache, EndpointVersion, Entry, Freshness, Key, Validated};
 use crate::lock::lock;
 use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
-use crate::repository::RepositoryError;
-use blame::Evidence;
-use clock::Clock;
+use blame::RunRecord;
 use concurrency::LoadSlots;
 use health::Health;
 use key_backoff::KeyBackoff;
@@ -80,13 +85,13 @@ struct Shared<S> {
     in_flight: InFlight,
     rate_limit: RateLimit,
     slots: LoadSlots,
-    /// Who makes representations.
+    /// Limits how many variants are encoded at once for requests.
     encoding_slots: Semaphore,
     key_backoff: KeyBackoff,
     clock: Clock,
-    /// Who keeps the time of keys that are loaded ahead.
+    /// Receives the keys to check again at some moment.
     ahead_checks: OnceLock<mpsc::UnboundedSender<AheadCheck>>,
-    /// What is broken on purpose, to see that it is found.
+    /// The defect that the simulation must detect.
     #[cfg(test)]
     broken: simulation::Broken,
 }
@@ -95,75 +100,28 @@ struct Shared<S> {
 struct EndpointState {
     version: ArcSwap<EndpointVersion>,
     health: Mutex<Health>,
-    evidence: Evidence,
-    doubted: RedescribeLimit,
+    runs: RunRecord,
+    redescribe_limit: RedescribeLimit,
     /// When its schedule loads it next.
     due: Mutex<Option<Instant>>,
 }
 
-/// An entry, and how it was found.
-#[derive(Debug, Clone)]
-pub struct Served {
-    /// What to answer with.
-    pub entry: Arc<Entry>,
-    /// How it was found.
-    pub status: CacheStatus,
-    /// How old it is.
-    pub age: Duration,
-    /// Whether it is served only because loading fails.
-    pub stale_if_error: bool,
-}
-
-/// Why there is nothing to serve.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ReadError {
-    /// The load failed, now or a moment ago.
-    #[error("{error}")]
-    Load {
-        /// Why.
-        error: Arc<LoadError>,
-        /// When it is tried again.
-        retry_in: Duration,
-    },
-    /// The repository can not be reached, and is not to be asked for a moment.
-    #[error("the repository is away")]
-    Away {
-        /// When it is tried again.
-        retry_in: Duration,
-    },
-    /// The load went on for longer than the endpoint's `timeout`.
-    #[error("the load took longer than {0:?}")]
-    TooSlow(Duration),
-    /// Clients cause more loads than `max_loads_per_second` allows.
-    #[error("too many loads")]
-    TooManyLoads {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// `on_miss = "refuse"`, and nothing is loaded.
-    #[error("nothing is loaded")]
-    NotLoaded {
-        /// When it is loaded next, as far as that is known.
-        retry_in: Duration,
-    },
-}
-
-/// Who wants a load.
+/// Why a load begins.
 #[derive(Debug, Clone, Copy)]
 enum Cause {
-    /// A client that waits for it.
+    /// A client waits for it.
     Client,
-    /// Nobody waits.
+    /// No client waits for it.
     Background(Trigger),
 }
 
-/// What asking for a load led to.
+/// What a call for a load led to.
 enum Start {
-    /// This one began.
+    /// It began the load.
     Began(Waiter),
-    /// One was running.
+    /// It joined a running load.
     Joined(Waiter),
-    /// One had just ended.
+    /// A load had just ended.
     Loaded(Arc<Entry>),
 }
 
@@ -202,42 +160,43 @@ impl<S: Source> ReadThrough<S> {
         }
     }
 
-    /// Answers a request: from the cache if an entry may be served, else by one load, which goes on
-    /// whether or not the request waits for its end.
+    /// Answers a request: from the cache if an entry may be served, otherwise by one load, which continues
+    /// even if the request does not wait for it.
     ///
     /// # Errors
-    /// [`ReadError`] when there is nothing that may be served.
+    /// [`ReadError`] if there is nothing that may be served.
     pub async fn get(&self, key: &Key) -> Result<Served, ReadError> {
         let endpoint = key.endpoint();
         let timeout = self.endpoint(endpoint).timeout;
-        // What only a load needs is boxed: a hit's future is moved about.
+        // The future of a load is boxed to keep that of a hit small: it is moved several times.
         let Some((entry, freshness, age)) = self.find(key) else {
             return Box::pin(self.wait_for_load(key, timeout)).await;
         };
         match freshness {
-            Freshness::Fresh => Ok(served(entry, CacheStatus::Hit, age)),
+            Freshness::Fresh => Ok(Served::new(entry, CacheStatus::Hit, age)),
             Freshness::Stale => {
                 self.reload(key);
-                Ok(served(entry, CacheStatus::Stale, age))
+                Ok(Served::new(entry, CacheStatus::Stale, age))
             }
-            // While loads are known to fail, nobody waits to hear it again.
+            // While loads are known to fail, waiting for another one is pointless.
             Freshness::StaleIfError if self.is_failing(key) => {
                 self.reload(key);
-                Ok(last_resort(entry, age))
+                Ok(Served::stale_if_error(entry, age))
             }
-            // Where nobody waits at all, what was invalidated would be the last word without a load.
+            // No request ever waits for a load of this endpoint: the load that an invalidation calls for
+            // has to begin here.
             Freshness::StaleIfError if self.refuses(endpoint) => {
                 self.reload(key);
-                Ok(served(entry, CacheStatus::Stale, age))
+                Ok(Served::new(entry, CacheStatus::Stale, age))
             }
             Freshness::StaleIfError => {
-                // What is at hand is given while it may be: not waited for until it is too old.
+                // The wait ends while the entry may still be served.
                 let left = entry.lifetime().stale_if_error.saturating_sub(age);
-                let patience = timeout.min(left.saturating_sub(TIMERS_LATE));
+                let patience = timeout.min(left.saturating_sub(TIMER_SLACK));
                 let loaded = Box::pin(self.wait_for_load(key, patience)).await;
-                match self.look_at(key, &entry, self.now()) {
+                match self.look_at(key, &entry, self.clock().now()) {
                     (freshness, age) if loaded.is_err() && freshness != Freshness::Expired => {
-                        Ok(last_resort(entry, age))
+                        Ok(Served::stale_if_error(entry, age))
                     }
                     _ => loaded,
                 }
@@ -246,10 +205,10 @@ impl<S: Source> ReadThrough<S> {
         }
     }
 
-    /// The entry that a request asks for, how it may be used now, and how old it is.
+    /// The requested entry, how it may be used now, and its age.
     fn find(&self, key: &Key) -> Option<(Arc<Entry>, Freshness, Duration)> {
         let entry = self.shared.cache.get(key)?;
-        let now = self.now();
+        let now = self.clock().now();
         if entry.mark_used() {
             self.refresh_ahead_on_first_use(key, &entry, now);
         }
@@ -257,8 +216,8 @@ impl<S: Source> ReadThrough<S> {
         Some((entry, freshness, age))
     }
 
-    /// How an entry may be used now, and how old it is: of one moment, so that no answer tells of an
-    /// age at which it would not have been given.
+    /// How an entry may be used now, and its age. Both are of the same moment, so that no answer reports an
+    /// age at which it would not have been served.
     fn look_at(&self, key: &Key, entry: &Entry, now: Instant) -> (Freshness, Duration) {
         let version = self.version(key.endpoint());
         let as_of = entry.record_validation(&version);
@@ -267,7 +226,7 @@ impl<S: Source> ReadThrough<S> {
     }
 
     fn freshness(&self, key: &Key, entry: &Entry) -> Freshness {
-        self.look_at(key, entry, self.now()).0
+        self.look_at(key, entry, self.clock().now()).0
     }
 
     fn version(&self, endpoint: EndpointId) -> EndpointVersion {
@@ -278,8 +237,8 @@ impl<S: Source> ReadThrough<S> {
         **self.state(endpoint).version.load()
     }
 
-    /// Says that the data behind an endpoint have changed: nothing loaded before is fresh any more,
-    /// nor is what loads that run now will bring.
+    /// Records that the data behind an endpoint have changed: its entries are no longer fresh, nor are those
+    /// of loads that are running now.
     pub fn invalidate(&self, endpoint: EndpointId) {
         self.state(endpoint).version.rcu(|version| EndpointVersion {
             generation: version.generation + 1,
@@ -287,30 +246,25 @@ impl<S: Source> ReadThrough<S> {
         });
     }
 
-    /// Says that the data behind an endpoint have not changed meanwhile.
+    /// Records that the data behind an endpoint have not changed meanwhile.
     pub fn revalidate(&self, endpoint: EndpointId, validated: Validated) {
         self.state(endpoint).version.rcu(|version| EndpointVersion {
             generation: version.generation,
             validated: Some(validated),
         });
-        // Others learn it when they are asked for; what is resident may not be, and stays for longer.
-        if let Some(entry) = self.shared.cache.get(&whole(endpoint)) {
+        // Other entries record it when they are requested. A resident entry may not be requested before the
+        // next change, and is not dropped before either.
+        if let Some(entry) = self.shared.cache.get(&statement_key(endpoint)) {
             entry.record_validation(&self.version(endpoint));
         }
     }
 
-    /// What time it is: every moment that is given or taken here is of this clock, which goes on while
-    /// the machine sleeps.
-    pub fn now(&self) -> Instant {
-        self.shared.clock.now()
+    /// The clock of all moments that are passed to or returned from the engine.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
-    /// Says how long the machine has slept since the start; and whether that is news.
-    pub fn record_sleep(&self, total: Duration) -> bool {
-        self.shared.clock.record_sleep(total)
-    }
-
-    /// Loads a key that was named to be there before anyone asks for it.
+    /// Loads a key before it is requested.
     ///
     /// # Errors
     /// Why it could not be loaded.
@@ -327,20 +281,15 @@ impl<S: Source> ReadThrough<S> {
         }
     }
 
-    /// Counts a failure around an endpoint that is not a load's: what its keys are, for one.
-    pub fn report_failure(&self, endpoint: EndpointId, error: RepositoryError) {
-        self.failed(&whole(endpoint), &Arc::new(error.into()));
-    }
-
-    /// Loads a resident entry again, unless a load of it is running. Where it must have begun after
-    /// some moment, the running one is waited for, and followed by another if it began before or fails.
+    /// Loads a resident entry again, unless a load of it is running. If the load must begin after some
+    /// moment, waits for the running one, and begins another if that one began earlier or failed.
     pub async fn refresh(
         &self,
         endpoint: EndpointId,
         trigger: Trigger,
         after: Option<Instant>,
     ) -> RefreshOutcome {
-        let key = whole(endpoint);
+        let key = statement_key(endpoint);
         loop {
             let before = self.shared.cache.get(&key);
             match self.start(&key, Cause::Background(trigger)) {
@@ -352,7 +301,7 @@ impl<S: Source> ReadThrough<S> {
                 }
                 Ok(Start::Joined(waiter)) => {
                     let Some(after) = after else { break };
-                    // A client's load that waits for its turn may be given up.
+                    // A client's load may be dropped while it waits for a slot.
                     if waiter.wait().await.is_ok_and(|e| e.began() >= after) {
                         break;
                     }
@@ -365,38 +314,17 @@ impl<S: Source> ReadThrough<S> {
         outcome
     }
 
-    /// Says when the endpoint's schedule loads it next: entries loaded before then are fresh until
-    /// that load must have ended.
-    pub fn set_due(&self, endpoint: EndpointId, due: Instant) {
-        *lock(&self.state(endpoint).due) = Some(due);
-    }
-
-    /// How long a failing endpoint should be left alone; zero when it does not fail.
-    pub fn retry_in(&self, endpoint: EndpointId) -> Duration {
-        self.key_retry_in(&whole(endpoint))
-    }
-
     fn key_retry_in(&self, key: &Key) -> Duration {
         let own = self.shared.key_backoff.active(key, Instant::now());
         own.map_or(Duration::ZERO, |(_, wait)| wait)
             .max(self.shared.source.retry_in())
     }
 
-    /// Whether the endpoint has one entry, which is always there.
-    pub fn is_resident(&self, endpoint: EndpointId) -> bool {
-        self.endpoint(endpoint).is_resident()
-    }
-
-    /// Keeps the cache within its bounds while nobody uses it.
-    pub fn maintain(&self) {
-        self.shared.cache.maintain();
-    }
-
     async fn wait_for_load(&self, key: &Key, patience: Duration) -> Result<Served, ReadError> {
         let endpoint = self.endpoint(key.endpoint());
         if self.refuses(endpoint.id) {
             let due = *lock(&self.state(endpoint.id).due);
-            let retry_in = due.map_or(Duration::ZERO, |due| due - self.now());
+            let retry_in = due.map_or(Duration::ZERO, |due| due - self.clock().now());
             return Err(ReadError::NotLoaded { retry_in });
         }
         if let Some((error, retry_in)) = self.shared.key_backoff.active(key, Instant::now()) {
@@ -421,8 +349,8 @@ impl<S: Source> ReadThrough<S> {
         }
     }
 
-    /// What a load brought, for those who waited. It is as old as its query took; where that is longer
-    /// than a query may take, because the machine stood still, the entry's limits hold for it too.
+    /// The entry that a load stored, for those who waited. Its age is the time its query took. If that
+    /// exceeds the timeout, because the machine was suspended, the entry's own limits apply.
     fn loaded(
         &self,
         key: &Key,
@@ -430,17 +358,17 @@ impl<S: Source> ReadThrough<S> {
         status: CacheStatus,
     ) -> Result<Served, ReadError> {
         let timeout = self.endpoint(key.endpoint()).timeout;
-        let (_, age) = self.look_at(key, &entry, self.now());
+        let (_, age) = self.look_at(key, &entry, self.clock().now());
         if age > entry.lifetime().limit().max(timeout) {
             return Err(ReadError::TooSlow(timeout));
         }
-        Ok(served(entry, status, age))
+        Ok(Served::new(entry, status, age))
     }
 
-    /// Loads a stale entry again in the background, if that is worth a try now.
+    /// Loads a stale entry again in the background, unless an attempt is not due yet.
     fn reload(&self, key: &Key) {
         if self.key_retry_in(key).is_zero() {
-            // Running already, or over the budget: the entry at hand is served meanwhile.
+            // If the rate limit refuses the load, the stale entry is served all the same.
             let _ = self.start(key, Cause::Background(Trigger::Stale));
         }
     }
@@ -450,7 +378,7 @@ impl<S: Source> ReadThrough<S> {
         self.shared.key_backoff.is_failing(key) || !self.shared.source.retry_in().is_zero()
     }
 
-    /// Whether nobody waits for a load of the endpoint.
+    /// Whether requests never wait for a load of the endpoint.
     fn refuses(&self, endpoint: EndpointId) -> bool {
         self.endpoint(endpoint).on_miss == OnMiss::Refuse
     }
@@ -464,28 +392,12 @@ impl<S: Source> ReadThrough<S> {
     }
 }
 
-/// How late a wait may end: timers are exact to a millisecond, and what they wake has to run.
-const TIMERS_LATE: Duration = Duration::from_millis(10);
+/// How late a wait may end: timers are exact to a millisecond, and the woken task has to be scheduled.
+const TIMER_SLACK: Duration = Duration::from_millis(10);
 
-fn served(entry: Arc<Entry>, status: CacheStatus, age: Duration) -> Served {
-    Served {
-        entry,
-        status,
-        age,
-        stale_if_error: false,
-    }
-}
-
-/// What is beyond `stale_while_revalidate`, or known to have changed, and can not be loaded again.
-fn last_resort(entry: Arc<Entry>, age: Duration) -> Served {
-    Served {
-        stale_if_error: true,
-        ..served(entry, CacheStatus::Stale, age)
-    }
-}
-
-/// The one key of an endpoint without parameters; of any other, the key that stands for its statement.
-fn whole(endpoint: EndpointId) -> Key {
+/// The only key of an endpoint without parameters. For any other endpoint, the key under which failures of
+/// its statement are recorded.
+fn statement_key(endpoint: EndpointId) -> Key {
     Key::new(endpoint, Arguments::default())
 }
 

@@ -1,13 +1,13 @@
-//! When to look again: schedules, probes, notifications, keys in use. Decides the moment and nothing
-//! else; what a refresh is, is told in `read_through`.
+//! When to refresh: schedules, probes, notifications and keys in use. This module decides the moment only;
+//! `read_through` does the rest.
 //!
-//! | part        | does                                                             |
-//! |-------------|------------------------------------------------------------------|
-//! | `timetable` | pure: which endpoints are due, and when the next one is           |
-//! | `heartbeat` | one beat a second, from tokio-cron-scheduler, for wall-clock times |
-//! | `probe`     | a small question, asked to learn whether the large ones must be   |
-//! | `notify`    | Postgres says itself that something changed                       |
-//! | `sleep`     | how long the machine has slept                                    |
+//! | part        | does                                                                  |
+//! |-------------|-----------------------------------------------------------------------|
+//! | `timetable` | which endpoints are due, and when the next one is; no clocks, no I/O  |
+//! | `heartbeat` | one beat per second from tokio-cron-scheduler, for wall-clock times   |
+//! | `probe`     | runs a cheap query to learn whether the expensive ones must be run    |
+//! | `notify`    | listens for notifications that something changed                      |
+//! | `sleep`     | how long the machine has slept                                        |
 
 pub mod timetable;
 
@@ -36,7 +36,7 @@ use heartbeat::Heartbeat;
 use sleep::Sleep;
 use timetable::Timetable;
 
-/// Loads scheduled endpoints when they are due, and failed ones again.
+/// Refreshes scheduled endpoints when they are due, and retries failed ones.
 #[derive(Debug)]
 pub struct Refresher {
     plan: Arc<Plan>,
@@ -45,26 +45,27 @@ pub struct Refresher {
     repository: Repository,
     sleep: Sleep,
     heartbeat: Heartbeat,
-    /// Keys that are to be looked at again.
-    ahead: mpsc::UnboundedReceiver<AheadCheck>,
+    /// Keys to check again at some moment.
+    ahead_checks: mpsc::UnboundedReceiver<AheadCheck>,
     /// Refreshes that have ended.
-    endings: mpsc::UnboundedReceiver<Ended>,
+    ended: mpsc::UnboundedReceiver<Ended>,
     invalidator: Invalidator,
 }
 
-/// Passes on that data have changed.
+/// Invalidates the endpoints whose data have changed, and refreshes their resident entries.
 #[derive(Debug, Clone)]
 struct Invalidator {
+    plan: Arc<Plan>,
     read_through: ReadThrough,
     ended: mpsc::UnboundedSender<Ended>,
 }
 
-/// Has endpoints that failed loaded again, by the clock of a [`Refresher`].
+/// Schedules retries of failed endpoints with a [`Refresher`].
 #[derive(Debug, Clone)]
 pub struct Retries(mpsc::UnboundedSender<Ended>);
 
 impl Retries {
-    /// Has the endpoint loaded at `at`, and then until that succeeds.
+    /// Loads the endpoint at `at`, and again until that succeeds.
     pub fn retry(&self, endpoint: EndpointId, at: Instant) {
         let retry_at = Some(at);
         // The receiver is gone only when the server shuts down.
@@ -73,44 +74,49 @@ impl Retries {
 }
 
 impl Refresher {
-    /// Starts the clock of every schedule, so that what is loaded from now on knows how long it is
-    /// fresh. Nothing is loaded before [`Refresher::start`].
+    /// Starts every schedule, so that entries loaded from now on know how long they are fresh. Nothing is
+    /// refreshed before [`Refresher::start`].
     ///
     /// # Errors
-    /// [`HeartbeatError`] when the scheduler does not start.
+    /// [`HeartbeatError`] if the scheduler does not start.
     pub async fn new(
         plan: &Arc<Plan>,
         repository: Repository,
         read_through: ReadThrough,
     ) -> Result<Self, HeartbeatError> {
-        let timetable = Timetable::new(plan.endpoints(), read_through.now(), SystemTime::now());
-        let (keeper, ahead) = mpsc::unbounded_channel();
-        let (ended, endings) = mpsc::unbounded_channel();
-        read_through.send_ahead_checks_to(keeper);
+        let timetable = Timetable::new(
+            plan.endpoints(),
+            read_through.clock().now(),
+            SystemTime::now(),
+        );
+        let (checks, ahead_checks) = mpsc::unbounded_channel();
+        let (sender, ended) = mpsc::unbounded_channel();
+        read_through.maintenance().send_ahead_checks_to(checks);
         let refresher = Self {
-            ahead,
-            endings,
+            ahead_checks,
+            ended,
             invalidator: Invalidator {
+                plan: Arc::clone(plan),
                 read_through: read_through.clone(),
-                ended,
+                ended: sender,
             },
             plan: Arc::clone(plan),
             timetable,
             read_through,
             repository,
-            sleep: Sleep::watch(),
+            sleep: Sleep::start(),
             heartbeat: Heartbeat::start().await?,
         };
-        refresher.announce_all();
+        refresher.set_all_due();
         Ok(refresher)
     }
 
-    /// Has endpoints that failed loaded again.
+    /// A handle to schedule retries of failed endpoints.
     pub fn retries(&self) -> Retries {
         Retries(self.invalidator.ended.clone())
     }
 
-    /// Follows the probes and the notifications that the plan names, until `shutdown`.
+    /// Runs the plan's probes and listens for its notifications, until `shutdown`.
     pub fn follow(&self, observer: &Observer, shutdown: &CancellationToken) {
         let plan = &self.plan;
         let parts = || {
@@ -136,85 +142,85 @@ impl Refresher {
     /// Refreshes what is due, until `shutdown`.
     pub fn start(self, observer: &Observer, shutdown: &CancellationToken) {
         let refresher = Arc::new(tokio::sync::Mutex::new(self));
-        let mut is_again = false;
+        let mut has_run = false;
         supervise::spawn(observer, Task::Refresh, shutdown, move || {
-            let is_again = std::mem::replace(&mut is_again, true);
+            let is_restart = std::mem::replace(&mut has_run, true);
             let refresher = Arc::clone(&refresher);
             async move {
                 let mut refresher = refresher.lock().await;
-                if is_again {
-                    refresher.begin_again();
+                if is_restart {
+                    refresher.restart_schedules();
                 }
                 refresher.run().await;
             }
         });
     }
 
-    /// After a panic nobody knows what of the timetable was taken and not done.
-    fn begin_again(&mut self) {
-        let (now, wall) = (self.read_through.now(), SystemTime::now());
+    /// Starts every schedule anew, because a panic may have lost refreshes that were taken off the timetable.
+    fn restart_schedules(&mut self) {
+        let (now, wall) = (self.read_through.clock().now(), SystemTime::now());
         self.timetable = Timetable::new(self.plan.endpoints(), now, wall);
-        self.announce_all();
+        self.set_all_due();
     }
 
     async fn run(&mut self) {
         loop {
             let next = self.timetable.next();
-            let wait = next.map_or(BEAT_AT_MOST, |next| next - self.read_through.now());
+            let wait = next.map_or(BEAT_TIMEOUT, |next| next - self.read_through.clock().now());
             tokio::select! {
                 () = self.heartbeat.beat() => {}
-                () = tokio::time::sleep(wait.min(BEAT_AT_MOST)) => {}
-                Some(Ended { endpoint, retry_at }) = self.endings.recv() => {
+                () = tokio::time::sleep(wait.min(BEAT_TIMEOUT)) => {}
+                Some(Ended { endpoint, retry_at }) = self.ended.recv() => {
                     self.timetable.retry(endpoint, retry_at);
                 }
-                Some(key) = self.ahead.recv() => self.timetable.look_at(key),
+                Some(key) = self.ahead_checks.recv() => self.timetable.add_key(key),
             }
-            if self.read_through.record_sleep(self.sleep.total()) {
+            if self.read_through.clock().record_sleep(self.sleep.total()) {
                 self.repository.suspect_sessions();
             }
-            let now = self.read_through.now();
+            let now = self.read_through.clock().now();
             for key in self.timetable.take_keys(now) {
-                self.read_through.refresh_ahead(&key);
+                self.read_through.maintenance().refresh_ahead(&key);
             }
             let wall = SystemTime::now();
-            if self.timetable.clock_was_set(now, wall) {
-                self.announce_all();
+            if self.timetable.record_clocks(now, wall) {
+                self.set_all_due();
             }
             for due in self.timetable.take_due(now, wall) {
-                self.announce(due.endpoint);
-                // Who wants the data as of some moment is not served by what was read before it; who
-                // wants it now and then is.
-                let after = due.by_the_clock.then_some(now);
+                self.set_due(due.endpoint);
+                // A cron line names a moment, so a load that began before it does not count. For an
+                // interval, any running load will do.
+                let after = due.is_cron.then_some(now);
                 let invalidator = self.invalidator.clone();
                 tokio::spawn(invalidator.refresh(due.endpoint, Trigger::Schedule, after));
             }
         }
     }
 
-    fn announce_all(&self) {
+    fn set_all_due(&self) {
         for endpoint in self.plan.endpoints() {
-            self.announce(endpoint.id);
+            self.set_due(endpoint.id);
         }
     }
 
-    /// Lets entries know when they are replaced.
-    fn announce(&self, endpoint: EndpointId) {
-        if let Some(due) = self
-            .timetable
-            .due(endpoint, self.read_through.now(), SystemTime::now())
+    /// Passes on when the endpoint's schedule loads it next, which decides how long its entries are fresh.
+    fn set_due(&self, endpoint: EndpointId) {
+        if let Some(due) =
+            self.timetable
+                .due(endpoint, self.read_through.clock().now(), SystemTime::now())
         {
-            self.read_through.set_due(endpoint, due);
+            self.read_through.maintenance().set_due(endpoint, due);
         }
     }
 }
 
-/// How long the loop waits for a heartbeat: cron lines are followed while it stands still, too.
-const BEAT_AT_MOST: Duration = Duration::from_secs(1);
+/// The longest wait for a heartbeat: cron schedules are followed even while none comes.
+const BEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// At least this long between an endpoint's attempts, whatever failed.
-const RETRY_AT_LEAST: Duration = Duration::from_millis(100);
+/// The shortest wait between two attempts of an endpoint, whatever failed.
+const MIN_RETRY_WAIT: Duration = Duration::from_millis(100);
 
-/// How a refresh ended: with what is to be tried again, or with nothing.
+/// The end of a refresh, with a retry if it failed.
 #[derive(Debug)]
 struct Ended {
     endpoint: EndpointId,
@@ -222,29 +228,33 @@ struct Ended {
 }
 
 impl Invalidator {
-    /// The data behind these endpoints have changed. Where there is one answer it is loaded at once;
-    /// where there are many, each is loaded when it is asked for again.
+    /// Invalidates these endpoints. One without parameters is loaded at once; a key of any other is loaded
+    /// when it is requested again.
     fn invalidate(&self, endpoints: &[EndpointId], trigger: Trigger) {
         for endpoint in endpoints {
             self.read_through.invalidate(*endpoint);
-            if self.read_through.is_resident(*endpoint) {
-                let after = Some(self.read_through.now());
+            if self.plan.endpoint(*endpoint).is_resident() {
+                let after = Some(self.read_through.clock().now());
                 tokio::spawn(self.clone().refresh(*endpoint, trigger, after));
             }
         }
     }
 
-    /// Refreshes an endpoint, and says when to try again if that fails.
+    /// Refreshes an endpoint, and schedules a retry if that fails.
     async fn refresh(self, endpoint: EndpointId, trigger: Trigger, after: Option<Instant>) {
         let refresh = self.read_through.refresh(endpoint, trigger, after);
-        // What is never said to have ended would never be tried again.
+        // After a panic, too: an endpoint whose refresh never ends would not be retried.
         let outcome = AssertUnwindSafe(refresh).catch_unwind().await;
         let outcome = outcome.unwrap_or(RefreshOutcome::Failed);
         let retry_at = match outcome {
             RefreshOutcome::Changed | RefreshOutcome::Unchanged => None,
             RefreshOutcome::Failed => {
-                let wait = self.read_through.retry_in(endpoint).max(RETRY_AT_LEAST);
-                Some(self.read_through.now() + wait)
+                let wait = self
+                    .read_through
+                    .inspect()
+                    .retry_in(endpoint)
+                    .max(MIN_RETRY_WAIT);
+                Some(self.read_through.clock().now() + wait)
             }
             RefreshOutcome::Skipped => return,
         };

@@ -100,7 +100,7 @@ impl Status {
     fn sample(&self) {
         let readings = self.readings();
         let ages = self.plan.endpoints().iter();
-        let ages = ages.map(|endpoint| self.read_through.age(endpoint.id));
+        let ages = ages.map(|endpoint| self.read_through.inspect().age(endpoint.id));
         let moment = Moment {
             at: Instant::now(),
             wall: SystemTime::now(),
@@ -115,7 +115,7 @@ impl Status {
     /// public. Takes time in proportion to the number of endpoints and keys: not for threads that answer
     /// requests.
     pub fn document(&self, explain: impl Fn(&LoadError) -> Explanation) -> Vec<u8> {
-        self.read_through.measure();
+        self.read_through.maintenance().measure();
         let keyed = self.survey();
         document::now(self, &keyed, &explain)
     }
@@ -151,7 +151,7 @@ impl Status {
             return Arc::clone(&last.found);
         }
         let began = Instant::now();
-        let found: Arc<[KeyStats]> = self.read_through.key_stats().into();
+        let found: Arc<[KeyStats]> = self.read_through.inspect().key_stats().into();
         *survey = Some(Survey {
             found: Arc::clone(&found),
             ended: Instant::now(),

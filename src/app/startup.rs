@@ -29,7 +29,7 @@ pub(super) async fn start(
 ) -> Result<(), RunError> {
     describe_until_done(plan, read_through, observer).await?;
     check_side_queries_until_done(plan, repository).await?;
-    let described = |endpoint: &Endpoint| read_through.description(endpoint.id);
+    let described = |endpoint: &Endpoint| read_through.inspect().description(endpoint.id);
     let keys = declared_keys(plan, described).map_err(RunError::Rejected)?;
 
     let refresher = Refresher::new(plan, repository.clone(), read_through.clone()).await?;
@@ -72,7 +72,7 @@ async fn describe_until_done(
     loop {
         let due = undescribed(plan, read_through)
             .into_iter()
-            .filter(|id| read_through.retry_in(*id).is_zero());
+            .filter(|id| read_through.inspect().retry_in(*id).is_zero());
         let describe = |id| async move { read_through.describe(id).await.err().map(|e| (id, e)) };
         let rejections = stream::iter(due)
             .map(describe)
@@ -93,7 +93,10 @@ async fn describe_until_done(
             return Err(RunError::Rejected(rejections));
         }
         let remaining = undescribed(plan, read_through).into_iter();
-        let Some(soonest) = remaining.map(|id| read_through.retry_in(id)).min() else {
+        let Some(soonest) = remaining
+            .map(|id| read_through.inspect().retry_in(id))
+            .min()
+        else {
             return Ok(());
         };
         tokio::time::sleep(soonest.max(MIN_RETRY_WAIT)).await;
@@ -102,7 +105,7 @@ async fn describe_until_done(
 
 fn undescribed(plan: &Plan, read_through: &ReadThrough) -> Vec<EndpointId> {
     let all = plan.endpoints().iter().map(|endpoint| endpoint.id);
-    all.filter(|id| read_through.description(*id).is_none())
+    all.filter(|id| read_through.inspect().description(*id).is_none())
         .collect()
 }
 
@@ -113,18 +116,21 @@ async fn load_resident_until_done(
     observer: &Observer,
     retries: &Retries,
 ) {
-    let cold = read_through.cold().count();
+    let cold = read_through.inspect().cold().count();
     let mut progress = Progress::new(observer, StartupStage::Warming, cold);
     let mut refused = HashSet::new();
     loop {
-        let cold = read_through.cold().map(|endpoint| endpoint.id);
+        let cold = read_through.inspect().cold().map(|endpoint| endpoint.id);
         let cold: Vec<EndpointId> = cold.filter(|id| !refused.contains(id)).collect();
-        let soonest = cold.iter().map(|id| read_through.retry_in(*id)).min();
+        let soonest = cold
+            .iter()
+            .map(|id| read_through.inspect().retry_in(*id))
+            .min();
         let Some(soonest) = soonest else { return };
         if soonest.is_zero() {
             let now = cold
                 .into_iter()
-                .filter(|id| read_through.retry_in(*id).is_zero());
+                .filter(|id| read_through.inspect().retry_in(*id).is_zero());
             let warm =
                 |id| async move { (id, read_through.refresh(id, Trigger::Warm, None).await) };
             stream::iter(now)
@@ -132,11 +138,11 @@ async fn load_resident_until_done(
                 .buffer_unordered(LOADS_AT_ONCE)
                 .for_each(|(id, outcome)| {
                     let is_refused =
-                        outcome == RefreshOutcome::Failed && read_through.is_refused(id);
+                        outcome == RefreshOutcome::Failed && read_through.inspect().is_refused(id);
                     if is_refused {
                         refused.insert(id);
-                        let wait = read_through.retry_in(id).max(MIN_RETRY_WAIT);
-                        retries.retry(id, read_through.now() + wait);
+                        let wait = read_through.inspect().retry_in(id).max(MIN_RETRY_WAIT);
+                        retries.retry(id, read_through.clock().now() + wait);
                     }
                     if is_refused || outcome != RefreshOutcome::Failed {
                         progress.advance();
@@ -146,6 +152,7 @@ async fn load_resident_until_done(
                 .await;
         }
         if read_through
+            .inspect()
             .cold()
             .any(|endpoint| !refused.contains(&endpoint.id))
         {

@@ -139,7 +139,11 @@ pub(super) async fn warm_until_done(
             .filter_map(std::future::ready)
             .collect()
             .await;
-        if let Some(wait) = keys.iter().map(|(id, _)| read_through.retry_in(*id)).min() {
+        if let Some(wait) = keys
+            .iter()
+            .map(|(id, _)| read_through.inspect().retry_in(*id))
+            .min()
+        {
             tokio::time::sleep(wait.max(MIN_RETRY_WAIT)).await;
         }
     }
@@ -154,7 +158,7 @@ async fn found(
 ) -> Vec<WarmKey> {
     let (Some(statement), Some(description)) = (
         &endpoint.warm.statement,
-        read_through.description(endpoint.id),
+        read_through.inspect().description(endpoint.id),
     ) else {
         return Vec::new();
     };
@@ -177,7 +181,9 @@ async fn found(
                 tokio::time::sleep(wait.max(MIN_RETRY_WAIT)).await;
             }
             Err(error) => {
-                read_through.report_failure(endpoint.id, error);
+                read_through
+                    .maintenance()
+                    .report_failure(endpoint.id, error);
                 return Vec::new();
             }
         }

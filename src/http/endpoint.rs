@@ -44,7 +44,7 @@ impl Endpoints {
         let Some(accepted) = Accepted::by(request, routed) else {
             return refusal(Problem::NotAcceptable, id);
         };
-        let Some(description) = self.read_through.description(id) else {
+        let Some(description) = self.read_through.inspect().description(id) else {
             return refusal(Problem::Warming(RETRY_AFTER), id);
         };
         let endpoint = self.plan.endpoint(id);
@@ -52,7 +52,9 @@ impl Endpoints {
             Ok(arguments) => arguments,
             Err(problem) => {
                 if let Problem::InvalidArgument(_) = problem {
-                    self.read_through.question_description(id, &description);
+                    self.read_through
+                        .maintenance()
+                        .question_description(id, &description);
                 }
                 return refusal(problem, id);
             }

@@ -1,8 +1,7 @@
-//! Whose fault it is that Postgres refused a load with arguments. Nothing in the error itself tells a
-//! divisor of 0 that a client sent from one in a table, before or after the first row, in any language.
-//! So other arguments decide: an argument is to blame where the statement does not fail in the same way
-//! without it. Those of the last load that succeeded are tried, or else plain ones, and NULL for a text where
-//! any text may be a wrong one.
+//! Whether the arguments are to blame when Postgres refuses a load. Nothing in the error itself distinguishes
+//! a divisor of 0 that a client sent from one in a table. So other arguments decide: the arguments are to
+//! blame if the statement does not fail in the same way with others. Those of the last successful load are
+//! tried, or else plain ones, with NULL for a text where any text may be invalid.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -18,63 +17,62 @@ use crate::plan::{Arguments, Endpoint, EndpointId};
 use crate::repository::Refusal;
 use crate::repository::RepositoryError;
 
-/// What is known of an endpoint's statement, apart from any one client's arguments.
+/// How an endpoint's statement last ran with arguments that are known to be valid.
 #[derive(Debug, Default)]
-pub(super) struct Evidence {
-    known: Mutex<Known>,
-    /// One trial at a time: the others wait for what it brings.
+pub(super) struct RunRecord {
+    runs: Mutex<Runs>,
+    /// Held during a trial, so that concurrent failures share its result.
     trial: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    /// Those of the last load that succeeded.
-    good: Option<Arguments>,
-    /// How the statement fared last.
-    fared: Option<Fared>,
+struct Runs {
+    /// The arguments of the last successful load.
+    valid: Option<Arguments>,
+    last: Option<Run>,
 }
 
 #[derive(Debug)]
-struct Fared {
+struct Run {
     began: Instant,
     took: Duration,
-    /// The SQLSTATE with which it was refused; none where it was not.
+    /// The SQLSTATE if it was refused.
     refused: Option<String>,
 }
 
-impl Known {
-    fn note(&mut self, began: Instant, refused: Option<String>) {
+impl Runs {
+    fn record(&mut self, began: Instant, refused: Option<String>) {
         let took = began.elapsed();
-        self.fared = Some(Fared {
+        self.last = Some(Run {
             began,
             took,
             refused,
         });
     }
 
-    /// Whether the statement fails like this with other arguments, as far as that is known: of no earlier
-    /// moment than the failure's, or for as long as it takes to find out, so that slow statements are not
-    /// tried all the time.
+    /// Whether the statement fails with this SQLSTATE for other arguments as well, if that is known. A result
+    /// counts if it is not older than the failure, or for twice the time the run took, so that slow
+    /// statements are not tried all the time.
     fn fails_anyway(&self, code: &str, since: Instant) -> Option<bool> {
-        let fared = self.fared.as_ref();
-        let fared = fared.filter(|it| it.began >= since || it.began.elapsed() < it.took * 2)?;
-        Some(fared.refused.as_deref() == Some(code))
+        let last = self.last.as_ref();
+        let last = last.filter(|run| run.began >= since || run.began.elapsed() < run.took * 2)?;
+        Some(last.refused.as_deref() == Some(code))
     }
 }
 
 /// What a failure may be due to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Suspects {
-    /// The statement and its data alone.
+pub(super) enum Suspect {
+    /// Only the statement and its data.
     Statement,
     /// The arguments as well.
     Arguments,
 }
 
-impl Suspects {
-    /// Of a load for this cause, with arguments that have been answered before or not.
+impl Suspect {
+    /// The suspect of a load for this cause, whose arguments have been answered before or not.
     pub(super) fn of(cause: Cause, has_answered: bool) -> Self {
-        // The configuration names the keys that are warmed.
+        // The configuration chose the keys to warm.
         if has_answered || matches!(cause, Cause::Background(Trigger::Warm)) {
             Self::Statement
         } else {
@@ -84,26 +82,25 @@ impl Suspects {
 }
 
 impl<S: Source> ReadThrough<S> {
-    /// A load with these arguments has succeeded, which began then.
-    pub(super) fn record_arguments_that_work(
+    /// Records that a load with these arguments succeeded.
+    pub(super) fn record_valid_arguments(
         &self,
         endpoint: EndpointId,
         arguments: &Arguments,
         began: Instant,
     ) {
         if arguments.iter().len() > 0 {
-            let mut known = lock(&self.state(endpoint).evidence.known);
-            known.good = Some(arguments.clone());
-            known.note(began, None);
+            let mut runs = lock(&self.state(endpoint).runs.runs);
+            runs.valid = Some(arguments.clone());
+            runs.record(began, None);
         }
     }
 
-    /// Why a load that began then failed, once it is known whether its arguments are to blame: they are not
-    /// where they have been answered before, or where it is the configuration that names them.
+    /// The error of a load that began then, once it is clear whether its arguments are to blame.
     pub(super) async fn attribute_failure(
         &self,
         key: &Key,
-        suspects: Suspects,
+        suspect: Suspect,
         began: Instant,
         error: LoadError,
     ) -> LoadError {
@@ -114,15 +111,14 @@ impl<S: Source> ReadThrough<S> {
             return error;
         };
         let endpoint = self.endpoint(key.endpoint());
-        let is_cleared = suspects == Suspects::Statement;
-        if is_cleared || self.fails_anyway(endpoint, key, refusal, began).await {
+        if suspect == Suspect::Statement || self.fails_anyway(endpoint, key, refusal, began).await {
             return error;
         }
         let refusal = refusal.clone();
         RepositoryError::ArgumentRefused { refusal }.into()
     }
 
-    /// Whether the endpoint's statement is refused in the same way with arguments that are not the key's.
+    /// Whether the endpoint's statement is refused in the same way with arguments other than the key's.
     async fn fails_anyway(
         &self,
         endpoint: &Endpoint,
@@ -130,20 +126,23 @@ impl<S: Source> ReadThrough<S> {
         refusal: &Refusal,
         since: Instant,
     ) -> bool {
-        let mut others = self.shared.source.others(endpoint, key.arguments());
+        let mut others = self
+            .shared
+            .source
+            .other_arguments(endpoint, key.arguments());
         if others.is_empty() {
-            return true; // no client has a part in it
+            return true; // no client chose any of them
         }
-        let evidence = &self.state(endpoint.id).evidence;
-        let known = || lock(&evidence.known);
-        let _trial = evidence.trial.lock().await;
-        if let Some(fails) = known().fails_anyway(&refusal.code, since) {
+        let record = &self.state(endpoint.id).runs;
+        let runs = || lock(&record.runs);
+        let _trial = record.trial.lock().await;
+        if let Some(fails) = runs().fails_anyway(&refusal.code, since) {
             return fails;
         }
-        match known().good.clone() {
-            Some(good) if good == *key.arguments() => return true,
-            Some(good) => others = vec![good],
-            // What somebody has written a RAISE for may well refuse plain arguments too.
+        match runs().valid.clone() {
+            Some(valid) if valid == *key.arguments() => return true,
+            Some(valid) => others = vec![valid],
+            // A statement that raises this itself may reject plain arguments, too.
             None if refusal.is_raised() => return false,
             None if refusal.is_arithmetic() => others.truncate(1),
             None => {}
@@ -160,19 +159,20 @@ impl<S: Source> ReadThrough<S> {
             let began = Instant::now();
             let tried = self.shared.source.answer(endpoint, other).await;
             let Some(refused) = refused_with(tried) else {
-                return false; // nothing is known, and nothing of it is kept
+                return false; // the trial failed for another reason
             };
             if refused.as_deref() != Some(refusal.code.as_str()) {
-                known().note(began, refused);
+                runs().record(began, refused);
                 return false;
             }
-            known().note(began, refused);
+            runs().record(began, refused);
         }
         true
     }
 }
 
-/// The SQLSTATE with which a load was refused, or that it was not; nothing where that is not known.
+/// The SQLSTATE of a refused load, or `None` for a successful one. Outside: `None` if the load failed in
+/// another way.
 fn refused_with(tried: Result<Answer, LoadError>) -> Option<Option<String>> {
     match tried {
         Ok(_) => Some(None),

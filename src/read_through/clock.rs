@@ -1,26 +1,26 @@
-//! The clock by which things age and fall due. It goes on while the machine sleeps, as the data do;
-//! timers do not, nor does the clock under them.
+//! The clock that ages and due times are measured by. It includes the time that the machine sleeps,
+//! because data age meanwhile; timers and the clock beneath them do not.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Moments of this clock are compared with each other alone: one that was read before a sleep, and one
-/// after it, lie as far apart as they were.
+/// A clock whose moments may only be compared with each other.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
-    /// How long the machine has slept, in nanoseconds.
+pub struct Clock {
+    /// How long the machine has slept since the start, in nanoseconds.
     asleep: AtomicU64,
 }
 
 impl Clock {
-    pub(super) fn now(&self) -> Instant {
+    /// The current time.
+    pub fn now(&self) -> Instant {
         Instant::now() + Duration::from_nanos(self.asleep.load(Ordering::Relaxed))
     }
 
-    /// Says how long the machine has slept, all in all; and whether that is news.
-    pub(super) fn record_sleep(&self, total: Duration) -> bool {
+    /// Records how long the machine has slept since the start. Returns whether it slept again.
+    pub fn record_sleep(&self, total: Duration) -> bool {
         let total = u64::try_from(total.as_nanos()).unwrap_or(u64::MAX);
         self.asleep.fetch_max(total, Ordering::Relaxed) < total
     }
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_on_in_a_sleep_and_never_back() {
+    async fn it_includes_sleep_and_never_goes_back() {
         let clock = Clock::default();
         let hour = Duration::from_secs(3_600);
         let before = clock.now();

@@ -1,5 +1,5 @@
-//! How an endpoint's loads end: whether it is news that they fail, or that they succeed again, and
-//! what the last failure was.
+//! How an endpoint's loads end: when a failure or a recovery is worth a report, and what the last failure
+//! was.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,29 +9,31 @@ use tokio::time::Instant;
 use super::LoadError;
 use crate::observe::Fault;
 
-/// Failing keys of an endpoint beside working ones would be news with every load.
-const NEWS_EVERY: Duration = Duration::from_secs(60);
+/// The shortest time between two reports that loads of an endpoint fail. Without it, an endpoint with
+/// failing and working keys would cause one with every load.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What was told of an endpoint, and what happened to it last.
+/// What was reported of an endpoint, and its last failure.
 #[derive(Debug, Default)]
 pub(super) struct Health {
+    /// Whether the endpoint was last reported as failing.
     failing: bool,
-    late: bool,
-    told_at: Option<Instant>,
+    ahead_too_slow: bool,
+    reported_at: Option<Instant>,
     last_failure: Option<LastFailure>,
 }
 
 /// The last load of an endpoint that failed.
 #[derive(Debug, Clone)]
 pub struct LastFailure {
-    /// Why.
+    /// The cause.
     pub error: Arc<LoadError>,
-    /// When.
+    /// When it failed.
     pub at: Instant,
-    /// When, by the wall clock.
+    /// When it failed, by the wall clock.
     pub at_wall: SystemTime,
     /// Whether no load of the endpoint has succeeded since.
-    pub is_last_word: bool,
+    pub is_unresolved: bool,
 }
 
 impl Health {
@@ -40,45 +42,45 @@ impl Health {
         self.last_failure.clone()
     }
 
-    /// Whether the last load failed for a reason of the endpoint's own.
+    /// Whether the last load failed for a reason of the endpoint's own, while Postgres was reachable.
     pub(super) fn is_refused(&self) -> bool {
-        let last = self.last_failure.as_ref().filter(|last| last.is_last_word);
+        let last = self.last_failure.as_ref().filter(|last| last.is_unresolved);
         last.is_some_and(|last| {
             let may_be_over = last.error.is_session_ended() && !self.failing;
             !last.error.is_outage() && !may_be_over
         })
     }
 
-    /// Whether that is news.
-    pub(super) fn succeeded(&mut self) -> bool {
+    /// Returns whether to report a recovery.
+    pub(super) fn record_success(&mut self) -> bool {
         if let Some(failure) = &mut self.last_failure {
-            failure.is_last_word = false;
+            failure.is_unresolved = false;
         }
         std::mem::take(&mut self.failing)
     }
 
-    /// Whether it is news that queries are too slow to be ahead of time, or no longer.
-    pub(super) fn is_late(&mut self, is_late: bool) -> bool {
-        std::mem::replace(&mut self.late, is_late) != is_late
+    /// Returns whether this changed: whether queries are too slow to load keys ahead of time.
+    pub(super) fn record_ahead_speed(&mut self, is_too_slow: bool) -> bool {
+        std::mem::replace(&mut self.ahead_too_slow, is_too_slow) != is_too_slow
     }
 
-    /// Whether that is news. A refused argument says nothing about the endpoint; and that Postgres
-    /// can not be reached is said once, by the repository. A session that ends once under a query may be
-    /// Postgres's own end: twice in a row it is news.
-    pub(super) fn failed(&mut self, error: &Arc<LoadError>, now: Instant) -> bool {
-        let last = self.last_failure.as_ref().filter(|last| last.is_last_word);
+    /// Returns whether to report the failure. A rejected argument is not the endpoint's failure, and the
+    /// repository reports once that Postgres is unreachable. A session that ends during a query may be due
+    /// to a shutdown of Postgres: only the second in a row is reported.
+    pub(super) fn record_failure(&mut self, error: &Arc<LoadError>, now: Instant) -> bool {
+        let last = self.last_failure.as_ref().filter(|last| last.is_unresolved);
         let is_again = last.is_some_and(|last| last.error.is_session_ended());
         if error.fault() != Fault::Client {
             self.last_failure = Some(LastFailure {
                 error: Arc::clone(error),
                 at: now,
                 at_wall: SystemTime::now(),
-                is_last_word: true,
+                is_unresolved: true,
             });
         }
         let recently = self
-            .told_at
-            .is_some_and(|at| now.duration_since(at) < NEWS_EVERY);
+            .reported_at
+            .is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL);
         if error.is_away() || self.failing || recently || error.fault() == Fault::Client {
             return false;
         }
@@ -86,7 +88,7 @@ impl Health {
             return false;
         }
         self.failing = true;
-        self.told_at = Some(now);
+        self.reported_at = Some(now);
         true
     }
 }
@@ -102,50 +104,57 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failing_endpoint_is_news_once_and_so_is_its_recovery() {
+    async fn a_failure_is_reported_once_and_so_is_the_recovery() {
         let mut health = Health::default();
-        assert!(!health.succeeded(), "nothing had failed");
-        assert!(health.failed(&too_slow(), Instant::now()));
-        assert!(!health.failed(&too_slow(), Instant::now()));
-        assert!(health.succeeded());
-        assert!(!health.succeeded());
+        assert!(!health.record_success(), "nothing had failed");
+        assert!(health.record_failure(&too_slow(), Instant::now()));
+        assert!(!health.record_failure(&too_slow(), Instant::now()));
+        assert!(health.record_success());
+        assert!(!health.record_success());
         assert!(
-            !health.failed(&too_slow(), Instant::now()),
-            "it was told a moment ago"
+            !health.record_failure(&too_slow(), Instant::now()),
+            "it was reported a moment ago"
         );
-        tokio::time::advance(NEWS_EVERY).await;
-        assert!(health.failed(&too_slow(), Instant::now()));
+        tokio::time::advance(REPORT_INTERVAL).await;
+        assert!(health.record_failure(&too_slow(), Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_failure_is_remembered_and_is_not_the_last_word_after_a_success() {
+    async fn the_last_failure_is_kept_and_is_resolved_by_a_success() {
         let mut health = Health::default();
         assert!(health.last_failure().is_none());
-        health.failed(&Arc::new(LoadError::Overloaded), Instant::now());
-        assert!(health.last_failure().is_none(), "that was the clients'");
-        health.failed(&too_slow(), Instant::now());
-        assert!(health.last_failure().is_some_and(|last| last.is_last_word));
-        health.succeeded();
-        assert!(health.last_failure().is_some_and(|last| !last.is_last_word));
+        health.record_failure(&Arc::new(LoadError::Overloaded), Instant::now());
+        assert!(health.last_failure().is_none(), "that was due to clients");
+        health.record_failure(&too_slow(), Instant::now());
+        assert!(health.last_failure().is_some_and(|last| last.is_unresolved));
+        health.record_success();
+        assert!(
+            health
+                .last_failure()
+                .is_some_and(|last| !last.is_unresolved)
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_that_ends_once_is_nobodys_fault_and_twice_in_a_row_is_the_endpoints() {
+    async fn only_the_second_ended_session_in_a_row_is_reported() {
         let ended = || {
             let cause = "terminated".to_owned();
             let after = Duration::from_secs(1);
             Arc::new(RepositoryError::SessionEnded { after, cause }.into())
         };
         let mut health = Health::default();
-        assert!(!health.failed(&ended(), Instant::now()));
-        assert!(!health.is_refused(), "Postgres may be about to end");
-        health.succeeded();
+        assert!(!health.record_failure(&ended(), Instant::now()));
+        assert!(!health.is_refused(), "Postgres may be shutting down");
+        health.record_success();
         assert!(
-            !health.failed(&ended(), Instant::now()),
-            "that was another one"
+            !health.record_failure(&ended(), Instant::now()),
+            "the first in a row again"
         );
-        assert!(health.failed(&ended(), Instant::now()));
+        assert!(health.record_failure(&ended(), Instant::now()));
         assert!(health.is_refused());
-        assert!(!health.failed(&ended(), Instant::now()), "it is known");
+        assert!(
+            !health.record_failure(&ended(), Instant::now()),
+            "it is reported already"
+        );
     }
 }

@@ -1,27 +1,34 @@
-//! How things stand with an endpoint, for whoever shows it: nothing here is asked for by a request.
+//! The state of the endpoints, for the status page, the documents and the start: nothing here changes
+//! anything, and no request depends on it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::health::LastFailure;
-use super::{PostgresSource, ReadThrough, Source, whole};
-use crate::cache::{Freshness, weight};
+use super::{PostgresSource, ReadThrough, Source, statement_key};
+use crate::cache::{Entry, Freshness, Key, weight};
 use crate::lock::lock;
-use crate::plan::{EndpointId, Lifetime};
+use crate::plan::{Endpoint, EndpointId, Lifetime};
+use crate::repository::Description;
 
-/// How things stand with an endpoint.
+/// A view of the endpoints' state.
+#[derive(Debug)]
+pub struct Inspector<'r, S>(&'r ReadThrough<S>);
+
+/// The state of an endpoint.
 #[derive(Debug, Clone)]
 pub struct EndpointStatus {
-    /// Whether its statement is described: nothing can be loaded before.
+    /// Whether its statement is described, without which nothing can be loaded.
     pub is_described: bool,
-    /// The entry that answers every request, where there are no parameters and it is loaded.
+    /// The only entry of an endpoint without parameters, once it is loaded.
     pub resident: Option<ResidentEntry>,
-    /// When its schedule loads it next, if it has one: of [`ReadThrough::now`].
+    /// When its schedule loads it next, by [`ReadThrough::clock`].
     pub due: Option<Instant>,
-    /// How long until what fails is tried again; zero while nothing fails.
+    /// How long until the next attempt; zero if loading does not fail.
     pub retry_in: Duration,
-    /// Its last load that failed.
+    /// Its last failed load.
     pub last_failure: Option<LastFailure>,
 }
 
@@ -30,11 +37,11 @@ pub struct EndpointStatus {
 pub struct ResidentEntry {
     /// How it may be used now.
     pub freshness: Freshness,
-    /// How old it is.
+    /// Its age.
     pub age: Duration,
     /// Its limits on age.
     pub lifetime: Lifetime,
-    /// The bytes it takes.
+    /// Its size in memory, in bytes.
     pub bytes: u64,
     /// How long its query took.
     pub query_time: Duration,
@@ -42,16 +49,16 @@ pub struct ResidentEntry {
     pub last_modified: SystemTime,
 }
 
-/// The entries of an endpoint with parameters.
+/// The entries of an endpoint with parameters, summed up.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeyStats {
-    /// How many there are.
+    /// The number of entries.
     pub entries: u64,
-    /// How many of them are fresh.
+    /// The number of fresh ones.
     pub fresh: u64,
-    /// The bytes they take.
+    /// Their size in memory, in bytes.
     pub bytes: u64,
-    /// The age of the youngest; none where there is none.
+    /// The age of the youngest.
     pub youngest: Option<Duration>,
     /// The age of the oldest that may still be served.
     pub oldest: Option<Duration>,
@@ -60,7 +67,7 @@ pub struct KeyStats {
 impl KeyStats {
     fn count(&mut self, freshness: Freshness, age: Duration, bytes: u64) {
         if freshness == Freshness::Expired {
-            return; // it serves nobody, and goes when the cache is tidied
+            return; // it is never served again, and the next maintenance drops it
         }
         self.entries += 1;
         self.fresh += u64::from(freshness == Freshness::Fresh);
@@ -70,34 +77,37 @@ impl KeyStats {
     }
 }
 
-impl ReadThrough<PostgresSource> {
-    /// How things stand with an endpoint. Holds nothing up.
-    pub fn endpoint_status(&self, endpoint: EndpointId) -> EndpointStatus {
-        let state = self.state(endpoint);
-        EndpointStatus {
-            is_described: self.description(endpoint).is_some(),
-            resident: self.resident(endpoint),
-            due: *lock(&state.due),
-            retry_in: self.retry_in(endpoint),
-            last_failure: lock(&state.health).last_failure(),
-        }
+impl<S: Source> ReadThrough<S> {
+    /// A view of the endpoints' state.
+    pub fn inspect(&self) -> Inspector<'_, S> {
+        Inspector(self)
     }
 }
 
-impl<S: Source> ReadThrough<S> {
-    /// Whether the endpoint's last load failed for a reason of its own: Postgres was there.
+impl<'r, S: Source> Inspector<'r, S> {
+    /// How long a failing endpoint should not be loaded; zero if loading does not fail.
+    pub fn retry_in(&self, endpoint: EndpointId) -> Duration {
+        self.0.key_retry_in(&statement_key(endpoint))
+    }
+
+    /// Whether the endpoint's last load failed for a reason of its own, while Postgres was reachable.
     pub fn is_refused(&self, endpoint: EndpointId) -> bool {
-        let health = lock(&self.state(endpoint).health);
+        let health = lock(&self.0.state(endpoint).health);
         health.is_refused()
     }
 
+    /// The age of the only entry of an endpoint without parameters, once it is loaded.
+    pub fn age(&self, endpoint: EndpointId) -> Option<Duration> {
+        self.resident(endpoint).map(|resident| resident.age)
+    }
+
     fn resident(&self, endpoint: EndpointId) -> Option<ResidentEntry> {
-        if !self.is_resident(endpoint) {
+        if !self.0.endpoint(endpoint).is_resident() {
             return None;
         }
-        let key = whole(endpoint);
-        let entry = self.shared.cache.get(&key)?;
-        let (freshness, age) = self.look_at(&key, &entry, self.now());
+        let key = statement_key(endpoint);
+        let entry = self.0.shared.cache.get(&key)?;
+        let (freshness, age) = self.0.look_at(&key, &entry, self.0.clock().now());
         Some(ResidentEntry {
             freshness,
             age,
@@ -108,21 +118,57 @@ impl<S: Source> ReadThrough<S> {
         })
     }
 
-    /// The age of an endpoint's only entry, where it has one and that is loaded.
-    pub fn age(&self, endpoint: EndpointId) -> Option<Duration> {
-        self.resident(endpoint).map(|resident| resident.age)
+    /// The entries of each endpoint with parameters, in the order of the plan. Visits every entry, of which
+    /// there may be a million: not for threads that answer requests.
+    pub fn key_stats(&self) -> Box<[KeyStats]> {
+        let read_through = self.0;
+        let mut stats = vec![KeyStats::default(); read_through.shared.plan.endpoints().len()];
+        let now = read_through.clock().now();
+        read_through.shared.cache.for_each_keyed(|key, entry| {
+            let (freshness, age) = read_through.look_at(key, entry, now);
+            let bytes = weight(key, entry) as u64;
+            stats[key.endpoint().index()].count(freshness, age, bytes);
+        });
+        stats.into()
+    }
+}
+
+impl<'r> Inspector<'r, PostgresSource> {
+    /// The state of an endpoint.
+    pub fn endpoint(&self, endpoint: EndpointId) -> EndpointStatus {
+        let state = self.0.state(endpoint);
+        EndpointStatus {
+            is_described: self.description(endpoint).is_some(),
+            resident: self.resident(endpoint),
+            due: *lock(&state.due),
+            retry_in: self.retry_in(endpoint),
+            last_failure: lock(&state.health).last_failure(),
+        }
     }
 
-    /// What is held for each endpoint with parameters, by its place in the plan. It looks at every
-    /// entry, of which there may be a million: not for a thread that answers requests.
-    pub fn key_stats(&self) -> Box<[KeyStats]> {
-        let mut found = vec![KeyStats::default(); self.shared.plan.endpoints().len()];
-        let now = self.now();
-        self.shared.cache.for_each_keyed(|key, entry| {
-            let (freshness, age) = self.look_at(key, entry, now);
-            let bytes = weight(key, entry) as u64;
-            found[key.endpoint().index()].count(freshness, age, bytes);
-        });
-        found.into()
+    /// Postgres's description of the endpoint's statement, once there is one.
+    pub fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
+        self.0.shared.source.description(endpoint)
+    }
+
+    /// The endpoints that cannot answer yet: not described, or without parameters and not loaded.
+    pub fn cold(self) -> impl Iterator<Item = &'r Endpoint> {
+        let shared = &self.0.shared;
+        shared.plan.endpoints().iter().filter(|endpoint| {
+            shared.source.description(endpoint.id).is_none()
+                || endpoint.is_resident() && shared.cache.get(&statement_key(endpoint.id)).is_none()
+        })
+    }
+
+    /// An entry to show as an example, if one is in memory: the only one, or that of the first key in
+    /// `warm`, or that of a request without arguments.
+    pub fn example(&self, endpoint: EndpointId) -> Option<Arc<Entry>> {
+        let description = self.description(endpoint)?;
+        let endpoint = self.0.endpoint(endpoint);
+        let texts = endpoint.warm.arguments.first();
+        let (path, query) = endpoint.split_arguments(texts.map_or(&[], Vec::as_slice));
+        let arguments = description.signature.arguments(endpoint, &path, &query);
+        let key = Key::new(endpoint.id, arguments.ok()?);
+        self.0.shared.cache.get(&key)
     }
 }

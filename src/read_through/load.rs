@@ -1,4 +1,4 @@
-//! A load from its beginning to the moment everyone knows.
+//! One load, from admission to the notification of its waiters.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::blame::Suspects;
+use super::blame::Suspect;
 use super::concurrency::{LoadClass, LoadPermit};
 use super::refresh_ahead::AHEAD_RETRY;
 use super::single_flight::{Admission, LoadGuard};
@@ -19,40 +19,39 @@ use crate::observe::{Event, Fault, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, EndpointId, Lifetime};
 use crate::repository::RepositoryError;
 
-/// A load that has waited this long for its turn, and for which nobody waits any more, is dropped:
-/// there are more loads than Postgres can answer, and others are waited for.
+/// A load that got its slot only after this long, and that no request waits for any more, is dropped: there
+/// are more loads than Postgres can answer, and requests wait for others.
 const ABANDONED_AFTER: Duration = Duration::from_secs(1);
 
-/// Why a load made no entry.
+/// Why a load failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadError {
-    /// The rows did not come.
+    /// Postgres did not return the rows.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// The rows make no answer.
+    /// The rows cannot be encoded as an answer.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Its turn did not come in time.
-    #[error("more loads were asked for than the repository could answer")]
+    /// It got no slot in time.
+    #[error("there are more loads than the repository can answer")]
     Overloaded,
-    /// The load panicked: a defect of Larder.
+    /// The load panicked: a bug in Larder.
     #[error("the load was lost")]
     Lost,
 }
 
 impl LoadError {
-    /// Whether Postgres could not be reached: nobody's query is to blame, and the repository says so
-    /// itself.
+    /// Whether Postgres was unreachable, which the repository reports itself.
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Repository(RepositoryError::Unavailable { .. }))
     }
 
-    /// Whether Postgres can answer nobody at the moment, whatever is asked.
+    /// Whether Postgres cannot answer any query at the moment.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Repository(error) if error.is_outage())
     }
 
-    /// Whether the request's arguments are to blame.
+    /// Whether its arguments are to blame.
     pub fn is_of_arguments(&self) -> bool {
         matches!(
             self,
@@ -60,7 +59,7 @@ impl LoadError {
         )
     }
 
-    /// Whether its session ended, as it does at Postgres's own end.
+    /// Whether its session ended, as at a shutdown of Postgres.
     pub(super) fn is_session_ended(&self) -> bool {
         matches!(self, Self::Repository(RepositoryError::SessionEnded { .. }))
     }
@@ -78,19 +77,18 @@ impl LoadError {
     }
 }
 
-/// What a load was admitted with.
+/// The terms on which a load was admitted.
 struct Ticket {
     cause: Cause,
     class: LoadClass,
-    /// How long it waits first, so that no more loads begin in a second than may.
+    /// How long the rate limit makes it wait before it begins.
     wait: Duration,
 }
 
-/// Who bears the cost of a load.
-fn class(cause: Cause, is_known: impl FnOnce() -> bool) -> LoadClass {
+fn class(cause: Cause, is_in_use: impl FnOnce() -> bool) -> LoadClass {
     match cause {
         Cause::Client | Cause::Background(Trigger::Stale | Trigger::Ahead) => {
-            if is_known() {
+            if is_in_use() {
                 LoadClass::CachedKey
             } else {
                 LoadClass::ColdKey
@@ -108,16 +106,16 @@ impl<S: Source> ReadThrough<S> {
         let admit = || {
             let there = self.shared.cache.get(key);
             if let Cause::Client | Cause::Background(Trigger::Stale) = cause {
-                // A load that ended since the caller looked has left its entry here.
+                // A load may have ended since the caller looked.
                 let fresh = |entry: &&Arc<Entry>| self.freshness(key, entry) == Freshness::Fresh;
                 if let Some(entry) = there.as_ref().filter(fresh) {
                     return Ok(Admission::Loaded(Arc::clone(entry)));
                 }
             }
-            let class = class(cause, || self.is_known(key, there.as_deref()));
+            let class = class(cause, || self.is_in_use(key, there.as_deref()));
             // Half of the time is left for the query.
-            let patience = self.endpoint(key.endpoint()).timeout / 2;
-            let taken = self.shared.rate_limit.take(class, patience);
+            let max_wait = self.endpoint(key.endpoint()).timeout / 2;
+            let taken = self.shared.rate_limit.take(class, max_wait);
             let wait = taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
             Ok(Admission::Load(Ticket { cause, class, wait }))
         };
@@ -127,8 +125,8 @@ impl<S: Source> ReadThrough<S> {
         self.shared.in_flight.join_or_begin(key, admit, begin)
     }
 
-    /// Whether a key is one that clients use: it is in the cache, or was until a short while ago.
-    fn is_known(&self, key: &Key, there: Option<&Entry>) -> bool {
+    /// Whether clients use the key: it is in the cache, or was until a short while ago.
+    fn is_in_use(&self, key: &Key, there: Option<&Entry>) -> bool {
         #[cfg(test)]
         if self.shared.broken == super::simulation::Broken::Reserve {
             return false;
@@ -136,26 +134,30 @@ impl<S: Source> ReadThrough<S> {
         there.is_some() || self.shared.cache.was_in_use(key)
     }
 
-    /// A load from its beginning to the moment everyone knows.
+    /// Runs a load from its beginning to the notification of its waiters.
     async fn run(self, key: Key, ticket: Ticket, guard: LoadGuard) {
         let cause = ticket.cause;
         let began = Instant::now();
         let previous = self.shared.cache.get(&key);
         let load = self.load(&key, ticket, previous.as_deref(), &guard);
-        // What a panic leaves half done is dropped with the load; nothing of it is in the cache.
+        // Unwind safe: what a panic leaves half done is dropped with the load, and is not in the cache.
         let loaded = AssertUnwindSafe(load).catch_unwind().await;
         let loaded = loaded.unwrap_or(Err(LoadError::Lost)).map_err(Arc::new);
         let outcome = match &loaded {
             Ok(entry) => {
                 self.shared.cache.put(&key, Arc::clone(entry));
-                self.succeeded(&key);
-                if self.shared.source.lacks(key.endpoint(), key.arguments()) {
+                self.record_success(&key);
+                if self
+                    .shared
+                    .source
+                    .has_unlisted_labels(key.endpoint(), key.arguments())
+                {
                     self.redescribe(key.endpoint());
                 }
                 outcome(previous.as_deref(), entry)
             }
             Err(error) => {
-                self.failed(&key, error);
+                self.record_failure(&key, error);
                 if error.is_of_arguments() {
                     self.redescribe(key.endpoint());
                 }
@@ -170,20 +172,20 @@ impl<S: Source> ReadThrough<S> {
         self.follow_up(&key, cause, loaded.ok());
     }
 
-    /// After a load: another one at once, if the data changed while it ran; else a moment to look at
-    /// the key again, if it is to be loaded ahead.
+    /// After a load: begins another one if the data changed meanwhile, or schedules the next check of a key
+    /// that is loaded ahead of time.
     fn follow_up(&self, key: &Key, cause: Cause, loaded: Option<Arc<Entry>>) {
         let endpoint = self.endpoint(key.endpoint());
         let Some(entry) = loaded else {
             let there = self.shared.cache.get(key);
             if let (Cause::Background(Trigger::Ahead), Some(entry)) = (cause, there) {
                 let wait = self.key_retry_in(key).max(AHEAD_RETRY);
-                self.schedule_ahead_check(key, &entry, self.now() + wait);
+                self.schedule_ahead_check(key, &entry, self.clock().now() + wait);
             }
             return;
         };
         if entry.generation() != self.version(endpoint.id).generation {
-            // Its answer is served to those who waited, and is not the last word.
+            // Those who waited get this answer, but it is outdated.
             let _ = self.start(key, Cause::Background(Trigger::Notify));
         } else if endpoint.refresh.ahead {
             self.report_ahead_speed(endpoint, &entry);
@@ -191,24 +193,24 @@ impl<S: Source> ReadThrough<S> {
         }
     }
 
-    fn succeeded(&self, key: &Key) {
+    fn record_success(&self, key: &Key) {
         self.shared.key_backoff.record_success(key);
         let endpoint = key.endpoint();
         let health = &self.state(endpoint).health;
-        let news = lock(health).succeeded();
-        if news {
+        let is_recovery = lock(health).record_success();
+        if is_recovery {
             let event = Event::LoadsRecovered { endpoint };
             self.shared.observer.emit(&event);
         }
     }
 
-    pub(super) fn failed(&self, key: &Key, error: &Arc<LoadError>) {
+    pub(super) fn record_failure(&self, key: &Key, error: &Arc<LoadError>) {
         let now = Instant::now();
         self.shared.key_backoff.record_failure(key, error, now);
         let endpoint = key.endpoint();
         let health = &self.state(endpoint).health;
-        let news = lock(health).failed(error, now);
-        if news {
+        let should_report = lock(health).record_failure(error, now);
+        if should_report {
             let event = Event::LoadsFailing {
                 endpoint,
                 fault: error.fault(),
@@ -247,11 +249,11 @@ impl<S: Source> ReadThrough<S> {
     ) -> Result<Arc<Entry>, LoadError> {
         let endpoint = self.endpoint(key.endpoint());
         let permit = self.acquire_permit(endpoint, &ticket, guard).await?;
-        // All of this from before the query: a schedule that comes while it runs is not served by
-        // it, and neither is a change.
+        // Read before the query: a schedule that falls due or a change that is reported while it runs calls
+        // for another load.
         let due = *lock(&self.state(endpoint.id).due);
         let origin = Origin {
-            began: self.now(),
+            began: self.clock().now(),
             generation: self.version(endpoint.id).generation,
         };
         let began = origin.began;
@@ -259,12 +261,12 @@ impl<S: Source> ReadThrough<S> {
         let answer = match self.shared.source.answer(endpoint, key.arguments()).await {
             Ok(answer) => answer,
             Err(error) => {
-                let suspects = Suspects::of(ticket.cause, previous.is_some());
-                return Err(self.attribute_failure(key, suspects, sent, error).await);
+                let suspect = Suspect::of(ticket.cause, previous.is_some());
+                return Err(self.attribute_failure(key, suspect, sent, error).await);
             }
         };
-        self.record_arguments_that_work(endpoint.id, key.arguments(), sent);
-        let query_time = self.now() - began;
+        self.record_valid_arguments(endpoint.id, key.arguments(), sent);
+        let query_time = self.clock().now() - began;
         drop(permit);
         self.prepare_variants(key, &answer, previous).await;
         let until_refresh = due.map(|due| due.saturating_duration_since(began));
@@ -286,10 +288,10 @@ impl<S: Source> ReadThrough<S> {
         if !ticket.wait.is_zero() {
             tokio::time::sleep(ticket.wait).await;
         }
-        let asked = Instant::now();
-        let patience = endpoint.timeout.saturating_sub(ticket.wait);
-        let permit = tokio::time::timeout(patience, slots.acquire(class)).await;
-        let is_abandoned = asked.elapsed() > ABANDONED_AFTER && !guard.is_awaited();
+        let began = Instant::now();
+        let max_wait = endpoint.timeout.saturating_sub(ticket.wait);
+        let permit = tokio::time::timeout(max_wait, slots.acquire(class)).await;
+        let is_abandoned = began.elapsed() > ABANDONED_AFTER && !guard.is_awaited();
         permit
             .ok()
             .filter(|_| !is_abandoned)

@@ -336,7 +336,7 @@ impl Simulation {
         self.floors.lock().unwrap()[endpoint.index()] = version;
         self.tell(Line::Invalidated(endpoint.index()));
         self.read.invalidate(endpoint);
-        if self.read.is_resident(endpoint) {
+        if self.read.endpoint(endpoint).is_resident() {
             self.refresh(endpoint, trigger, Some(Instant::now()));
         }
     }
@@ -344,7 +344,7 @@ impl Simulation {
     /// What goes on whatever the seed says: schedules, probes, keys loaded ahead.
     fn background(&self, mut rng: Rng) {
         let (keeper, mut ahead) = mpsc::unbounded_channel();
-        self.read.send_ahead_checks_to(keeper);
+        self.read.maintenance().send_ahead_checks_to(keeper);
         let this = self.clone();
         tokio::spawn(async move {
             while let Some(look) = ahead.recv().await {
@@ -361,7 +361,7 @@ impl Simulation {
                 let this = self.clone();
                 tokio::spawn(async move {
                     loop {
-                        this.read.set_due(id, Instant::now() + every);
+                        this.read.maintenance().set_due(id, Instant::now() + every);
                         this.refresh(id, Trigger::Schedule, None);
                         sleep(every).await;
                     }
@@ -433,7 +433,7 @@ impl Simulation {
             58..60 => self.changed(any_endpoint(rng), Trigger::Notify),
             60..63 => {
                 let endpoint = any_endpoint(rng);
-                if self.read.is_resident(endpoint) {
+                if self.read.endpoint(endpoint).is_resident() {
                     let after = rng.bool().then(Instant::now);
                     self.refresh(endpoint, Trigger::Schedule, after);
                 }
@@ -454,7 +454,7 @@ impl Simulation {
                     .cache
                     .expire(&Key::new(endpoint, arguments));
             }
-            68..70 => self.read.maintain(),
+            68..70 => self.read.maintenance().tidy(),
             70 => {
                 let moods = [Mood::Failing, Mood::Hanging, Mood::Away];
                 let mood = moods[rng.usize(..moods.len())];

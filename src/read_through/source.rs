@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
-use super::{LoadError, ReadThrough, whole};
-use crate::cache::{Answer, Entry, Key};
+use super::{LoadError, ReadThrough, statement_key};
+use crate::cache::Answer;
 use crate::encode::{Document, EncodeError, Encoder};
 use crate::observe::{Event, Observer};
 use crate::plan::{Arguments, Endpoint, EndpointId, Plan};
@@ -17,31 +17,31 @@ use crate::repository::{Description, Repository, RepositoryError, Rows};
 /// 0.1 ms for a MiB.
 const FINISHED_AT_ONCE_MAX: usize = 1 << 20;
 
-/// Answers keys. It has two lives: Postgres, and the model in whose hands the engine's promises are
-/// checked.
+/// Answers keys. There are two implementations: Postgres, and the model that the simulation checks the
+/// engine's promises on.
 pub trait Source: Send + Sync + 'static {
-    /// Answers with what holds at some moment between the call and the answer.
+    /// Answers with the data of some moment between the call and its return.
     fn answer(
         &self,
         endpoint: &Endpoint,
         arguments: &Arguments,
     ) -> impl Future<Output = Result<Answer, LoadError>> + Send;
 
-    /// How long it is known to be away; zero while it is there.
+    /// How long until the next attempt to reach it; zero while it is reachable.
     fn retry_in(&self) -> Duration;
 
-    /// Other arguments of the endpoint than these: first plain ones, then some with less said in them. None
-    /// where these are no client's.
-    fn others(&self, _: &Endpoint, _: &Arguments) -> Vec<Arguments> {
+    /// Arguments of the endpoint that differ from these: plain ones first, then some with NULLs. Empty if
+    /// no client can choose them.
+    fn other_arguments(&self, _: &Endpoint, _: &Arguments) -> Vec<Arguments> {
         Vec::new()
     }
 
-    /// Whether it has answered arguments that it did not know of.
-    fn lacks(&self, _: EndpointId, _: &Arguments) -> bool {
+    /// Whether it answered arguments that its description does not list, such as a new enum label.
+    fn has_unlisted_labels(&self, _: EndpointId, _: &Arguments) -> bool {
         false
     }
 
-    /// Learns again what the endpoint's arguments and answers are like.
+    /// Describes the endpoint's statement again.
     fn describe_again(
         &self,
         _: &Endpoint,
@@ -50,7 +50,7 @@ pub trait Source: Send + Sync + 'static {
     }
 }
 
-/// Postgres, with what it said of each endpoint's statement.
+/// Postgres, with its descriptions of the endpoints' statements.
 #[derive(Debug)]
 pub struct PostgresSource {
     repository: Repository,
@@ -59,7 +59,7 @@ pub struct PostgresSource {
 }
 
 impl PostgresSource {
-    /// Nothing is described yet.
+    /// A source that has described nothing yet.
     pub fn new(plan: &Plan, repository: Repository, observer: Observer) -> Self {
         Self {
             repository,
@@ -72,7 +72,7 @@ impl PostgresSource {
         }
     }
 
-    fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
+    pub(super) fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
         self.descriptions[endpoint.index()].load_full()
     }
 
@@ -88,7 +88,7 @@ impl PostgresSource {
             .is_some_and(|it| Arc::ptr_eq(it, description))
     }
 
-    /// What Postgres says of the endpoint's statement now: the description there is, where it says the same.
+    /// Describes the endpoint's statement. If the result equals the current description, returns that one.
     async fn describe(&self, endpoint: &Endpoint) -> Result<Arc<Description>, RepositoryError> {
         let described = Arc::new(self.repository.describe(endpoint).await?);
         let before = self.description(endpoint.id);
@@ -102,6 +102,10 @@ impl PostgresSource {
                 .emit(&Event::StatementRedescribed { endpoint });
         }
         Ok(described)
+    }
+
+    pub(super) fn measure(&self) {
+        self.repository.measure();
     }
 
     async fn query(
@@ -130,14 +134,14 @@ impl Source for PostgresSource {
         };
         match self.query(endpoint, &description, arguments).await {
             Err(LoadError::Repository(RepositoryError::Outdated { refusal })) => {
-                // Another load may have had it described meanwhile.
+                // Another load may have described it meanwhile.
                 let other = self.description(endpoint.id);
                 let renewed = match other.filter(|it| !Arc::ptr_eq(it, &description)) {
                     Some(renewed) => renewed,
                     None => self.describe(endpoint).await?,
                 };
                 match refusal {
-                    // Nothing has changed: it is the query itself that Postgres refuses.
+                    // Nothing has changed: Postgres refuses the query itself.
                     Some(refusal) if Arc::ptr_eq(&renewed, &description) => {
                         Err(RepositoryError::of(refusal).into())
                     }
@@ -152,14 +156,14 @@ impl Source for PostgresSource {
         self.repository.retry_in()
     }
 
-    fn others(&self, endpoint: &Endpoint, arguments: &Arguments) -> Vec<Arguments> {
+    fn other_arguments(&self, endpoint: &Endpoint, arguments: &Arguments) -> Vec<Arguments> {
         let description = self.description(endpoint.id);
         description.map_or_else(Vec::new, |it| {
             it.signature.alternatives(endpoint, arguments)
         })
     }
 
-    fn lacks(&self, endpoint: EndpointId, arguments: &Arguments) -> bool {
+    fn has_unlisted_labels(&self, endpoint: EndpointId, arguments: &Arguments) -> bool {
         let description = self.description(endpoint);
         description.is_some_and(|it| it.lacks_labels_of(arguments))
     }
@@ -170,11 +174,6 @@ impl Source for PostgresSource {
 }
 
 impl ReadThrough<PostgresSource> {
-    /// What Postgres said of the endpoint's statement, once it has.
-    pub fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
-        self.shared.source.description(endpoint)
-    }
-
     /// Has Postgres describe the endpoint's statement. A failure counts as one of its loads.
     ///
     /// # Errors
@@ -182,39 +181,10 @@ impl ReadThrough<PostgresSource> {
     pub async fn describe(&self, endpoint: EndpointId) -> Result<(), RepositoryError> {
         let described = self.shared.source.describe(self.endpoint(endpoint)).await;
         if let Err(error) = &described {
-            self.failed(&whole(endpoint), &Arc::new(error.clone().into()));
+            let key = statement_key(endpoint);
+            self.record_failure(&key, &Arc::new(error.clone().into()));
         }
         described.map(drop)
-    }
-
-    /// Endpoints that can not answer yet: not described, or resident and not loaded.
-    pub fn cold(&self) -> impl Iterator<Item = &Endpoint> {
-        self.shared.plan.endpoints().iter().filter(|endpoint| {
-            self.description(endpoint.id).is_none()
-                || endpoint.is_resident() && self.shared.cache.get(&whole(endpoint.id)).is_none()
-        })
-    }
-
-    /// An answer to show to people, if there is one in memory: the endpoint's only one, or that of the
-    /// first key the configuration names, or of a request without arguments.
-    pub fn example(&self, endpoint: EndpointId) -> Option<Arc<Entry>> {
-        let description = self.description(endpoint)?;
-        let endpoint = self.endpoint(endpoint);
-        let texts = endpoint.warm.arguments.first();
-        let (path, query) = endpoint.split_arguments(texts.map_or(&[], Vec::as_slice));
-        let arguments = description.signature.arguments(endpoint, &path, &query);
-        let key = Key::new(endpoint.id, arguments.ok()?);
-        self.shared.cache.get(&key)
-    }
-
-    /// Tells the observers how much is held, how many connections there are, and how many loads wait.
-    pub fn measure(&self) {
-        self.shared.cache.measure();
-        let waiting = self.shared.slots.waiting();
-        self.shared
-            .observer
-            .emit(&Event::WaitingMeasured { waiting });
-        self.shared.source.repository.measure();
     }
 }
 

@@ -80,7 +80,7 @@ impl Kept {
         let mut read = ReadThrough::new(plan, source, cache, observer);
         Arc::get_mut(&mut read.shared).unwrap().broken = broken;
         let (keeper, mut looks) = mpsc::unbounded_channel::<AheadCheck>();
-        read.send_ahead_checks_to(keeper);
+        read.maintenance().send_ahead_checks_to(keeper);
         let reader = read.clone();
         tokio::spawn(async move {
             while let Some(look) = looks.recv().await {
@@ -179,7 +179,7 @@ async fn what_a_probe_confirmed_for_long_is_no_older_than_that_when_it_changes()
             (CacheStatus::Hit, Duration::ZERO)
         );
         // moka keeps time by a clock of its own.
-        kept.read.maintain();
+        kept.read.maintenance().tidy();
     }
     assert_eq!(kept.answers.load(Ordering::Relaxed), 1);
     sleep(every).await;
@@ -203,14 +203,14 @@ async fn a_sleep_of_the_machine_makes_answers_older() {
     let of = |served: &Served| (served.status, served.age);
     let hit = kept.get(1).await.unwrap();
     assert_eq!(of(&hit), (CacheStatus::Hit, seconds(1)));
-    assert!(kept.read.record_sleep(seconds(30)));
+    assert!(kept.read.clock().record_sleep(seconds(30)));
     let stale = kept.get(1).await.unwrap();
     assert_eq!(of(&stale), (CacheStatus::Stale, seconds(31)));
     // It is loaded again behind that, and is as young as ever.
     sleep(seconds(2)).await;
     let again = kept.get(1).await.unwrap();
     assert_eq!(of(&again), (CacheStatus::Hit, seconds(2)));
-    kept.read.record_sleep(seconds(8 * 3_600));
+    kept.read.clock().record_sleep(seconds(8 * 3_600));
     let expired = kept.get(1).await.unwrap();
     assert_eq!(of(&expired), (CacheStatus::Miss, seconds(1)));
 }

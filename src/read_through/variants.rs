@@ -1,4 +1,4 @@
-//! Representations beside the plain document: made off the threads that answer requests, once each.
+//! Variants of a document: other formats and codings, each made once, off the threads that answer requests.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::encode::{Document, Variant};
 use crate::observe::Event;
 use crate::plan::EndpointId;
 
-/// As many representations are made at once for those who ask as there are processors: more would only
-/// wait for them.
+/// As many variants are encoded at once for requests as there are processors: more would only compete for
+/// them.
 pub(super) fn encoding_slots() -> Semaphore {
     Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 impl<S: Source> ReadThrough<S> {
-    /// The bytes of a representation that nobody has asked for yet. From now on it is made in advance
-    /// for the entries that follow. `None` where there is no document, or a defect.
+    /// The bytes of a variant that is requested for the first time. From now on it is prepared for the
+    /// entries that follow. `None` if there is no document, or encoding it failed.
     pub async fn represent(
         &self,
         key: &Key,
@@ -31,7 +31,7 @@ impl<S: Source> ReadThrough<S> {
         };
         let (this, key, entry) = (self.clone(), key.clone(), Arc::clone(entry));
         let made = Arc::clone(document);
-        // Whoever asks may leave: what was begun is for all.
+        // The client may disconnect: the variant is for all.
         let making = tokio::spawn(async move {
             let _maker = made.maker().await;
             if made.ready(variant).is_none() {
@@ -40,14 +40,13 @@ impl<S: Source> ReadThrough<S> {
                 this.shared.cache.reweigh(&key, &entry);
             }
         });
-        // A panic leaves nothing to be had, and that is seen below.
+        // After a panic the variant is missing, as seen below.
         let _ = making.await;
         document.ready(variant).cloned()
     }
 
-    /// Makes what was asked for of the entry before, so that a refresh is not noticed by anyone, in
-    /// whatever form they ask. It waits for nobody who asks for more: there are as many of these as
-    /// there are loads.
+    /// Makes the variants that were requested of the previous entry, so that no request notices the refresh.
+    /// It takes no encoding slot: the number of loads limits it already.
     pub(super) async fn prepare_variants(
         &self,
         key: &Key,
@@ -59,7 +58,7 @@ impl<S: Source> ReadThrough<S> {
         else {
             return;
         };
-        // What says the same as before goes on as what was before.
+        // An equal answer keeps the previous document.
         if document == before {
             return;
         }

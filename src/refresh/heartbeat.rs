@@ -1,7 +1,7 @@
-//! One beat a second from tokio-cron-scheduler: its only job. A job per schedule would be bound to
-//! the offset its zone had at the start, would lose runs when many are due at once, and could overlap
-//! with itself; a lost beat costs a second. It goes by the wall clock, so that whoever waits for it has
-//! to have a limit: set back, that clock makes it stand still until the time it showed comes again.
+//! One beat per second from tokio-cron-scheduler, which has no other job. A job per schedule would keep the
+//! UTC offset that its time zone had at the start, would lose runs when many are due at once, and could
+//! overlap with itself; a lost beat costs a second. Beats follow the wall clock: when that is set back, none
+//! comes until the old time is reached again. Therefore wait for a beat with a timeout only.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct HeartbeatError(#[from] JobSchedulerError);
 /// The running scheduler.
 pub(super) struct Heartbeat {
     beats: Arc<Notify>,
-    /// Runs for as long as it is held.
+    /// Runs until it is dropped.
     _scheduler: JobScheduler,
 }
 
@@ -26,7 +26,7 @@ impl Heartbeat {
         let beat = Arc::clone(&beats);
         let job = Job::new_async("* * * * * *", move |_, _| {
             let beat = Arc::clone(&beat);
-            // Beats nobody waited for are one beat.
+            // Beats that nobody waited for count as one.
             Box::pin(async move { beat.notify_one() })
         })?;
         let scheduler = JobScheduler::new().await?;
@@ -38,7 +38,7 @@ impl Heartbeat {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next beat.
     pub(super) async fn beat(&self) {
         self.beats.notified().await;
     }

@@ -39,7 +39,7 @@ pub(super) async fn watch(
     let mut is_failing = false;
     loop {
         ticks.tick().await;
-        let began = invalidator.read_through.now();
+        let began = invalidator.read_through.clock().now();
         let answer = match repository.probe(&probe).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -69,7 +69,7 @@ pub(super) async fn watch(
             }
             // The first answer counts as a change: there may have been one since the entries were loaded.
             Some(_) | None => {
-                let since = invalidator.read_through.now();
+                let since = invalidator.read_through.clock().now();
                 last = Some(Last { answer, since });
                 invalidator.invalidate(&endpoints, Trigger::Probe);
             }

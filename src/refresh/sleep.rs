@@ -1,25 +1,25 @@
-//! How long the machine has slept. Of Linux's two steady clocks one goes on while it does.
+//! How long the machine has slept: the difference between Linux's two monotonic clocks, of which one
+//! includes sleep.
 
 use std::time::Duration;
 
-/// Looks at the clocks.
+/// Compares the clocks.
 #[derive(Debug)]
 pub(super) struct Sleep {
-    /// How far one clock was ahead of the other at first: sleeps before that are nobody's.
+    /// The difference at the start, which is sleep from before.
     before: Duration,
 }
 
 impl Sleep {
-    /// Begins to watch.
-    pub(super) fn watch() -> Self {
-        // Which of them is read first matters where this thread is set aside in between: what was slept
-        // is never taken for more than it was.
+    /// Starts to count.
+    pub(super) fn start() -> Self {
+        // The order matters if this thread is preempted in between: the total is never too large.
         let awake = clocks::awake();
         let before = clocks::always().saturating_sub(awake);
         Self { before }
     }
 
-    /// How long it has slept since, all in all.
+    /// How long the machine has slept since the start.
     pub(super) fn total(&self) -> Duration {
         let always = clocks::always();
         let ahead = always.saturating_sub(clocks::awake());
@@ -33,7 +33,7 @@ mod clocks {
 
     use nix::time::{ClockId, clock_gettime};
 
-    /// As [`std::time::Instant`] goes.
+    /// The clock of [`std::time::Instant`].
     pub(super) fn awake() -> Duration {
         read(ClockId::CLOCK_MONOTONIC)
     }
@@ -43,12 +43,12 @@ mod clocks {
     }
 
     fn read(clock: ClockId) -> Duration {
-        // Both are there since Linux 2.6.39; without them nothing is known of a sleep.
+        // Linux has had both since 2.6.39; without them, sleep goes unnoticed.
         clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
     }
 }
 
-/// Nothing is known of a sleep.
+/// Sleep goes unnoticed.
 #[cfg(not(target_os = "linux"))]
 mod clocks {
     use std::time::Duration;
@@ -67,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_that_runs_this_has_not_slept() {
-        let sleep = Sleep::watch();
+    fn a_machine_that_runs_this_test_has_not_slept() {
+        let sleep = Sleep::start();
         for _ in 0..10_000 {
             assert_eq!(sleep.total(), Duration::ZERO);
         }

@@ -225,7 +225,7 @@ impl<'n> EndpointNow<'n> {
         current: &Snapshot,
         explain: &dyn Fn(&LoadError) -> Explanation,
     ) -> Self {
-        let condition = status.read_through.endpoint_status(endpoint.id);
+        let condition = status.read_through.inspect().endpoint(endpoint.id);
         let evidence = Evidence {
             endpoint,
             condition: &condition,
@@ -241,7 +241,11 @@ impl<'n> EndpointNow<'n> {
             state,
             rates,
             refresh: refresh_keys(&endpoint.refresh),
-            next_refresh_seconds: next_refresh(&condition, state, status.read_through.now()),
+            next_refresh_seconds: next_refresh(
+                &condition,
+                state,
+                status.read_through.clock().now(),
+            ),
             limits: limits(endpoint, resident),
             entry: resident.map(EntryNow::of),
             keys: (!endpoint.is_resident()).then(|| Keys::of(keyed, endpoint.max_keys)),

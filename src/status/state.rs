@@ -69,7 +69,7 @@ impl Evidence<'_> {
     fn is_failing(&self) -> bool {
         let last = self.condition.last_failure.as_ref();
         last.is_some_and(|failure| {
-            failure.is_last_word
+            failure.is_unresolved
                 && !self.is_over(failure)
                 && (self.endpoint.is_resident() || self.now - failure.at < KEY_FAILURE_COUNTS)
         })

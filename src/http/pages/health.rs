@@ -45,7 +45,12 @@ impl Readyz {
     }
 
     fn missing(&self) -> String {
-        let cold: Vec<&str> = self.read_through.cold().map(|e| e.path.as_str()).collect();
+        let cold: Vec<&str> = self
+            .read_through
+            .inspect()
+            .cold()
+            .map(|e| e.path.as_str())
+            .collect();
         if cold.is_empty() {
             return "warming: waiting for the keys that `warm` and `warm_sql` name\n".to_owned();
         }

@@ -44,7 +44,7 @@ impl Metrics {
         let (read_through, metrics) = (self.read_through.clone(), Arc::clone(&self.metrics));
         let observer = self.observer.clone();
         let render = move || {
-            read_through.measure();
+            read_through.maintenance().measure();
             let bytes = held::loose();
             observer.emit(&Event::PendingMeasured { bytes });
             Some(Rendered::new(0, metrics.render()))

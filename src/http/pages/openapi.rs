@@ -88,7 +88,8 @@ impl Source {
     /// The description of every endpoint, once there are all.
     fn descriptions(&self) -> Option<Vec<Arc<Description>>> {
         let endpoints = self.plan.endpoints().iter();
-        let descriptions = endpoints.map(|endpoint| self.read_through.description(endpoint.id));
+        let descriptions =
+            endpoints.map(|endpoint| self.read_through.inspect().description(endpoint.id));
         descriptions.collect()
     }
 
@@ -112,7 +113,7 @@ impl Source {
         if endpoint.cache_control != CacheControl::Public {
             return None;
         }
-        let entry = self.read_through.example(endpoint.id)?;
+        let entry = self.read_through.inspect().example(endpoint.id)?;
         let Answer::Document(document) = entry.answer() else {
             return None;
         };

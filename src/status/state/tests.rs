@@ -63,12 +63,12 @@ impl Case {
         self
     }
 
-    fn with_failure(mut self, error: LoadError, seconds_ago: u32, is_last_word: bool) -> Self {
+    fn with_failure(mut self, error: LoadError, seconds_ago: u32, is_unresolved: bool) -> Self {
         self.condition.last_failure = Some(LastFailure {
             error: Arc::new(error),
             at: self.now - SECOND * seconds_ago,
             at_wall: SystemTime::now(),
-            is_last_word,
+            is_unresolved,
         });
         self
     }
