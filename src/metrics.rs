@@ -161,7 +161,7 @@ impl Metrics {
     }
 }
 
-/// Why declaring a metric can not fail.
+/// Why declaring a metric cannot fail.
 const DECLARED: &str = "names and labels are literals that Prometheus allows, each declared once";
 
 fn register(registry: &Registry, collector: &(impl Collector + Clone + 'static)) {

@@ -24,7 +24,7 @@ pub enum Event {
         /// Whether it was an answer that is served only because loading fails.
         stale_if_error: bool,
     },
-    /// A request was answered with a problem: said beside [`Event::RequestServed`].
+    /// A request was answered with a problem: emitted in addition to [`Event::RequestServed`].
     ProblemServed {
         /// The declared endpoint, if the path led to one.
         endpoint: Option<EndpointId>,
@@ -55,7 +55,7 @@ pub enum Event {
         /// How long the new answer may be served, if there is one.
         lifetime: Option<Lifetime>,
     },
-    /// Loads of an endpoint began to fail: said once, until one succeeds.
+    /// Loads of an endpoint began to fail: emitted once, until one succeeds.
     LoadsFailing {
         /// Whose loads.
         endpoint: EndpointId,
@@ -69,7 +69,7 @@ pub enum Event {
         /// Whose loads.
         endpoint: EndpointId,
     },
-    /// A probe began to fail: said once, until it succeeds. What it kept fresh goes by age meanwhile.
+    /// A probe began to fail: emitted once, until it succeeds. What it kept fresh goes by age meanwhile.
     ProbeFailing {
         /// Which.
         probe: ProbeId,
@@ -85,13 +85,13 @@ pub enum Event {
     },
     /// The connection for notifications was made; what was missed before is taken as changed.
     Listening,
-    /// The connection for notifications was lost, or refused: said once, until it is there again or
+    /// The connection for notifications was lost, or refused: emitted once, until it is there again or
     /// the fault is another's.
     ListeningFailed {
         /// What happened, for the operator.
         cause: String,
     },
-    /// Queries of an endpoint began to take too long to load its keys ahead of time: said once, until
+    /// Queries of an endpoint began to take too long to load its keys ahead of time: emitted once, until
     /// they do not.
     AheadTooSlow {
         /// Whose queries.
@@ -110,19 +110,19 @@ pub enum Event {
     },
     /// The certificate's files changed, and new connections get the new one.
     CertificateRenewed,
-    /// The certificate's files changed and can not be used: the old one stays. Said once per change.
+    /// The certificate's files changed and cannot be used: the old one stays. Emitted once per change.
     CertificateRefused {
         /// What is wrong with them, for the operator.
         cause: String,
     },
     /// The certificate's files are again those in use, after others that could not be used.
     CertificateRestored,
-    /// No client takes the certificate, because it is not its time: said once per certificate.
+    /// No client takes the certificate, because it is not its time: emitted once per certificate.
     CertificateOutOfDate {
         /// What its time is, for the operator.
         cause: String,
     },
-    /// Connections can not be accepted: said once, until they can.
+    /// Connections cannot be accepted: emitted once, until they can.
     AcceptFailing {
         /// What happened, for the operator.
         cause: String,
@@ -131,7 +131,7 @@ pub enum Event {
     AcceptRecovered,
     /// The repository could be reached, for the first time or again.
     RepositoryReached,
-    /// The repository could not be reached: said once, until it can.
+    /// The repository could not be reached: emitted once, until it can.
     RepositoryLost {
         /// What happened, for the operator.
         cause: String,
@@ -141,7 +141,7 @@ pub enum Event {
         /// Whose statement.
         endpoint: EndpointId,
     },
-    /// Bringing everything up takes a while, and goes on: said now and then.
+    /// Bringing everything up takes a while, and goes on: emitted now and then.
     StartupAdvanced {
         /// What is being done.
         stage: StartupStage,
@@ -189,7 +189,7 @@ pub enum Event {
         /// Bytes they take: bodies, keys and overhead.
         bytes: u64,
     },
-    /// An entry was put out of the cache to make room.
+    /// An entry was evicted to make room.
     EntryEvicted,
     /// The loads that wait for their turn to ask Postgres were counted.
     WaitingMeasured {

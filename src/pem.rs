@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 const MOST: u64 = 64 << 20;
 
 /// How a private key is decrypted, which Larder does not do: it would need the password in a file
-/// beside the key.
+/// next to the key.
 pub(crate) const DECRYPT: &str =
     "decrypt it with `openssl pkey -in <this file> -out <another>`, and name that one";
 
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_a_key_is_told_by_what_it_holds() {
+    fn a_file_without_a_key_is_described_by_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.pem");
         let why = |text: &[u8]| {

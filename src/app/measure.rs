@@ -149,7 +149,7 @@ fn with_fix(error: RepositoryError, query: &str) -> RepositoryError {
         RepositoryError::TooManyRows { max_rows } => unusable(format!(
             "{query} returned more than {max_rows} rows; add a LIMIT, or raise `max_rows`"
         )),
-        // After a single attempt, the query's effect cannot be told apart from Postgres shutting down.
+        // After a single attempt, the query's effect cannot be distinguished from a shutdown of Postgres.
         error @ RepositoryError::SessionEnded { .. } => RepositoryError::Unavailable {
             cause: error.to_string(),
         },

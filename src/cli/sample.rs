@@ -119,7 +119,7 @@ pub fn another(n: u64) -> String {
 /// Makes the table and fills it.
 ///
 /// # Errors
-/// What the server said, for instance that the table is there already.
+/// The error of the server, for example if the table already exists.
 pub async fn load(throwaway: &Throwaway) -> Result<(), ThrowawayError> {
     throwaway.execute(schema()).await?;
     throwaway.copy_in(COPY, &rows()).await?;
@@ -202,7 +202,7 @@ impl Customer {
             state: (!state.is_empty()).then_some(state),
             country: place.country,
             territory: place.territory,
-            // The one who answers the telephone is seldom the one on the door.
+            // The contact rarely has the name of the company.
             last_name: place.last_names[(n + 2) % place.last_names.len()],
             first_name: place.first_names[random.below(place.first_names.len())],
         }
@@ -332,7 +332,7 @@ struct Date {
 }
 
 impl Date {
-    /// The date so many days after 2003-01-01.
+    /// The date this many days after 2003-01-01.
     fn from_index(days: usize) -> Self {
         let mut date = Self {
             year: 2003,

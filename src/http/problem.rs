@@ -1,5 +1,5 @@
-//! What a client is told when there is no answer, after RFC 9457, and the one mapping of errors to
-//! it. Nothing of a statement, a host or a credential is in these texts.
+//! Problem documents (RFC 9457), and the one mapping of errors to them. Their texts contain no statement, host or
+//! credential.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::plan::ArgumentError;
 use crate::read_through::{LoadError, ReadError};
 use crate::repository::RepositoryError;
 
-/// The code of the problem that a response tells of: an extension of it.
+/// The code of the problem in a response, as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Code(pub(super) &'static str);
 
@@ -56,7 +56,7 @@ pub enum Problem {
     TooManyFields,
     /// The request is for a host that this is not.
     Misdirected,
-    /// Postgres can not be reached, or is short of something.
+    /// Postgres cannot be reached, or lacks a resource.
     Unavailable(Duration),
     /// The query takes longer than the endpoint allows.
     TooSlow,
@@ -154,7 +154,7 @@ impl Problem {
         }
     }
 
-    /// One sentence for whoever reads the answer.
+    /// One sentence for people.
     fn detail(&self) -> &str {
         if let Self::InvalidArgument(detail)
         | Self::MissingParameter(detail)
@@ -192,7 +192,7 @@ impl Problem {
             Self::NoHost => "The request does not name the one host that it is for.",
             Self::TooManyFields => "The request has more than 100 fields.",
             Self::Misdirected => "This server does not answer to the host that the request names.",
-            Self::Unavailable(_) => "The database can not answer at the moment.",
+            Self::Unavailable(_) => "The database cannot answer at the moment.",
             Self::TooSlow => "The database did not answer in time.",
             Self::Refused => "The database refused the query of this endpoint.",
             Self::TooLarge => "The answer is larger than this endpoint allows.",
@@ -234,7 +234,7 @@ impl Problem {
         }
     }
 
-    /// Of a read that found nothing to serve.
+    /// The problem for a read that found nothing to serve.
     pub fn from_read(error: &ReadError) -> Self {
         match error {
             ReadError::Load { error, retry_in } => Self::from_load(error, *retry_in),
@@ -245,7 +245,7 @@ impl Problem {
         }
     }
 
-    /// Of a load that failed.
+    /// The problem for a failed load.
     pub(super) fn from_load(error: &LoadError, retry_in: Duration) -> Self {
         match error {
             LoadError::Repository(error) => match error {
@@ -321,7 +321,7 @@ impl From<Problem> for Response {
             headers.insert(ALLOW, ALLOWED_METHODS);
         }
         if let Some(wait) = problem.retry_after() {
-            // Whole seconds, rounded up, so that whoever obeys does not come too early.
+            // Whole seconds, rounded up, so that clients do not come back too early.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_problem_says_its_code_in_its_body_and_beside_it() {
+    fn every_problem_has_its_code_in_body_and_extension() {
         for problem in Problem::all() {
             let (code, _) = problem.code();
             // Metrics find a code behind a path by their concatenation: none is the end of another.

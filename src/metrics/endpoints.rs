@@ -14,7 +14,7 @@ use crate::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, Lifetime};
 
 /// Time to answer. A hit takes tens of microseconds, a load as long as its query: five decades in
-/// steps of about three, so that both ends can be told apart with twelve buckets.
+/// steps of about three, so that twelve buckets distinguish both.
 const REQUEST_SECONDS: &[f64] = &[
     0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0,
 ];
@@ -53,7 +53,7 @@ pub(super) struct Families {
 impl Families {
     pub(super) fn new(registry: &Registry) -> Self {
         // Label values are concatenated without separators to find a child, so every family has the
-        // free-form label first and closed sets behind it whose words can not be confused.
+        // free-form label first, then closed sets whose words cannot be confused.
         let families = Self {
             requests: counters(
                 "larder_requests_total",

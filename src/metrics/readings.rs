@@ -1,4 +1,4 @@
-//! What has been counted until now, read back: for whoever shows it to people.
+//! Current values of the counters, for the status page.
 
 use std::sync::OnceLock;
 
@@ -22,7 +22,7 @@ pub struct EndpointReadings {
     pub coalesced: u64,
     /// Answers that owe nothing to the cache: refusals.
     pub uncached: u64,
-    /// Of all these, the answers that are a fault of Larder's or of what is behind it: 5xx.
+    /// The 5xx answers among all of these.
     pub errors: u64,
     /// Time all these answers took, in seconds.
     pub request_seconds: f64,
@@ -39,7 +39,7 @@ pub struct ServerReadings {
     pub cache_entries: u64,
     /// Bytes they take.
     pub cache_bytes: u64,
-    /// Entries put out to make room since the start.
+    /// Entries evicted to make room since the start.
     pub cache_evictions: u64,
     /// Connections to Postgres that wait for work.
     pub connections_idle: u64,

@@ -86,7 +86,7 @@ impl ServerMetrics {
         integer(
             registry,
             "larder_repository_max_connections",
-            "The most connections to Postgres at once, beside the one for notifications.",
+            "The most connections to Postgres at once, not counting the one for notifications.",
         )
         .set(gauge(plan.repository().max_connections as u64));
         Self {
@@ -99,7 +99,7 @@ impl ServerMetrics {
             cache_evictions: counter(
                 registry,
                 "larder_cache_evictions_total",
-                "Entries put out of the cache to make room for others.",
+                "Entries evicted from the cache to make room for others.",
             ),
             connections_idle: connections.with_label_values(&["idle"]),
             connections_active: connections.with_label_values(&["active"]),

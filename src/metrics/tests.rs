@@ -10,7 +10,7 @@ use crate::plan::FreshnessPolicy;
 
 /// The child of a family is found by a hash over its label values with nothing between them.
 #[test]
-fn label_values_behind_the_endpoint_are_told_apart_without_separators() {
+fn label_values_after_the_endpoint_are_unambiguous_without_separators() {
     let ends: Vec<String> = CacheStatus::ALL
         .iter()
         .flat_map(|cache| {
@@ -96,7 +96,7 @@ fn limits_on_age_are_those_of_the_plan_or_else_of_the_last_load() {
 }
 
 #[test]
-fn what_the_server_is_and_may_be_is_told() {
+fn limits_and_readings_of_the_server_are_exported() {
     let metrics = of_one_endpoint();
     assert_eq!(value(&metrics, "larder_http_max_connections"), Some(20.0));
     assert_eq!(

@@ -117,7 +117,7 @@ impl Object {
 }
 
 impl From<Value> for Object {
-    /// Of an object; of anything else, an empty one.
+    /// The object; empty for any other value.
     fn from(value: Value) -> Self {
         let Value::Object(members) = value else {
             return Self::default();

@@ -65,7 +65,7 @@ pub(super) enum Admission<T> {
     Loaded(Arc<Entry>),
 }
 
-/// A running load, as those who wait for it see it.
+/// A running load, as its waiters see it.
 #[derive(Debug, Clone)]
 pub(super) struct Waiter {
     receiver: watch::Receiver<Option<LoadResult>>,
@@ -90,7 +90,7 @@ pub(super) struct LoadGuard {
 }
 
 impl LoadGuard {
-    /// Notifies everyone who waits. A new entry must be in the cache by now, so that later callers find it.
+    /// Notifies all waiters. A new entry must be in the cache by now, so that later callers find it.
     pub(super) fn finish(self, result: LoadResult) {
         self.remove();
         self.sender.send_replace(Some(result));

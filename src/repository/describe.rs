@@ -85,7 +85,7 @@ impl Description {
         self.result == result(statement)
     }
 
-    /// Has the session prepare it anew next time.
+    /// Makes the session prepare it again next time.
     pub(super) fn forget_on(&self, lease: &Lease) {
         lease.statement_cache.remove(&self.query, &self.types);
     }

@@ -30,7 +30,7 @@ pub struct Listener {
     limit: Duration,
 }
 
-/// What was heard and not yet taken. A channel is in it once, however often it was notified.
+/// Notifications that were received and not yet taken. Each channel is in it once, however often it was notified.
 #[derive(Debug, Default)]
 struct Heard {
     state: Mutex<State>,

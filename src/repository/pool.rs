@@ -92,7 +92,7 @@ impl Pool {
         }
     }
 
-    /// Waits until a session may be had or opened.
+    /// Waits until a session is available or may be opened.
     async fn may_connect(&self, deadline: Instant) -> Result<(), RepositoryError> {
         while let Some((cause, next)) = self.must_not_connect() {
             let until = deadline.min(next).min(Instant::now() + SESSION_POLL);
@@ -118,7 +118,7 @@ impl Pool {
         self.liveness.suspect();
     }
 
-    /// How connections beside the pool's are made.
+    /// Makes connections outside the pool.
     pub(super) fn connect(&self) -> &Connect {
         &self.connect
     }

@@ -6,7 +6,7 @@
 //! |------------|--------------------------------------------------------------------|
 //! | `binaries` | where `initdb` and `postgres` are                                  |
 //! | `account`  | whom the server runs as, because Postgres refuses to run as root   |
-//! | `error`    | what can go wrong, in words for whoever started it                 |
+//! | `error`    | what can go wrong, in words for the user                           |
 //! | `folder`   | the temporary folder, and those that a killed owner left behind    |
 //! | `server`   | the process: started, stopped, ended with its handle               |
 //! | `standby`  | another server that follows this one                               |
@@ -180,7 +180,7 @@ impl Throwaway {
     /// Runs statements, separated by semicolons, over a connection that is kept.
     ///
     /// # Errors
-    /// [`ThrowawayError::Postgres`] with what the server said.
+    /// [`ThrowawayError::Postgres`] with the error of the server.
     pub async fn execute(&self, sql: &str) -> Result<(), ThrowawayError> {
         let mut kept = self.client.lock().await;
         Ok(self.kept(&mut kept).await?.batch_execute(sql).await?)
@@ -189,7 +189,7 @@ impl Throwaway {
     /// Feeds `data` to a `COPY … FROM STDIN` statement, over the connection that is kept.
     ///
     /// # Errors
-    /// [`ThrowawayError::Postgres`] with what the server said.
+    /// [`ThrowawayError::Postgres`] with the error of the server.
     pub async fn copy_in(&self, statement: &str, data: &str) -> Result<(), ThrowawayError> {
         let mut kept = self.client.lock().await;
         let mut sink = pin!(self.kept(&mut kept).await?.copy_in(statement).await?);
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_closed_to_whoever_does_not_know_the_password() {
+    async fn it_refuses_connections_without_the_password() {
         let throwaway = Throwaway::start().await.unwrap();
         let guess = throwaway.url().replace(&throwaway.password, "guess");
         assert!(tokio_postgres::connect(&guess, NoTls).await.is_err());

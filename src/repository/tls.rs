@@ -49,7 +49,7 @@ pub(super) struct TlsSettings {
 pub(super) enum Demand {
     /// Nothing: TLS is not spoken.
     Nothing,
-    /// That it holds the key of its own certificate, whoever it is.
+    /// That it holds the key of its own certificate, without checking who it is.
     Encryption,
     /// That a known authority certified it, under any name. Unless it is `needed`, that is asked where
     /// authorities are known.

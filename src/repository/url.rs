@@ -126,7 +126,7 @@ fn read(key: &'static str, text: &str) -> Result<Target, String> {
     let places = places(&options)?;
     let mode = options.text("sslmode");
     let (mode, tls) = if places.iter().all(Place::is_socket) {
-        // Postgres speaks no TLS there, so that libpq as well ignores what is said of it.
+        // Postgres speaks no TLS there, and libpq ignores its options as well.
         (SslMode::Disable, tls(&options, Demand::Nothing)?)
     } else {
         let (mode, demand) = demand(&options, mode, &places)?;
@@ -214,7 +214,7 @@ fn port(text: &str) -> Result<u16, String> {
     }
     let port = text.trim().parse().ok().filter(|port| *port > 0);
     port.ok_or_else(|| {
-        "a port is no number from 1 to 65535; in a URL, is a : or a / in the password not \
+        "a port is not a number from 1 to 65535; in a URL, is a : or a / in the password not \
          percent-encoded?"
             .to_owned()
     })
@@ -310,7 +310,7 @@ fn about_sockets(options: &Options, places: &[Place]) -> Result<(), String> {
     Ok(())
 }
 
-/// Everything that tokio-postgres is told but the hosts and TLS.
+/// The configuration of tokio-postgres, except hosts and TLS.
 fn config(options: &Options) -> Config {
     let mut config = Config::new();
     if let Some(user) = options.text("user") {

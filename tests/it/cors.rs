@@ -67,7 +67,7 @@ async fn pages_of_a_named_origin_may_read_answers_and_others_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_page_may_read_answers_where_that_is_said_and_none_where_nothing_is() {
+async fn any_origin_may_read_answers_only_if_configured() {
     let db = Postgres::with("").await;
     let open = app(&db, "[server.cors]\norigins = [\"*\"]").await;
     let answer = ask(&open, "GET", "/by-country", None).await;

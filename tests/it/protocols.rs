@@ -163,7 +163,7 @@ async fn a_renewed_certificate_is_taken_without_a_connection_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_2_is_spoken_without_tls_where_that_is_said() {
+async fn http_2_without_tls_needs_h2c() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, "h2c = true", ENDPOINTS).await;
     let stream = TcpStream::connect(app.address()).await.unwrap();

@@ -340,7 +340,7 @@ async fn each_representation_has_a_tag_of_its_own_and_any_coding_of_it_will_do()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn if_modified_since_is_heard_where_there_is_no_tag() {
+async fn if_modified_since_counts_without_if_none_match() {
     let db = Postgres::with("").await;
     let app = app(&db).await;
     let ask_since = |date: String| {

@@ -16,7 +16,7 @@ use crate::support::proxy::Proxy;
 
 const DOCUMENTED: &str = include_str!("../../docs/status-json.md");
 
-/// What is said of an endpoint.
+/// The entry of an endpoint.
 fn of<'d>(document: &'d Value, path: &str) -> &'d Value {
     let mut endpoints = document["endpoints"].as_array().unwrap().iter();
     endpoints
@@ -33,14 +33,14 @@ fn assert_documented(endpoint: &Value) {
     }
 }
 
-/// Waits until an endpoint is in this state, and says all that is said then.
+/// Waits until an endpoint is in this state, and returns the document.
 async fn until(app: &App, path: &str, state: &str) -> Value {
     let is_it = |answer: &Answer| of(&answer.json(), path)["state"] == state;
     app.poll("/status.json", is_it).await.json()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_fresh_stale_and_idle_is_said_with_its_figures() {
+async fn fresh_stale_and_idle_endpoints_have_their_figures() {
     let endpoints = r#"
         [[endpoint]]
         path = "/kept"
@@ -130,7 +130,7 @@ async fn what_is_not_loaded_yet_is_warming() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_fails_is_said_in_words_for_anybody_and_so_is_its_recovery() {
+async fn a_failing_query_and_its_recovery_are_shown_without_internals() {
     let endpoints = r#"
         [[endpoint]]
         path = "/share"
@@ -164,7 +164,7 @@ async fn a_query_that_fails_is_said_in_words_for_anybody_and_so_is_its_recovery(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_and_its_end_are_said() {
+async fn an_outage_and_its_end_are_shown() {
     let endpoints = r#"
         [[endpoint]]
         path = "/kept"

@@ -135,14 +135,14 @@ def title(page, text):
     return page.once(f"document.getElementById('title').textContent.includes({json.dumps(text)}) && Date.now() / 1000")
 
 
-def told(url):
+def status_json(url):
     with urllib.request.urlopen(f"{url}/status.json") as answer:
         return answer.read().decode()
 
 
 def late(url, shown):
     """How many seconds after Larder had known it the page showed that Postgres left, or came back."""
-    return round(shown - json.loads(told(url))["repository"]["since_timestamp_seconds"], 2)
+    return round(shown - json.loads(status_json(url))["repository"]["since_timestamp_seconds"], 2)
 
 
 def row(path):
@@ -218,18 +218,18 @@ def healthy(page):
 
 def outage(page, postgres, url):
     postgres.stop()
-    began = late(url, title(page, "Postgres can not be reached"))
+    began = late(url, title(page, "Postgres cannot be reached"))
     state(page, "/orders/count", "Failing")
-    page.once(f"{row('/orders/count')}.querySelector('.error').innerText.includes('Postgres can not answer')")
+    page.once(f"{row('/orders/count')}.querySelector('.error').innerText.includes('Postgres cannot answer')")
     page.once("document.querySelector('#rows > .row').classList.contains('failing')")
-    expect(page.value("document.title").startswith("Postgres can not be reached"), "the tab says it as well")
+    expect(page.value("document.title").startswith("Postgres cannot be reached"), "the tab says it as well")
     page.screenshot(SHOTS / "outage.png")
     legible(page, "outage")
-    text = told(url) + page.value("document.documentElement.outerHTML")
+    text = status_json(url) + page.value("document.documentElement.outerHTML")
     shown = [secret for secret in SECRETS if secret in text]
-    expect(not shown, f"these are told to everybody: {shown}")
+    expect(not shown, f"these are shown to everybody: {shown}")
     postgres.start()
-    page.once("document.querySelector('#title').innerText !== 'Postgres can not be reached'")
+    page.once("document.querySelector('#title').innerText !== 'Postgres cannot be reached'")
     ended = late(url, page.value("Date.now() / 1000"))
     title(page, "Everything in use is fresh")
     state(page, "/orders/count", "Fresh")
@@ -239,7 +239,7 @@ def outage(page, postgres, url):
 def in_the_back(page):
     """A page that nobody sees asks rarely, and at once when it is seen again."""
     turn = "Object.defineProperty(document, 'hidden', {{ configurable: true, get: () => {} }}); document.dispatchEvent(new Event('visibilitychange'))"
-    # A wait of more than five seconds, which the page has for nothing else, is told and never ends by itself.
+    # A wait of more than five seconds, which the page has for nothing else, is reported and never ends by itself.
     wait = page.value(f"""new Promise((done) => {{
         const real = window.setTimeout;
         window.setTimeout = (call, wait) => {{ if (wait <= 5000) return real(call, wait); window.setTimeout = real; done(wait); }};
@@ -252,14 +252,14 @@ def in_the_back(page):
 
 
 def lost_and_found(page, postgres, port):
-    title(page, "Larder can not be reached")
-    page.once("document.getElementById('detail').innerText.includes('What is shown is of')")
+    title(page, "Larder cannot be reached")
+    page.once("document.getElementById('detail').innerText.includes('This page shows the state at')")
     page.screenshot(SHOTS / "lost.png")
     with larder(postgres, port, FEW) as url:
-        # What had happened to the one before is not told of this one.
+        # The history of the previous process is not shown.
         title(page, "Everything in use is fresh")
         page.once("document.getElementById('rows').innerText.includes('/orders/count')")
-        expect("Postgres can not" not in page.value("document.body.innerText"), "the errors are forgotten")
+        expect("Postgres cannot" not in page.value("document.body.innerText"), "the errors are forgotten")
         page.expect_no_complaints(url)
 
 

@@ -1,5 +1,5 @@
-//! What is made once for all who ask, off the threads that answer hits. A making that has begun goes on
-//! although the client that caused it leaves: clients that come and go begin no more than one.
+//! Values that are made once for all concurrent requests, off the threads that answer hits. Making a value
+//! continues when the client that caused it leaves, so clients that come and go start only one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_current_value_is_made_once_for_all_who_ask() {
+    async fn a_current_value_is_made_once_for_all_requests() {
         let (counted, mut begins, end) = counted();
         let mut askers = Vec::new();
         for _ in 0..20 {

@@ -1,5 +1,5 @@
 //! `/status`: the current state, as JSON for programs and as a page for people. Each document is made once for
-//! all who ask at the same time, off the threads that answer hits.
+//! all concurrent requests, off the threads that answer hits.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! The simulated database: per endpoint a version that writes raise, answers that take their time, and
-//! the ways in which they fail. Knows what was true when, and so judges what clients were told.
+//! the ways in which they fail. Knows what was true when, and so judges what clients got.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) enum Mood {
     Failing,
     /// Every answer takes longer than anyone waits.
     Hanging,
-    /// It can not be reached, and that is known.
+    /// It cannot be reached, and Larder knows.
     Away,
 }
 

@@ -1,5 +1,5 @@
-//! What happened, the last of it kept for whoever has to find out why, and the checks that need
-//! nothing but what was told: budgets, turns, and whether the counters add up.
+//! The recorded events, the last of them kept to find the cause of a failure, and the checks that need only events:
+//! rate limits, load slots, and sums of counters.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -17,10 +17,7 @@ const LINES: usize = 80;
 
 /// One thing that happened. Numbers are those of keys, or of endpoints where only these are meant.
 #[derive(Debug, Clone, Copy)]
-#[expect(
-    dead_code,
-    reason = "read by whoever looks for the reason of a failure"
-)]
+#[expect(dead_code, reason = "shown when a test fails")]
 pub(super) enum Line {
     Wrote(usize),
     Invalidated(usize),
@@ -35,8 +32,7 @@ pub(super) enum Line {
     Mood(super::model::Mood),
 }
 
-/// A bucket of so many tokens, so many more each second: it runs dry exactly when in some window more
-/// were taken than its depth and its rate allow.
+/// A token bucket. It runs dry exactly when more tokens were taken in some window than depth and rate allow.
 #[derive(Debug)]
 struct Bucket {
     depth: f64,
@@ -90,8 +86,8 @@ impl Story {
         let rate = f64::from(plan.repository().max_loads_per_second);
         let timeouts = plan.endpoints().iter().map(|endpoint| endpoint.timeout);
         let timeout = timeouts.max().unwrap_or_default();
-        // An answer takes one timeout and a half at most. Whoever comes in the same class is before
-        // it, and one of the other class before each of them.
+        // An answer takes one timeout and a half at most. Requests of the same class come
+        // before it, and one of the other class before each of them.
         let loads = u32::try_from(endpoints * KEYS + 2).unwrap();
         Self {
             start: now,
@@ -214,7 +210,7 @@ impl Story {
         }
     }
 
-    /// What can only be said when all is over.
+    /// Checks what can be judged only at the end.
     pub(super) fn conclude(&mut self) {
         let mut starts = std::mem::take(&mut self.known_starts);
         starts.sort_unstable();

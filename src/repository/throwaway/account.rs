@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_closed_to_others_can_not_be_entered() {
+    fn a_folder_closed_to_others_cannot_be_entered() {
         let folder = std::env::temp_dir().join(format!("larder-account-{}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&folder).unwrap();
         let stranger = Account {

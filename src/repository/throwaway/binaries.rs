@@ -48,8 +48,8 @@ impl Binaries {
             .find_map(|folder| Self::in_folder(&folder))
     }
 
-    /// The program that copies a running server's cluster, of the same installation: beside the
-    /// server itself, of which PATH may have no more than a link.
+    /// The program that copies a running server's cluster, from the same installation: next
+    /// to the server itself, of which PATH may contain only a link.
     pub(super) fn basebackup(&self) -> PathBuf {
         let postgres = self.postgres.canonicalize();
         let postgres = postgres.as_ref().unwrap_or(&self.postgres);

@@ -1,10 +1,10 @@
-//! What can go wrong with a Postgres of one's own, in words for whoever started it.
+//! What can go wrong with a throwaway Postgres, in words for the user.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why there is no Postgres of one's own, or why it did not do as told.
+/// Why a throwaway Postgres does not start, or does not execute a statement.
 #[derive(Debug, thiserror::Error)]
 pub enum ThrowawayError {
     /// `initdb` and `postgres` are nowhere to be found.
@@ -21,8 +21,8 @@ pub enum ThrowawayError {
         "PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as"
     )]
     NoAccount,
-    /// The user that the server runs as can not enter any temporary folder.
-    #[error("user `{user}` can not enter {}; set TMPDIR to a folder that everyone can enter", folder.display())]
+    /// The user that the server runs as cannot enter any temporary folder.
+    #[error("user `{user}` cannot enter {}; set TMPDIR to a folder that everyone can enter", folder.display())]
     NoFolder {
         /// Whom the server would run as.
         user: String,
@@ -30,7 +30,7 @@ pub enum ThrowawayError {
         folder: PathBuf,
     },
     /// A file or folder could not be made, read or removed.
-    #[error("can not {action} {}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Folder {
         /// What was tried, as a verb.
         action: &'static str,
@@ -40,7 +40,7 @@ pub enum ThrowawayError {
         source: io::Error,
     },
     /// A program is there but does not run.
-    #[error("can not run {}", program.display())]
+    #[error("cannot run {}", program.display())]
     Run {
         /// Which one.
         program: PathBuf,
@@ -70,7 +70,7 @@ pub enum ThrowawayError {
         log: String,
     },
     /// The server refused a statement, or is stopped.
-    #[error("the throwaway postgres did not do as it was told")]
+    #[error("the throwaway postgres failed")]
     Postgres {
         /// Its words, or the connection's.
         #[from]

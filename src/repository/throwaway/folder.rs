@@ -84,7 +84,7 @@ impl Folder {
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }
 
-    /// Notes the server's process number for whoever may have to end it.
+    /// Records the server's process number, for a later process that may have to end it.
     pub(super) fn note_server(&self, process: u32) -> Result<(), ThrowawayError> {
         let path = self.path.join("server");
         fs::write(&path, process.to_string()).map_err(failed("write", &path))
@@ -129,7 +129,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Whoever still writes here has been told to end.
+        // Processes that still write here have been asked to end.
         if let Ok(log) = File::open(self.path.join("log")) {
             drop(log.lock());
         }

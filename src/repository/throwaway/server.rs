@@ -12,7 +12,7 @@ use super::process;
 /// How a server is stopped: see "Shutting Down the Server" in Postgres's documentation.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shutdown {
-    /// Sessions are told and ended, the data is written.
+    /// Sessions are ended, the data is written.
     Fast,
     /// Everything stops at once, as in a crash.
     Immediate,

@@ -12,7 +12,7 @@ impl Throwaway {
     /// and passwords, until `SELECT pg_promote()` makes it a server of its own.
     ///
     /// # Errors
-    /// [`ThrowawayError::Cluster`] when the copy can not be made, and as [`Throwaway::start`].
+    /// [`ThrowawayError::Cluster`] when the copy cannot be made, and as [`Throwaway::start`].
     pub async fn standby(&self) -> Result<Self, ThrowawayError> {
         let account = self.account.clone();
         let folder = blocking(move || Folder::create(account.as_ref())).await?;

@@ -24,7 +24,7 @@ pub(super) enum Trust {
     NamedBy(Box<Authorities>),
 }
 
-/// Verifies what is asked of servers. Signatures of the handshake always are, so that whoever answers
+/// Verifies what is asked of servers. Signatures of the handshake always are, so that the server
 /// holds the key of the certificate it shows.
 pub(super) struct Verifier {
     trust: Trust,

@@ -41,7 +41,7 @@ const OPTIONS: [(&str, Use); 54] = [
     ),
     ("user", Text),
     ("password", Text),
-    ("passfile", Text), // not read, and not missed beside a password
+    ("passfile", Text), // not read, and not needed with a password
     ("channel_binding", OneOf(&["disable", "prefer", "require"])),
     ("connect_timeout", Number),
     ("dbname", Text),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_right_from_wrong_without_being_repeated() {
+    fn wrong_values_are_refused_without_repeating_them() {
         for (name, usage) in OPTIONS {
             let take = |value: &str| {
                 let pairs = vec![(name.to_owned(), value.as_bytes().to_vec())];

@@ -268,7 +268,7 @@ fn every_option_of_libpq_is_taken_or_refused_with_a_way_out() {
 }
 
 #[test]
-fn what_asks_for_something_else_is_refused_with_what_can_be_had() {
+fn unsupported_options_are_refused_with_the_alternatives() {
     for (text, words) in [
         (
             "host=h client_encoding=LATIN1",
@@ -478,7 +478,7 @@ fn other_settings_reach_tokio_postgres_unchanged() {
 }
 
 #[test]
-fn the_operator_is_told_where_it_connects_to() {
+fn the_operator_sees_where_it_connects_to() {
     let place = |text| {
         let places = target(text).places;
         let places: Vec<String> = places.iter().map(Place::to_string).collect();

@@ -55,14 +55,14 @@ impl App {
     /// Larder on this Postgres, with somebody else who hears its events and may panic over them: what
     /// emitted an event panics then as if it had a defect of its own.
     pub(crate) async fn launch_with(postgres: &Postgres, endpoints: &str, hears: Sink) -> Self {
-        Self::launch_heard(plan(postgres.url(), "", endpoints), vec![hears]).await
+        Self::launch_observed(plan(postgres.url(), "", endpoints), vec![hears]).await
     }
 
     async fn launch_plan(plan: Plan) -> Self {
-        Self::launch_heard(plan, Vec::new()).await
+        Self::launch_observed(plan, Vec::new()).await
     }
 
-    async fn launch_heard(plan: Plan, others: Vec<Sink>) -> Self {
+    async fn launch_observed(plan: Plan, others: Vec<Sink>) -> Self {
         let events = Arc::new(Events::default());
         let heard = Arc::clone(&events);
         let sink: Sink = Box::new(move |event| {

@@ -182,7 +182,7 @@ impl Schema {
         };
         let url = made
             .await
-            .expect("the schema's keeper has said why there is none");
+            .expect("the thread has reported why there is none");
         (schema, url)
     }
 }
@@ -322,7 +322,7 @@ pub(crate) async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> 
 async fn apart<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     let (done, result) = oneshot::channel();
     std::thread::spawn(move || done.send(runtime().block_on(pin!(future))).ok());
-    result.await.expect("the thread has said why it failed")
+    result.await.expect("the thread has reported why it failed")
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -140,7 +140,7 @@ impl Running {
     }
 }
 
-/// How it ended, and what it said.
+/// How it ended, and its output.
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// The exit code; `None` when a signal ended it.
@@ -231,7 +231,7 @@ async fn wait_for<T>(heard: &mut watch::Receiver<String>, find: impl Fn(&str) ->
     let is_over = waited.await.is_err();
     found.unwrap_or_else(|| {
         panic!(
-            "it ended (over: {is_over}) without the words that were waited for, and said:\n{}",
+            "it ended (over: {is_over}) without the expected words. Its output:\n{}",
             *heard.borrow()
         )
     })

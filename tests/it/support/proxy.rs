@@ -50,7 +50,7 @@ enum Manner {
     Silent,
     /// Those to the client one by one.
     Slow,
-    /// As many to the client of each connection; then it is as said.
+    /// This many bytes to the client of each connection, then the fault.
     UpTo(usize, Then),
     /// Those to the client with every length of a message as large as can be, so that none ever ends.
     Garbled,

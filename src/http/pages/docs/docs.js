@@ -29,7 +29,7 @@ function resolve(contract, node) {
   return { ...found, ...node };
 }
 
-/** A schema's type in a word or two: Postgres's own where it is told. */
+/** A schema's type in a word or two: Postgres's own if it is known. */
 function typeOf(schema) {
   if (schema["x-postgres-type"]) return schema["x-postgres-type"];
   const types = [schema.type ?? "any"].flat();
@@ -256,7 +256,7 @@ async function main() {
   try {
     contract = await load(state);
   } catch (error) {
-    state.textContent = `The endpoints can not be shown: ${error.message}. Load the page again, or ask whoever runs this server.`;
+    state.textContent = `The endpoints cannot be shown: ${error.message}. Reload the page, or ask the operator of this server.`;
     return;
   }
   document.title = contract.info.title;

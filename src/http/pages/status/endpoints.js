@@ -35,9 +35,9 @@ function keysText({ keys }) {
   return `${keys.entries.toLocaleString("en")} key${keys.entries === 1 ? "" : "s"}`;
 }
 
-/** What a code means to whoever runs Larder, where a client is told less. */
+/** What a code means to the operator, where clients get less. */
 const FAULTS = {
-  "LRD-301": "Postgres can not answer", "LRD-302": "Took too long", "LRD-303": "Postgres refuses the query",
+  "LRD-301": "Postgres cannot answer", "LRD-302": "Took too long", "LRD-303": "Postgres refuses the query",
   "LRD-304": "Answer too large", "LRD-305": "More than one row", "LRD-501": "A defect of Larder",
 };
 
@@ -139,7 +139,7 @@ class Row {
   }
 }
 
-/** What there is to know of an endpoint beside its row. */
+/** The details of an endpoint below its row. */
 class Facts {
   constructor(row) {
     const limit = () => ages(row.one).limit;
@@ -214,7 +214,7 @@ function selected() {
   return keyed.map(([, one]) => one);
 }
 
-/** `isAsked` when the view was changed by hand: rows move then, whoever is at them. */
+/** `isAsked` when the view was changed by hand: rows move then, even under the pointer. */
 function showEndpoints(isAsked) {
   let found = selected();
   at("none").hidden = found.length > 0;

@@ -2,7 +2,7 @@
 
 const PATIENCE = 5_000; // milliseconds, for an answer
 
-let now; // what /status.json said last
+let now; // the last /status.json
 const past = { samples: undefined, times: [], total: {}, endpoints: new Map() };
 
 const SERIES = ["requests_per_second", "request_duration_seconds", "age_seconds"];
@@ -14,29 +14,29 @@ async function ask(path) {
 }
 
 async function load() {
-  const heard = await ask("status.json");
-  const isSame = now?.uptime_seconds <= heard.uptime_seconds; // and not another one at its place
-  if (isSame && heard.samples === past.samples + 1) remember(heard);
-  else if (!isSame || heard.samples !== past.samples) recall(await ask("status/history.json"));
-  now = heard;
+  const received = await ask("status.json");
+  const isSame = now?.uptime_seconds <= received.uptime_seconds; // not restarted meanwhile
+  if (isSame && received.samples === past.samples + 1) remember(received);
+  else if (!isSame || received.samples !== past.samples) recall(await ask("status/history.json"));
+  now = received;
 }
 
-/** The past as the server remembers it. */
-function recall(heard) {
-  past.samples = heard.samples;
-  past.times = heard.timestamp_seconds;
-  past.total = heard.total;
-  past.endpoints = new Map(heard.endpoints.map((one) => [one.endpoint, SERIES.map((name) => one[name])]));
+/** Takes the server's history. */
+function recall(received) {
+  past.samples = received.samples;
+  past.times = received.timestamp_seconds;
+  past.total = received.total;
+  past.endpoints = new Map(received.endpoints.map((one) => [one.endpoint, SERIES.map((name) => one[name])]));
 }
 
-/** What is heard now, as the latest of the past. */
-function remember(heard) {
-  const tooMany = Math.max(0, past.times.length + 1 - SPAN / heard.sample_step_seconds);
+/** Appends the current figures to the history. */
+function remember(received) {
+  const tooMany = Math.max(0, past.times.length + 1 - SPAN / received.sample_step_seconds);
   const add = (values, value) => [...values.slice(tooMany), value];
-  past.samples = heard.samples;
-  past.times = add(past.times, heard.timestamp_seconds);
-  for (const name of Object.keys(past.total)) past.total[name] = add(past.total[name], heard.total[name]);
-  for (const one of heard.endpoints) {
+  past.samples = received.samples;
+  past.times = add(past.times, received.timestamp_seconds);
+  for (const name of Object.keys(past.total)) past.total[name] = add(past.total[name], received.total[name]);
+  for (const one of received.endpoints) {
     const known = past.endpoints.get(one.endpoint) ?? SERIES.map(() => past.times.slice(1).map(() => null));
     const values = [one.requests_per_second, one.request_duration_seconds, one.entry?.age_seconds ?? null];
     past.endpoints.set(one.endpoint, known.map((series, index) => add(series, values[index])));
@@ -53,12 +53,12 @@ function verdict() {
   if (repository.up === false) {
     const since = `Since ${clock(repository.since_timestamp_seconds)}, ${ago(repository.since_timestamp_seconds)}. `;
     const served = failing.length < all ? "What is in memory is served, up to its limits. " : "";
-    const fail = failing.length ? `${failing.length} of ${endpoints(all)} can not be loaded. ` : "";
-    return ["bad", "Postgres can not be reached", since + fail + served + errors];
+    const fail = failing.length ? `${failing.length} of ${endpoints(all)} cannot be loaded. ` : "";
+    return ["bad", "Postgres cannot be reached", since + fail + served + errors];
   }
-  if (failing.length) return ["bad", `${endpoints(failing.length)} can not be loaded`, `${named}. ${errors}`];
+  if (failing.length) return ["bad", `${endpoints(failing.length)} cannot be loaded`, `${named}. ${errors}`];
   if (errors) return ["bad", "Clients get errors", errors];
-  if (readiness === "warming") return ["warn", "Larder is warming up", `${states.warming} of ${endpoints(all)} can not answer yet.`];
+  if (readiness === "warming") return ["warn", "Larder is warming up", `${states.warming} of ${endpoints(all)} cannot answer yet.`];
   if (troubles().length) return ["warn", "Something needs attention", ""];
   if (states.stale) return ["warn", `${endpoints(states.stale)} ${states.stale === 1 ? "is" : "are"} stale`, "Older than they should be, and still served."];
   return ["good", states.idle ? "Everything in use is fresh" : "Everything is fresh", ""];
@@ -71,7 +71,7 @@ function showVerdict([tone, title, detail]) {
   document.title = tone === "good" ? "Larder status" : `${title} · Larder status`;
 }
 
-/** While Postgres is away, that nothing is heard from it goes without saying. */
+/** While Postgres is away, missing notifications are not listed separately. */
 function troubles() {
   return now.troubles.filter(({ kind }) => !away() || !["probe", "notify"].includes(kind));
 }

@@ -71,8 +71,8 @@ function show(showTotals) {
 function showLost(since, error) {
   document.body.classList.add("lost");
   const why = error instanceof TypeError ? "" : error.name === "TimeoutError" ? "It does not answer. " : `${capital(error.message)}. `;
-  const old = now ? `What is shown is of ${clock(now.timestamp_seconds)}. ` : "";
-  showVerdict(["bad", "Larder can not be reached", `${why}Since ${clock(since / 1000)}. ${old}It is tried again.`]);
+  const old = now ? `This page shows the state at ${clock(now.timestamp_seconds)}. ` : "";
+  showVerdict(["bad", "Larder cannot be reached", `${why}Since ${clock(since / 1000)}. ${old}It is tried again.`]);
 }
 
 /** Waits; a page that comes to be seen waits no longer. */

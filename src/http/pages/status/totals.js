@@ -34,7 +34,7 @@ const TOTALS = [
   { name: "Memory", part: ({ cache }) => cache.bytes / cache.max_bytes,
     value: ({ cache }) => bytes(cache.bytes),
     more: ({ cache }) => `of ${bytes(cache.max_bytes)}`
-      + (cache.evictions_per_second > 0 ? `, ${count(cache.evictions_per_second)} put out /s` : "") },
+      + (cache.evictions_per_second > 0 ? `, ${count(cache.evictions_per_second)} evicted /s` : "") },
   { name: "Clients", part: ({ http }) => http.connections / http.max_connections,
     value: ({ http }) => http.connections.toLocaleString("en"), more: ({ http }) => `of ${http.max_connections.toLocaleString("en")}` },
 ];

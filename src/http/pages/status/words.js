@@ -1,6 +1,6 @@
 "use strict";
 
-// Elements, words and numbers. The files beside this one are sent as one script, this one first.
+// Elements, words and numbers. The files in this folder are sent as one script, this one first.
 
 const NOTHING = "–";
 
