@@ -92,6 +92,7 @@ async fn besiege(kind: Kind, address: SocketAddr, random: &mut fastrand::Rng) ->
             stream
                 .write_all(b"GET /count HTTP/1.1\r\nHost: localhost\r\nx-slow: ")
                 .await?;
+            stream.write_all(&[b'x'; 60 * 1024]).await?;
             loop {
                 stream.write_u8(b'x').await?;
                 sleep(TRICKLE).await;

@@ -25,6 +25,10 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// arguments and cookies.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of an incomplete head that a connection may always keep: what nginx and Apache allow a line, times
+/// the connections that there may be, is a few MiB.
+pub(super) const PARTIAL_HEAD_SPARED: u64 = 8 * 1024;
+
 /// The number of a request's header fields: hyper's default, and Apache's. Problem LRD-115 quotes it.
 pub(super) const HEAD_FIELDS_MAX: usize = 100;
 

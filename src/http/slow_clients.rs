@@ -7,10 +7,11 @@
 
 mod cut; // a signal that ends a connection or a stream
 pub(super) mod outbound; // the outbound side of a connection
+pub(super) mod partial_head; // a head that is not complete
 mod totals; // what transfers add up to
 pub(super) mod transfer; // a large response on its way
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub(super) struct SlowClients {
     /// The first of the transfers has begun.
     first_began: Notify,
     epoch: AtomicUsize,
+    /// Bytes of heads that are not complete, on all connections.
+    partial_heads: AtomicU64,
 }
 
 impl Default for SlowClients {
@@ -71,6 +74,7 @@ impl SlowClients {
             connections: Mutex::default(),
             first_began: Notify::new(),
             epoch: AtomicUsize::new(0),
+            partial_heads: AtomicU64::new(0),
         }
     }
 

@@ -1,4 +1,5 @@
-//! How long the head of a request may take, from its first byte to its last.
+//! How long the head of a request may take, from its first byte to its last, and how much all that are not
+//! complete may keep in memory.
 //!
 //! hyper has one timeout for being idle and for the head that follows. A client may be idle for long; one
 //! that has begun a request and does not go on holds a connection for nothing.
@@ -15,14 +16,18 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::request_tracker::RequestTracker;
 use crate::http::limits::HEAD_TIMEOUT;
+use crate::http::slow_clients::outbound::Outbound;
+use crate::http::slow_clients::partial_head::PartialHead;
 use progress::{H1Heads, H2Heads, Progress};
 
-/// A stream whose reads fail once the head of a request takes longer than [`HEAD_TIMEOUT`].
+/// A stream whose reads fail once the head of a request takes longer than [`HEAD_TIMEOUT`], or incomplete heads
+/// take too much memory.
 pub(super) struct HeadTimeout<S> {
     stream: S,
     protocol: Protocol,
     /// While a head is incomplete.
     deadline: Option<Pin<Box<Sleep>>>,
+    partial: PartialHead,
 }
 
 enum Protocol {
@@ -34,6 +39,7 @@ impl<S> HeadTimeout<S> {
     /// For an HTTP/1.1 connection.
     pub(super) fn h1(stream: S, requests: Arc<RequestTracker>) -> Self {
         Self {
+            partial: PartialHead::new(Arc::clone(requests.outbound())),
             stream,
             protocol: Protocol::H1(H1Heads::default(), requests),
             deadline: None,
@@ -41,25 +47,37 @@ impl<S> HeadTimeout<S> {
     }
 
     /// For an HTTP/2 connection. Its preface and settings have the same time, from now on.
-    pub(super) fn h2(stream: S) -> Self {
+    pub(super) fn h2(stream: S, outbound: Arc<Outbound>) -> Self {
         Self {
+            partial: PartialHead::new(outbound),
             stream,
             protocol: Protocol::H2(H2Heads::default()),
             deadline: Some(Box::pin(sleep(HEAD_TIMEOUT))),
         }
     }
 
-    fn follow(&mut self, read: &[u8]) {
+    fn follow(&mut self, read: &[u8]) -> io::Result<()> {
         let progress = match &mut self.protocol {
             Protocol::H1(heads, _) => heads.read(read),
             Protocol::H2(heads) => heads.read(read),
         };
         match progress {
-            Progress::Complete => self.deadline = None,
-            Progress::Partial if self.deadline.is_some() => {}
-            Progress::Partial | Progress::Begun => {
-                self.deadline = Some(Box::pin(sleep(HEAD_TIMEOUT)));
+            Progress::Complete => {
+                self.deadline = None;
+                self.partial.clear();
+                return Ok(());
             }
+            Progress::Partial if self.deadline.is_some() => {}
+            Progress::Partial => self.deadline = Some(Box::pin(sleep(HEAD_TIMEOUT))),
+            Progress::Begun => {
+                self.deadline = Some(Box::pin(sleep(HEAD_TIMEOUT)));
+                self.partial.clear();
+            }
+        }
+        if self.partial.extend(read.len()) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::QuotaExceeded.into())
         }
     }
 
@@ -92,8 +110,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadTimeout<S> {
         {
             return self.poll_deadline(cx);
         }
-        self.follow(&buffer.filled()[start..]);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.follow(&buffer.filled()[start..]))
     }
 }
 
@@ -134,6 +151,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
+    use crate::http::slow_clients::SlowClients;
+    use crate::observe::Observer;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -243,10 +262,41 @@ mod tests {
         ];
         for (parts, expected) in cases {
             assert_eq!(
-                fails_after(parts, HeadTimeout::h2).await,
+                fails_after(parts, |stream| HeadTimeout::h2(stream, Arc::default())).await,
                 expected,
                 "{parts:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn long_heads_may_not_take_more_than_a_share_of_what_may_be_pending() {
+        let clients = Arc::new(SlowClients::new(128 * 1024, Observer::new(Vec::new())));
+        let connect = || {
+            let (client, server) = tokio::io::duplex(64 * 1024);
+            let requests = Arc::new(RequestTracker::new(clients.outbound()));
+            (client, HeadTimeout::h1(server, requests))
+        };
+        let (long, short) = (vec![b'x'; 12 * 1024], [b'x'; 1024]);
+        let mut buffer = vec![0; 16 * 1024];
+        let mut held = Vec::new();
+        for is_kept in [true, true, false, false] {
+            let (mut client, mut stream) = connect();
+            client.write_all(&long).await.unwrap();
+            assert_eq!(stream.read(&mut buffer).await.is_ok(), is_kept);
+            if is_kept {
+                held.push((client, stream));
+            }
+        }
+        // Short heads are always read, and long ones again when there is room.
+        let (mut client, mut stream) = connect();
+        client.write_all(&short).await.unwrap();
+        assert!(stream.read(&mut buffer).await.is_ok());
+        let (client, stream) = &mut held[0];
+        client.write_all(b"\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut buffer).await.is_ok(), "it is complete");
+        let (mut client, mut stream) = connect();
+        client.write_all(&long).await.unwrap();
+        assert!(stream.read(&mut buffer).await.is_ok());
     }
 }

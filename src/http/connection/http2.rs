@@ -45,7 +45,10 @@ pub(super) async fn serve(
         .max_local_error_reset_streams(H2_RESETS_MAX.1)
         .keep_alive_interval(H2_PING.0)
         .keep_alive_timeout(H2_PING.1)
-        .serve_connection(TokioIo::new(HeadTimeout::h2(stream)), service);
+        .serve_connection(
+            TokioIo::new(HeadTimeout::h2(stream, Arc::clone(outbound))),
+            service,
+        );
     let mut connection = pin!(connection);
     let idle = async {
         loop {

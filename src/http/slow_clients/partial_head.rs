@@ -1,0 +1,50 @@
+//! Heads of requests that have begun and are not complete: what clients keep in memory by not going on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::SHARES;
+use super::outbound::Outbound;
+use crate::http::limits::PARTIAL_HEAD_SPARED;
+
+/// What a connection has received of a head that is not complete, in bytes.
+#[derive(Debug)]
+pub(in crate::http) struct PartialHead {
+    outbound: Arc<Outbound>,
+    bytes: u64,
+}
+
+impl PartialHead {
+    pub(in crate::http) fn new(outbound: Arc<Outbound>) -> Self {
+        Self { outbound, bytes: 0 }
+    }
+
+    /// Adds bytes that were received, and returns whether the connection may keep them. A long head may not
+    /// stay while those of all connections take a share of what may be pending.
+    #[must_use]
+    pub(in crate::http) fn extend(&mut self, bytes: usize) -> bool {
+        let clients = &self.outbound.clients;
+        let bytes = bytes as u64;
+        self.bytes += bytes;
+        let of_all = clients.partial_heads.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let is_kept = self.bytes <= PARTIAL_HEAD_SPARED || of_all <= clients.pending_max / SHARES;
+        if !is_kept {
+            clients.cut_connection(&self.outbound);
+        }
+        is_kept
+    }
+
+    /// The head is complete.
+    pub(in crate::http) fn clear(&mut self) {
+        if self.bytes > 0 {
+            let heads = &self.outbound.clients.partial_heads;
+            heads.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for PartialHead {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
