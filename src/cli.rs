@@ -200,7 +200,11 @@ fn explain(failure: &Failure, lines: &Lines) -> ExitCode {
         // However long it is, and however long it takes to read: it is what the command is for.
         Failure::Mistakes(report) => {
             lines.flush();
-            let text = report.render(std::io::stderr().is_terminal());
+            let text = if std::io::stderr().is_terminal() {
+                report.coloured()
+            } else {
+                report.to_string()
+            };
             // Nobody is left to hear that stderr is closed.
             let _ = std::io::stderr().write_all(text.as_bytes());
         }

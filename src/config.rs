@@ -26,6 +26,7 @@ pub use secret::Secret;
 pub use source::{At, Source, Span};
 
 use reader::{ReadContext, Reader};
+use redact::Parsed;
 use schema::{CacheSection, EndpointSection, PolicySection, RepositorySection, ServerSection};
 use source::Language;
 
@@ -87,7 +88,14 @@ impl Config {
         let is_readable = errors
             .iter()
             .all(|error| error.message() == "duplicate key");
-        let shown = redact::redact(&text, is_readable.then_some(&document), !errors.is_empty());
+        let parsed = if errors.is_empty() {
+            Parsed::Complete(&document)
+        } else if is_readable {
+            Parsed::Partial(&document)
+        } else {
+            Parsed::Invalid
+        };
+        let shown = redact::redact(&text, parsed);
         let source = Arc::new(Source::new(name, shown, Language::Toml));
         let report = syntax_report(&source, &errors, &document);
         if !is_readable {

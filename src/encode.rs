@@ -5,7 +5,7 @@
 mod body; // finished bytes with their ETag
 mod coding; // gzip, brotli and zstd
 mod document; // an answer in all its representations
-pub mod held; // which bytes are in memory only because of readers
+pub mod pending; // bytes that are in memory only because of readers
 mod table; // rows as CSV and NDJSON
 
 mod array; // arrays of any type

@@ -10,18 +10,28 @@ use toml::de::{DeTable, DeValue};
 
 use super::env;
 
+/// What the parser made of a text.
+#[derive(Clone, Copy)]
+pub(super) enum Parsed<'t, 'd> {
+    /// All of it.
+    Complete(&'t DeTable<'d>),
+    /// All but something that it dropped, such as the second of two equal keys.
+    Partial(&'t DeTable<'d>),
+    /// Nothing reliable.
+    Invalid,
+}
+
 /// `text` with every secret replaced by asterisks. `${NAME}` stays: a name is not a secret, and its value was
-/// never in the text. `document` is the parsed text, `None` if it could not be parsed. If the parser `dropped`
-/// something, such as the second of two equal keys, lines are searched too.
-pub(super) fn redact(text: &str, document: Option<&DeTable<'_>>, dropped: bool) -> String {
+/// never in the text. What the parser dropped is searched for line by line.
+pub(super) fn redact(text: &str, parsed: Parsed<'_, '_>) -> String {
     let mut secret = Vec::new();
     let mut looks = Vec::new();
     let mut sql = Vec::new();
-    if let Some(document) = document {
+    if let Parsed::Complete(document) | Parsed::Partial(document) = parsed {
         secret_values(text, document, &mut secret);
         sql_values(document, &mut sql);
     }
-    if document.is_none() || dropped {
+    if let Parsed::Partial(_) | Parsed::Invalid = parsed {
         secret_lines(text, &mut looks);
     }
     user_infos(text, &mut looks);
@@ -242,8 +252,12 @@ mod tests {
     fn redacted(text: &str) -> String {
         let (document, errors) = DeTable::parse_recoverable(text);
         let is_readable = errors.iter().all(|e| e.message() == "duplicate key");
-        let document = is_readable.then_some(document.get_ref());
-        redact(text, document, !errors.is_empty())
+        let parsed = match document.get_ref() {
+            document if errors.is_empty() => Parsed::Complete(document),
+            document if is_readable => Parsed::Partial(document),
+            _ => Parsed::Invalid,
+        };
+        redact(text, parsed)
     }
 
     #[test]

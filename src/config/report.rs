@@ -192,13 +192,13 @@ impl Report {
         self
     }
 
-    /// The report for a terminal, with ANSI colours if `color`. The last line counts the mistakes.
-    pub fn render(&self, color: bool) -> String {
-        let renderer = if color {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
+    /// The report with ANSI colours, for a terminal.
+    pub fn coloured(&self) -> String {
+        self.render(&Renderer::styled())
+    }
+
+    /// Every mistake, and a last line that counts them.
+    fn render(&self, renderer: &Renderer) -> String {
         let mut text = String::new();
         for mistake in &self.mistakes {
             text.push_str(&renderer.render(&[mistake.group()]));
@@ -224,7 +224,7 @@ impl From<Mistake> for Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(false))
+        f.write_str(&self.render(&Renderer::plain()))
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
             let mistake = Mistake::new("wrong")
                 .at(&Span::new(&source, a.min(b)..a.max(b)), "here")
                 .at(&Span::new(&source, c..c), "");
-            let _ = Report::from(mistake).render(true);
+            let _ = Report::from(mistake).coloured();
         }
     }
 }

@@ -166,7 +166,7 @@ fn invalid_toml_is_reported_once_for_each_line() {
 #[test]
 fn a_missing_file_is_named() {
     let report = Config::load(Path::new("no/such.toml"), &no_env).expect_err("missing");
-    assert!(report.render(false).contains("no/such.toml"), "{report}");
+    assert!(report.to_string().contains("no/such.toml"), "{report}");
     assert_eq!(
         mistakes("[[endpoint]]\nsql_file = 'no/such.sql'"),
         ["2: the file of `sql_file` cannot be read"]
@@ -189,7 +189,7 @@ fn byte_order_marks_and_crlf_are_not_seen() {
         let sql = endpoint.sql_file.given().expect("given");
         assert_eq!(sql.value, "SELECT 1\n, 2");
         assert_eq!(config.mistakes.len(), 1);
-        let report = config.mistakes.render(false);
+        let report = config.mistakes.to_string();
         assert!(report.contains("2 | listen = 3\n"), "{report}");
     }
 }
@@ -234,7 +234,7 @@ fn a_duplicate_key_is_shown_with_the_first_one() {
             Ok(config) => config.mistakes,
             Err(report) => report,
         };
-        let rendered = report.render(false);
+        let rendered = report.to_string();
         assert!(rendered.contains("- here\n"), "{rendered}");
         assert!(rendered.contains("help: remove one of them"), "{rendered}");
     }

@@ -5,12 +5,12 @@ use std::fmt;
 use bytes::Bytes;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use super::held::Kept;
+use super::pending::CachedBytes;
 
 /// Finished bytes, ready to be sent any number of times.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Body {
-    kept: Kept,
+    kept: CachedBytes,
     /// The strong entity tag of the bytes.
     pub etag: ETag,
 }
@@ -19,7 +19,7 @@ impl Body {
     /// A body of these bytes, without the spare capacity of a growing vector, since it may be cached for long.
     pub fn new(bytes: Vec<u8>) -> Self {
         let etag = ETag::of(&bytes);
-        let kept = Kept::new(bytes);
+        let kept = CachedBytes::new(bytes);
         Self { kept, etag }
     }
 
@@ -27,7 +27,7 @@ impl Body {
     pub fn forever(bytes: &'static [u8]) -> Self {
         Self {
             etag: ETag::of(bytes),
-            kept: Kept::forever(bytes),
+            kept: CachedBytes::forever(bytes),
         }
     }
 

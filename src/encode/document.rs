@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::held::Kept;
+use super::pending::CachedBytes;
 use super::{Body, Coding, ETag, table};
 use crate::plan::{Format, Shape};
 use crate::repository::Column;
@@ -66,7 +66,7 @@ pub struct Document {
 /// The representations other than plain JSON.
 #[derive(Debug, Default)]
 struct Others {
-    made: [OnceLock<Kept>; VARIANTS],
+    made: [OnceLock<CachedBytes>; VARIANTS],
     /// For how many more documents each is prepared.
     prepared: [AtomicU8; VARIANTS],
     making: tokio::sync::Mutex<()>,
@@ -150,7 +150,7 @@ impl Document {
         if prepared.load(Ordering::Relaxed) != PREPARED_DOCUMENTS {
             prepared.store(PREPARED_DOCUMENTS, Ordering::Relaxed);
         }
-        others.made[variant.index()].get().map(Kept::bytes)
+        others.made[variant.index()].get().map(CachedBytes::bytes)
     }
 
     /// The bytes of a representation, made if necessary. This takes time, so do not call it on a thread that
@@ -172,7 +172,7 @@ impl Document {
                 variant.coding.encode(self.make(variant.uncoded())?)?
             }
         };
-        Ok(made.get_or_init(|| Kept::new(bytes)).bytes())
+        Ok(made.get_or_init(|| CachedBytes::new(bytes)).bytes())
     }
 
     /// The lock for making representations of this document: one at a time, so that none is made twice.

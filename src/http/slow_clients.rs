@@ -1,6 +1,6 @@
 //! Slow clients: what they keep in memory by not taking it, and which of them are cut.
 //!
-//! Pending are the bytes of responses that only clients still keep in memory ([`held`]), and what stalled
+//! Pending are the bytes of responses that only clients still keep in memory ([`pending`]), and what stalled
 //! connections have copied. A response that is still in the cache costs nothing more when a thousand
 //! clients read it, so it is not pending. Small responses are not followed one by one, because hits would
 //! pay for it: it is only known which connections stall.
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::limits::H2_FRAME_EPOCH;
-use crate::encode::held;
+use crate::encode::pending;
 use crate::lock::lock;
 use crate::observe::{Event, Observer};
 use outbound::Outbound;
@@ -156,7 +156,7 @@ impl SlowClients {
 
     /// Cuts the slowest until no more is pending than may be.
     fn relieve(&self, transfers: &[Arc<Transfer>], now: u64) {
-        let mut pending = held::loose();
+        let mut pending = pending::total();
         if pending > self.pending_max / SHARES {
             pending = pending.saturating_sub(self.relieve_transfers(transfers, pending, now));
         }
@@ -169,9 +169,9 @@ impl SlowClients {
         // It is not known how much each holds in small responses: some are cut at a time, the longest stalled
         // first.
         slowest.extend(
-            connections
-                .iter()
-                .filter(|connection| !is_stalled(connection) && connection.unsent() > held::LARGE),
+            connections.iter().filter(|connection| {
+                !is_stalled(connection) && connection.unsent() > pending::LARGE
+            }),
         );
         slowest.retain(|connection| !connection.cut.is_cut());
         slowest.sort_by_key(|connection| connection.stalled_since().unwrap_or(u64::MAX));
@@ -183,7 +183,7 @@ impl SlowClients {
     /// Cuts the slowest transfers of responses that only clients keep, and returns how many bytes that
     /// frees, with those of transfers that were cut before.
     fn relieve_transfers(&self, transfers: &[Arc<Transfer>], pending: u64, now: u64) -> u64 {
-        let sizes = held::loose_at(transfers.iter().map(|transfer| transfer.address));
+        let sizes = pending::sizes_at(transfers.iter().map(|transfer| transfer.address));
         let mut slowest: Vec<_> = transfers
             .iter()
             .zip(sizes)
@@ -278,7 +278,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_large_response_has_a_minimum_rate() {
-        let part = held::LARGE;
+        let part = pending::LARGE;
         for (bytes, every, is_slow) in [
             (part, 15 * SECOND, false),
             (part, 20 * SECOND, true),

@@ -213,7 +213,7 @@ fn equal_paths_show_both_places() {
     let text = "repository.url = 'x'\n[[endpoint]]\npath = '/a/{x}'\nsql = 'select :x'\n\
                 [[endpoint]]\npath = '/a/{y}'\nsql = 'select :y'\n";
     let report = try_compile(text).expect_err("they are equal");
-    let rendered = report.render(false);
+    let rendered = report.to_string();
     assert!(rendered.contains("config.toml:6:8"), "{rendered}");
     assert!(rendered.contains("first declared here"), "{rendered}");
 }
@@ -341,7 +341,7 @@ proptest! {
         let config = Config::parse("config.toml", text, Path::new(""), &secret);
         if let Err(report) = config.and_then(Plan::compile) {
             prop_assert!(!report.is_empty());
-            prop_assert!(!report.render(true).contains("hunter2"));
+            prop_assert!(!report.coloured().contains("hunter2"));
         }
     }
 }

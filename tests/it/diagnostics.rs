@@ -28,7 +28,7 @@ fn report(name: &str) -> Report {
 
 fn check(name: &str) -> String {
     let prefix = format!("{}/", folder().display());
-    let rendered = report(name).render(false).replace(&prefix, "");
+    let rendered = report(name).to_string().replace(&prefix, "");
     compare(name, &rendered);
     rendered
 }
@@ -84,7 +84,7 @@ fn a_mistake_next_to_a_secret_does_not_show_it() {
 #[test]
 fn colours_do_not_change_the_text() {
     let report = report("ten_mistakes");
-    let coloured = report.render(true);
+    let coloured = report.coloured();
     assert!(coloured.contains("\u{1b}["));
     assert_eq!(without_colours(&coloured), report.to_string());
 }

@@ -1,6 +1,6 @@
 //! Clients that ask for much and take little: what of it they can hold.
 
-use larder::encode::held;
+use larder::encode::pending;
 use larder::observe::Event;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -39,7 +39,7 @@ fn is_cut(event: &Event) -> bool {
 }
 
 async fn wait_until_relieved() {
-    while held::loose() > HELD_MAX {
+    while pending::total() > HELD_MAX {
         tokio::task::yield_now().await;
     }
 }

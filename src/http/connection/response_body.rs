@@ -11,12 +11,12 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::h2_streams;
 use super::request_tracker::RequestGuard;
-use crate::encode::held;
+use crate::encode::pending;
 use crate::http::slow_clients::outbound::H2Frame;
 use crate::http::slow_clients::transfer::{Chunk, Transfer};
 
 /// A part of a large body: what hyper takes before it waits for the connection.
-const PART: usize = held::LARGE;
+const PART: usize = pending::LARGE;
 
 /// A response's body. hyper drops it, and with it the guard of its request, once all of it is in hyper's
 /// buffer.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::memo::Memo;
 use super::rendered::{self, Rendered};
-use crate::encode::held;
+use crate::encode::pending;
 use crate::http::request::RequestHead;
 use crate::http::response::Response;
 use crate::metrics;
@@ -45,7 +45,7 @@ impl Metrics {
         let observer = self.observer.clone();
         let render = move || {
             read_through.maintenance().measure();
-            let bytes = held::loose();
+            let bytes = pending::total();
             observer.emit(&Event::PendingMeasured { bytes });
             Some(Rendered::new(0, metrics.render()))
         };

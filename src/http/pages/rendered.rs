@@ -9,7 +9,7 @@ use warp::http::header::{
 
 use super::memo::Memo;
 use crate::encode::Coding;
-use crate::encode::held::Kept;
+use crate::encode::pending::CachedBytes;
 use crate::http::problem::Problem;
 use crate::http::request::{Field, RequestHead};
 use crate::http::response::{NOSNIFF, Response, negotiate};
@@ -21,8 +21,8 @@ pub(super) struct Rendered {
     pub(super) at: Instant,
     /// The version of the data when rendering began.
     pub(super) version: u64,
-    plain: Kept,
-    coded: [Memo<Kept>; Coding::ALL.len()],
+    plain: CachedBytes,
+    coded: [Memo<CachedBytes>; Coding::ALL.len()],
 }
 
 impl Rendered {
@@ -30,7 +30,7 @@ impl Rendered {
         Self {
             at: Instant::now(),
             version,
-            plain: Kept::new(bytes),
+            plain: CachedBytes::new(bytes),
             coded: Default::default(),
         }
     }
@@ -41,7 +41,7 @@ impl Rendered {
         if coding == Coding::Identity {
             return Some(bytes);
         }
-        let encode = move || coding.encode_fast(&bytes).ok().map(Kept::new);
+        let encode = move || coding.encode_fast(&bytes).ok().map(CachedBytes::new);
         let coded = self.coded[coding as usize].get(|_| true, encode).await;
         coded.map(|kept| kept.bytes().clone())
     }

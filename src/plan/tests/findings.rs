@@ -35,7 +35,7 @@ fn a_position_in_sql_is_shown_where_it_is_written() {
         },
     );
     assert_eq!(report.mistakes()[0].span().map(Span::line), Some(4));
-    assert!(report.render(false).contains("note: because"), "{report}");
+    assert!(report.to_string().contains("note: because"), "{report}");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn parameters_in_messages_have_their_names() {
         },
     );
     assert_eq!(shown(&report).0, ":x and :year, not $3, $0 or $x");
-    assert!(report.render(false).contains("note: :x"), "{report}");
+    assert!(report.to_string().contains("note: :x"), "{report}");
 
     let parameters = &plan.endpoints()[0].parameters;
     let of_parameter = |name: &str| {

@@ -115,7 +115,7 @@ fn endpoints_with_the_same_probe_share_it() {
         ..Finding::new("no")
     };
     let whole = plan.mistake(Subject::Probe(ProbeId::new(2)), &detailed);
-    assert!(whole.render(false).contains("note: because"), "{whole}");
+    assert!(whole.to_string().contains("note: because"), "{whole}");
     assert_eq!(place(whole), (21, "'select 2'".to_owned()));
 }
 

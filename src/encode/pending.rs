@@ -11,14 +11,14 @@ use bytes::Bytes;
 
 use crate::lock::lock;
 
-/// Smaller answers are not counted: they are most of all answers, and only thousands of them would matter.
-const COUNTED_MIN: usize = 4 * 1024;
+/// Smaller answers are not tracked: they are most of all answers, and only thousands of them would matter.
+const TRACKED_MIN: usize = 4 * 1024;
 
-/// Beyond this size, each answer is tracked by itself.
+/// Beyond this size, the bytes of each answer are known by their address.
 pub const LARGE: usize = 64 * 1024;
 
-/// Counted bytes that no cache holds.
-static LOOSE: AtomicU64 = AtomicU64::new(0);
+/// Tracked bytes that no cache holds.
+static PENDING: AtomicU64 = AtomicU64::new(0);
 
 /// The large answers among them: their addresses and lengths.
 static LARGE_ONES: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
@@ -29,31 +29,31 @@ fn large_ones() -> MutexGuard<'static, HashMap<usize, usize>> {
 
 /// Bytes that a cache holds, to be sent any number of times.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Kept(Bytes, Counting);
+pub struct CachedBytes(Bytes, Tracking);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Counting {
-    Yes,
-    No,
+enum Tracking {
+    Tracked,
+    Untracked,
 }
 
 /// The bytes, until the last reference to any part of them is dropped.
-struct Counted(Box<[u8]>);
+struct TrackedBytes(Box<[u8]>);
 
-impl Kept {
+impl CachedBytes {
     /// Holds these bytes, without the spare capacity of a growing vector.
     pub fn new(bytes: Vec<u8>) -> Self {
         let bytes = bytes.into_boxed_slice();
-        if bytes.len() < COUNTED_MIN {
-            Self(Bytes::from(bytes), Counting::No)
+        if bytes.len() < TRACKED_MIN {
+            Self(Bytes::from(bytes), Tracking::Untracked)
         } else {
-            Self(Bytes::from_owner(Counted(bytes)), Counting::Yes)
+            Self(Bytes::from_owner(TrackedBytes(bytes)), Tracking::Tracked)
         }
     }
 
     /// Bytes that are compiled into the program.
     pub fn forever(bytes: &'static [u8]) -> Self {
-        Self(Bytes::from_static(bytes), Counting::No)
+        Self(Bytes::from_static(bytes), Tracking::Untracked)
     }
 
     /// The bytes. A clone outlives this value.
@@ -62,30 +62,30 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for CachedBytes {
     /// From now on only clones hold the bytes. Without clones, they are freed right after this.
     fn drop(&mut self) {
-        if self.1 == Counting::No {
+        if self.1 == Tracking::Untracked {
             return;
         }
         let length = self.0.len();
-        LOOSE.fetch_add(length as u64, Ordering::Relaxed);
+        PENDING.fetch_add(length as u64, Ordering::Relaxed);
         if length > LARGE {
             large_ones().insert(self.0.as_ptr().addr(), length);
         }
     }
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for TrackedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl Drop for Counted {
+impl Drop for TrackedBytes {
     fn drop(&mut self) {
         let length = self.0.len();
-        LOOSE.fetch_sub(length as u64, Ordering::Relaxed);
+        PENDING.fetch_sub(length as u64, Ordering::Relaxed);
         if length > LARGE {
             large_ones().remove(&self.0.as_ptr().addr());
         }
@@ -93,13 +93,13 @@ impl Drop for Counted {
 }
 
 /// Bytes in memory that no cache holds.
-pub fn loose() -> u64 {
-    LOOSE.load(Ordering::Relaxed)
+pub fn total() -> u64 {
+    PENDING.load(Ordering::Relaxed)
 }
 
 /// How many bytes are freed when the last reader drops the large answer at each address; 0 while a cache
 /// holds it.
-pub fn loose_at(addresses: impl Iterator<Item = usize>) -> Vec<usize> {
+pub fn sizes_at(addresses: impl Iterator<Item = usize>) -> Vec<usize> {
     let ones = large_ones();
     addresses
         .map(|address| ones.get(&address).copied().unwrap_or_default())
@@ -111,30 +111,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_loose_while_only_readers_hold_them() {
+    fn bytes_are_pending_while_only_readers_hold_them() {
         // Other tests in this process hold and drop answers too, but none as large.
         const LENGTH: usize = 64 << 20;
-        let is_loose = |address| {
+        let is_pending = |address| {
             assert_eq!(
-                loose() >= LENGTH as u64,
-                loose_at([address].into_iter()) == [LENGTH]
+                total() >= LENGTH as u64,
+                sizes_at([address].into_iter()) == [LENGTH]
             );
-            loose_at([address].into_iter()) == [LENGTH]
+            sizes_at([address].into_iter()) == [LENGTH]
         };
-        let kept = Kept::new(vec![0; LENGTH]);
+        let kept = CachedBytes::new(vec![0; LENGTH]);
         let address = kept.bytes().as_ptr().addr();
         let mut reader = kept.bytes().clone();
-        assert!(!is_loose(address));
+        assert!(!is_pending(address));
         drop(kept);
-        assert!(is_loose(address));
+        assert!(is_pending(address));
         let other = reader.split_to(1);
         drop(reader);
-        assert!(is_loose(address), "a part holds the whole");
+        assert!(is_pending(address), "a part holds the whole");
         drop(other);
-        assert!(!is_loose(address));
-        let unread = Kept::new(vec![0; LENGTH]);
+        assert!(!is_pending(address));
+        let unread = CachedBytes::new(vec![0; LENGTH]);
         let address = unread.bytes().as_ptr().addr();
         drop(unread);
-        assert!(!is_loose(address));
+        assert!(!is_pending(address));
     }
 }
