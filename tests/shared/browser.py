@@ -110,7 +110,7 @@ class Page:
 
     def expect_no_complaints(self, url):
         """Fails if the page contacted another host, or logged anything except failed requests."""
-        others = [url_ for url_ in self.requested if urlsplit(url_).netloc not in ("", urlsplit(url).netloc)]
+        others = [one for one in self.requested if urlsplit(one).netloc not in ("", urlsplit(url).netloc)]
         if others:
             raise SystemExit(f"the page contacts other hosts: {others}")
         # A browser logs 4xx answers, and missing ones, by itself.
