@@ -11,8 +11,8 @@
 //! |----------------|------------------------------------------------------------|------------|--------|
 //! | `lock`         | locking a mutex that a panic may have poisoned             | | |
 //! | `backoff`      | waits between attempts that fail                           | | fastrand |
-//! | `config`       | the text of config.toml: spans kept, nothing interpreted   | | toml, annotate_snippets |
-//! | `plan`         | what the operator meant; every mistake reported; no I/O    | config | matchit, croner, chrono, chrono_tz, regex |
+//! | `config`       | the text of config.toml with places; nothing interpreted   | | toml, annotate_snippets |
+//! | `plan`         | what a configuration means; every mistake found; no I/O    | config | matchit, croner, chrono, chrono_tz, regex |
 //! | `observe`      | what can happen: one past-tense event enum, its observers  | plan | |
 //! | `supervise`    | tasks that run as long as the server, restarted if they end | backoff, observe | |
 //! | `metrics`      | events as Prometheus sees them                             | lock, plan, observe | prometheus |

@@ -154,14 +154,11 @@ impl Policy {
         if self.stale_while_revalidate.is_none() && self.stale_if_error.is_none() {
             return;
         }
-        let revalidate = self
-            .stale_while_revalidate
-            .as_ref()
-            .or(defaults.stale_while_revalidate.as_ref());
-        let error = self
-            .stale_if_error
-            .as_ref()
-            .or(defaults.stale_if_error.as_ref());
+        let revalidate = first([
+            &self.stale_while_revalidate,
+            &defaults.stale_while_revalidate,
+        ]);
+        let error = first([&self.stale_if_error, &defaults.stale_if_error]);
         if let (Some(revalidate), Some(error)) = (revalidate, error)
             && error.value < revalidate.value
         {
@@ -187,17 +184,10 @@ impl Policy {
         report: &mut Report,
     ) -> ResolvedPolicy {
         self.check(defaults, limits, report);
-        let timeout = self.timeout.as_ref().or(defaults.timeout.as_ref());
-        let timeout = timeout.map_or(limits.statement_timeout(), |at| at.value);
+        let timeout = first([&self.timeout, &defaults.timeout])
+            .map_or(limits.statement_timeout(), |at| at.value);
         let freshness = self.freshness(defaults, triggers, timeout, report);
-        let value = |own: &Option<At<u64>>, default: &Option<At<u64>>, limit: &Option<At<u64>>| {
-            [own, default, limit]
-                .into_iter()
-                .flatten()
-                .next()
-                .map(|at| at.value)
-        };
-        let on_miss = self.on_miss.as_ref().or(defaults.on_miss.as_ref());
+        let on_miss = first([&self.on_miss, &defaults.on_miss]);
         if let Some(refuse) = on_miss.filter(|at| at.value == OnMiss::Refuse) {
             triggers.check_refuse(&refuse.span, report);
             if let Some(max_age) = self
@@ -215,31 +205,25 @@ impl Policy {
                     .help("remove it: one entry answers every request"),
             );
         }
-        let max_keys = self.max_keys.as_ref().or(defaults.max_keys.as_ref());
-        let unknown = self
-            .unknown_params
-            .as_ref()
-            .or(defaults.unknown_params.as_ref());
-        let shape = self.shape.as_ref().or(defaults.shape.as_ref());
-        let stored = |own: &Option<At<CacheControl>>, default: &Option<At<CacheControl>>| {
-            own.as_ref().or(default.as_ref()).map(|at| at.value)
-        };
-        let cdn_cache_control = stored(&self.cdn_cache_control, &defaults.cdn_cache_control);
+        let max_keys = first([&self.max_keys, &defaults.max_keys]);
+        let max_rows = first([&self.max_rows, &defaults.max_rows, &limits.max_rows]);
+        let max_bytes = first([&self.max_bytes, &defaults.max_bytes, &limits.max_bytes]);
+        let unknown = first([&self.unknown_params, &defaults.unknown_params]);
+        let shape = first([&self.shape, &defaults.shape]);
+        let cache_control = first([&self.cache_control, &defaults.cache_control]);
+        let cdn = first([&self.cdn_cache_control, &defaults.cdn_cache_control]);
         ResolvedPolicy {
             shape: shape.map_or(Shape::Rows, |at| at.value),
             freshness,
             on_miss: on_miss.map_or(OnMiss::Load, |at| at.value),
             timeout,
-            max_rows: value(&self.max_rows, &defaults.max_rows, &limits.max_rows)
-                .unwrap_or(MAX_ROWS),
-            max_bytes: value(&self.max_bytes, &defaults.max_bytes, &limits.max_bytes)
-                .unwrap_or(MAX_BYTES),
+            max_rows: max_rows.map_or(MAX_ROWS, |at| at.value),
+            max_bytes: max_bytes.map_or(MAX_BYTES, |at| at.value),
             max_keys: max_keys.map_or(MAX_KEYS, |at| at.value),
             max_keys_written: max_keys.map(|at| at.span.clone()),
             unknown_parameters: unknown.map_or(UnknownParameters::Reject, |at| at.value),
-            cache_control: stored(&self.cache_control, &defaults.cache_control)
-                .unwrap_or(CacheControl::Public),
-            cdn_cache_control,
+            cache_control: cache_control.map_or(CacheControl::Public, |at| at.value),
+            cdn_cache_control: cdn.map(|at| at.value),
         }
     }
 
@@ -250,9 +234,6 @@ impl Policy {
         timeout: Duration,
         report: &mut Report,
     ) -> FreshnessPolicy {
-        let own = |at: &Option<At<Duration>>, default: &Option<At<Duration>>| {
-            at.as_ref().or(default.as_ref()).map(|at| at.value)
-        };
         let refresh = triggers.refresh;
         // A schedule is a better measure of freshness than a default, unless a probe or a notification shows
         // that data changes between its runs.
@@ -261,11 +242,12 @@ impl Policy {
         } else {
             Some(self.unscheduled_max_age(defaults, triggers.probe_every, timeout, report))
         };
-        let revalidate = own(
+        let revalidate = first([
             &self.stale_while_revalidate,
             &defaults.stale_while_revalidate,
-        );
-        let error = own(&self.stale_if_error, &defaults.stale_if_error);
+        ])
+        .map(|at| at.value);
+        let error = first([&self.stale_if_error, &defaults.stale_if_error]).map(|at| at.value);
         // A limit that is not set adapts to the one that is.
         let stale_while_revalidate = revalidate
             .unwrap_or_else(|| STALE_WHILE_REVALIDATE.min(error.unwrap_or(Duration::MAX)));
@@ -286,7 +268,7 @@ impl Policy {
         timeout: Duration,
         report: &mut Report,
     ) -> Duration {
-        let written = self.max_age.as_ref().or(defaults.max_age.as_ref());
+        let written = first([&self.max_age, &defaults.max_age]);
         match (written, probe_every) {
             (Some(max_age), Some(every)) if every.value >= max_age.value => {
                 let help = if self.max_age.is_some() {
@@ -310,4 +292,9 @@ impl Policy {
             (None, _) => MAX_AGE,
         }
     }
+}
+
+/// The first value that is set, in order of precedence.
+fn first<T, const N: usize>(values: [&Option<At<T>>; N]) -> Option<&At<T>> {
+    values.into_iter().flatten().next()
 }
