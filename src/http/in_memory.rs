@@ -49,5 +49,6 @@ where
 fn on_its_own(site: Site, requests: Arc<RequestTracker>) -> Service<impl FinishedRoutes> {
     let finisher = Finisher::new(Arc::clone(&site.plan), site.observer.clone());
     let routes = Arc::new(Routes::new(site)).filter();
-    Service::new(finisher.clone().finished(routes), finisher, requests)
+    let routes = Arc::clone(&finisher).finished(routes);
+    Service::new(routes, finisher, requests)
 }

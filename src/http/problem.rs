@@ -26,15 +26,15 @@ pub(super) struct Code(pub(super) &'static str);
 pub enum Problem {
     /// No endpoint has this path.
     NotFound,
-    /// The path has no such method.
+    /// The path does not support the method.
     MethodNotAllowed,
-    /// An argument is not what its parameter takes.
+    /// An argument is not valid for its parameter.
     InvalidArgument(String),
-    /// A required parameter is not there.
+    /// A required parameter is missing.
     MissingParameter(String),
-    /// Nobody declared this parameter.
+    /// The endpoint declares no such parameter.
     UnknownParameter(String),
-    /// A parameter is there twice.
+    /// A parameter is given more than once.
     RepeatedParameter(String),
     /// The path or query is not percent-encoded UTF-8.
     MalformedEncoding(&'static str),
@@ -44,17 +44,17 @@ pub enum Problem {
     ArgumentRefused,
     /// The request has no path.
     NoPath,
-    /// None of the formats is one that the client takes.
+    /// The client accepts none of the formats.
     NotAcceptable,
-    /// The request's target is longer than anything here.
+    /// The request target is too long.
     TargetTooLong,
-    /// The request has content, and its method gives it no meaning.
+    /// The request has a body, and its method gives it no meaning.
     HasBody,
-    /// The request does not say which host it is for, or not so that it can be read.
+    /// The request does not name exactly one valid host.
     NoHost,
-    /// The request has more fields than anything here looks at.
+    /// The request has too many header fields.
     TooManyFields,
-    /// The request is for a host that this is not.
+    /// The request names a host that the server does not serve.
     Misdirected,
     /// Postgres cannot be reached, or lacks a resource.
     Unavailable(Duration),
@@ -62,13 +62,13 @@ pub enum Problem {
     TooSlow,
     /// Postgres refuses the query.
     Refused,
-    /// The answer passes a limit of the endpoint.
+    /// The answer exceeds a limit of the endpoint.
     TooLarge,
     /// The shape is one row, and there are more.
     MoreThanOneRow,
     /// Clients cause too many loads.
     TooManyLoads(Duration),
-    /// Nothing is loaded, and requests do not load.
+    /// Nothing is loaded, and requests of the endpoint do not cause a load.
     NotLoaded(Duration),
     /// The endpoint is not described yet.
     Warming(Duration),
@@ -77,7 +77,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// One of each, in the order of their codes: what the documentation lists.
+    /// One of each, in the order of their codes.
     pub fn all() -> Vec<Self> {
         vec![
             Self::NotFound,
@@ -108,7 +108,7 @@ impl Problem {
         ]
     }
 
-    /// Each of them, as the documents list them.
+    /// All of them, as documents list them.
     pub fn kinds() -> Vec<ProblemKind> {
         let kind = |problem: &Self| {
             let (code, status) = problem.code();
@@ -172,35 +172,33 @@ impl Problem {
     /// When it occurs, in one sentence.
     pub(super) fn summary(&self) -> &'static str {
         match self {
-            Self::NotFound => "There is no endpoint at this path.",
-            Self::MethodNotAllowed => "This path answers GET, HEAD and OPTIONS.",
-            Self::InvalidArgument(_) => "An argument is not what its parameter takes.",
-            Self::MissingParameter(_) => "A required parameter is not there.",
-            Self::UnknownParameter(_) => "There is no parameter of this name.",
+            Self::NotFound => "No endpoint has this path.",
+            Self::MethodNotAllowed => "This path supports GET, HEAD and OPTIONS.",
+            Self::InvalidArgument(_) => "An argument is not valid for its parameter.",
+            Self::MissingParameter(_) => "A required parameter is missing.",
+            Self::UnknownParameter(_) => "The endpoint has no such parameter.",
             Self::RepeatedParameter(_) => "A parameter is given more than once.",
             Self::MalformedEncoding(_) => "The path or query is not percent-encoded UTF-8.",
             Self::NoRow => "There is no such row.",
-            Self::ArgumentRefused => {
-                "An argument is not one that the query of this endpoint takes."
-            }
-            Self::NoPath => "The request's target has no path.",
+            Self::ArgumentRefused => "The database does not accept an argument of this request.",
+            Self::NoPath => "The request target has no path.",
             Self::NotAcceptable => {
-                "This is available as application/json, application/x-ndjson and text/csv."
+                "This answer is available as application/json, application/x-ndjson and text/csv."
             }
-            Self::TargetTooLong => "The request's target is longer than 8 KiB.",
-            Self::HasBody => "A request to read something has no content.",
-            Self::NoHost => "The request does not name the one host that it is for.",
-            Self::TooManyFields => "The request has more than 100 fields.",
-            Self::Misdirected => "This server does not answer to the host that the request names.",
+            Self::TargetTooLong => "The request target is longer than 8 KiB.",
+            Self::HasBody => "A GET, HEAD or OPTIONS request must not have a body.",
+            Self::NoHost => "The request does not name exactly one valid host.",
+            Self::TooManyFields => "The request has more than 100 header fields.",
+            Self::Misdirected => "This server does not serve the host that the request names.",
             Self::Unavailable(_) => "The database cannot answer at the moment.",
             Self::TooSlow => "The database did not answer in time.",
             Self::Refused => "The database refused the query of this endpoint.",
             Self::TooLarge => "The answer is larger than this endpoint allows.",
-            Self::MoreThanOneRow => "The query of this endpoint returned more than its one row.",
-            Self::TooManyLoads(_) => "Too many answers have to be loaded at the moment.",
+            Self::MoreThanOneRow => "The query of this endpoint returned more than one row.",
+            Self::TooManyLoads(_) => "Too many answers are waiting to be loaded.",
             Self::NotLoaded(_) => "This answer is not loaded yet.",
             Self::Warming(_) => "This endpoint is not ready yet.",
-            Self::Internal => "Something went wrong inside the server.",
+            Self::Internal => "An internal error occurred.",
         }
     }
 
@@ -300,7 +298,7 @@ impl From<Problem> for Response {
     fn from(problem: Problem) -> Self {
         let (code, status) = problem.code();
         let document = json!({
-            // RFC 9457, 4.2.1: no more than the status says; `code` says which.
+            // RFC 9457, 4.2.1: the type adds nothing to the status. `code` is more specific.
             "type": "about:blank",
             "title": status.canonical_reason().unwrap_or_default(),
             "status": status.as_u16(),
@@ -337,7 +335,7 @@ mod tests {
     fn every_problem_has_its_code_in_body_and_extension() {
         for problem in Problem::all() {
             let (code, _) = problem.code();
-            // Metrics find a code behind a path by their concatenation: none is the end of another.
+            // Metrics look up a path and a code by their concatenation: no code may be the end of another.
             let digits = code.strip_prefix("LRD-").expect(code);
             assert!(digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit()));
             let response = Response::from(problem);

@@ -50,10 +50,9 @@ pub async fn serve(
         });
     }
     let finisher = Finisher::new(Arc::clone(&site.plan), observer.clone());
+    let routes = Arc::new(Routes::new(site));
     let server = Server {
-        routes: finisher
-            .clone()
-            .finished(Arc::new(Routes::new(site)).filter()),
+        routes: Arc::clone(&finisher).finished(routes.filter()),
         finisher,
         protocols: Protocols {
             tls: acceptor,
@@ -80,7 +79,7 @@ pub async fn serve(
 /// What all connections share.
 struct Server<R> {
     routes: R,
-    finisher: Finisher,
+    finisher: Arc<Finisher>,
     protocols: Protocols,
     /// One permit for each of `max_connections`.
     slots: Arc<Semaphore>,
@@ -103,7 +102,7 @@ impl<R: FinishedRoutes> Server<R> {
         let open = OpenConnection::new(self.observer.clone(), slot);
         let outbound = self.slow_clients.outbound();
         let requests = Arc::new(RequestTracker::new(Arc::clone(&outbound)));
-        let (routes, finisher) = (self.routes.clone(), self.finisher.clone());
+        let (routes, finisher) = (self.routes.clone(), Arc::clone(&self.finisher));
         let service = Service::new(routes, finisher, Arc::clone(&requests));
         let service = service_fn(move |request| service.respond(request));
         let (protocols, watcher) = (self.protocols.clone(), self.draining.watcher());

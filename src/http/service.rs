@@ -62,12 +62,12 @@ impl<S> FinishedRoutes for S where
 /// Answers the requests of one connection.
 pub(super) struct Service<R> {
     routes: R,
-    finisher: Finisher,
+    finisher: Arc<Finisher>,
     requests: Arc<RequestTracker>,
 }
 
 impl<R: FinishedRoutes> Service<R> {
-    pub(super) fn new(routes: R, finisher: Finisher, requests: Arc<RequestTracker>) -> Self {
+    pub(super) fn new(routes: R, finisher: Arc<Finisher>, requests: Arc<RequestTracker>) -> Self {
         Self {
             routes,
             finisher,
@@ -98,7 +98,7 @@ impl<R: FinishedRoutes> Service<R> {
             Some(rejection) => Err(rejection),
             None => Ok(self.route(&head)),
         };
-        let finisher = self.finisher.clone();
+        let finisher = Arc::clone(&self.finisher);
         async move {
             let mut routed = routed;
             if routed.is_ok()
@@ -138,20 +138,20 @@ impl<R: FinishedRoutes> Service<R> {
 }
 
 /// Finishes responses, the same for all of them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Finisher {
     plan: Arc<Plan>,
     observer: Observer,
 }
 
 impl Finisher {
-    pub(super) fn new(plan: Arc<Plan>, observer: Observer) -> Self {
-        Self { plan, observer }
+    pub(super) fn new(plan: Arc<Plan>, observer: Observer) -> Arc<Self> {
+        Arc::new(Self { plan, observer })
     }
 
     /// Routes whose replies are finished.
     pub(super) fn finished(
-        self,
+        self: Arc<Self>,
         routes: impl Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static,
     ) -> impl FinishedRoutes {
         warp::service(routes.map(move |reply| REQUEST.with(|request| self.finish(request, reply))))
@@ -234,7 +234,7 @@ mod tests {
             Reply::own(StatusCode::OK.into_response().map(|_| Bytes::new()))
         });
         let requests = Arc::<RequestTracker>::default();
-        let routes = finisher.clone().finished(routes);
+        let routes = Arc::clone(&finisher).finished(routes);
         let service = Service::new(routes, finisher, Arc::clone(&requests));
         let service = service_fn(move |request| service.respond(request));
         let (mut client, server) = tokio::io::duplex(64 * 1024);
