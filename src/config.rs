@@ -45,8 +45,8 @@ pub struct Config {
     pub endpoints: Option<Vec<EndpointSection>>,
     /// The file itself.
     pub source: Arc<Source>,
-    /// Mistakes that need no knowledge of meaning, such as unknown keys. They are kept to be reported together
-    /// with the plan's.
+    /// Mistakes that need no knowledge of meaning, such as unknown keys. They are kept to be reported
+    /// together with the plan's.
     pub(crate) mistakes: Report,
 }
 

@@ -85,7 +85,8 @@ impl Plan {
         &self.endpoints[id.index()]
     }
 
-    /// Every probe, in the order of the file. Endpoints whose probes have the same SQL and interval share one.
+    /// Every probe, in the order of the file. Endpoints whose probes have the same SQL and interval share
+    /// one.
     pub fn probes(&self) -> &[Probe] {
         &self.probes
     }
@@ -105,8 +106,8 @@ impl Plan {
         self.routes.route(path)
     }
 
-    /// The length in bytes of the longest path that any endpoint could answer, percent-encoded as in the request
-    /// line. Longer paths need not be looked up.
+    /// The length in bytes of the longest path that any endpoint could answer, percent-encoded as in the
+    /// request line. Longer paths need not be looked up.
     pub fn longest_path(&self) -> usize {
         self.longest_path
     }

@@ -16,7 +16,8 @@ pub struct Body {
 }
 
 impl Body {
-    /// A body of these bytes, without the spare capacity of a growing vector, since it may be cached for long.
+    /// A body of these bytes, without the spare capacity of a growing vector, since it may be cached for
+    /// long.
     pub fn new(bytes: Vec<u8>) -> Self {
         let etag = ETag::of(&bytes);
         let kept = CachedBytes::new(bytes);

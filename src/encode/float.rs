@@ -53,8 +53,8 @@ pub(super) fn write_f64(out: &mut Vec<u8>, value: f64) {
     decimal.write(out, FLOAT8_WHOLE_DIGITS);
 }
 
-/// Appends the minus sign, or all of a value that is zero or not a JSON number. Returns the magnitude if it is
-/// still to be written.
+/// Appends the minus sign, or all of a value that is zero or not a JSON number. Returns the magnitude if it
+/// is still to be written.
 fn write_sign_or_word(out: &mut Vec<u8>, value: f64) -> Option<f64> {
     if value.is_nan() {
         out.extend_from_slice(b"\"NaN\"");
@@ -84,7 +84,8 @@ fn write_sign_or_word(out: &mut Vec<u8>, value: f64) -> Option<f64> {
 struct Binary {
     quarters: u64,
     exponent: i32,
-    /// The distance to the middle between this and the next smaller float, halved if that has a smaller exponent.
+    /// The distance to the middle between this and the next smaller float, halved if that has a smaller
+    /// exponent.
     down: u64,
 }
 
@@ -105,8 +106,8 @@ impl Binary {
 
     /// Whether the decimal is exactly between this float and a neighbour.
     fn borders_on(self, decimal: Decimal) -> bool {
-        // With an odd last bit, parsers that round to even choose the neighbour, so no shortest-digit algorithm
-        // returns the border.
+        // With an odd last bit, parsers that round to even choose the neighbour, so no shortest-digit
+        // algorithm returns the border.
         self.quarters & 4 == 0
             && [self.quarters + 2, self.quarters - self.down]
                 .into_iter()
@@ -179,8 +180,8 @@ impl Decimal {
         }
     }
 
-    /// The shortest decimal strictly between the borders, and of those the closest; `self` is the shortest that
-    /// may also lie on one of them.
+    /// The shortest decimal strictly between the borders, and of those the closest; `self` is the shortest
+    /// that may also lie on one of them.
     ///
     /// Few floats need this, so it prints and parses candidates instead of computing.
     #[cold]

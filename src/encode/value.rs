@@ -55,8 +55,8 @@ fn boolean(out: &mut Vec<u8>, raw: &[u8]) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// JSON text as Postgres stored it, white space included. Postgres guarantees that it is JSON, but not that it
-/// is UTF-8, in a database whose encoding is `SQL_ASCII`.
+/// JSON text as Postgres stored it, white space included. Postgres guarantees that it is JSON, but not that
+/// it is UTF-8, in a database whose encoding is `SQL_ASCII`.
 fn json(out: &mut Vec<u8>, limit: usize, raw: &[u8]) -> Result<(), ValueError> {
     if raw.is_empty() {
         return Err(ValueError::Malformed("an empty JSON text"));

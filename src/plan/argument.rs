@@ -155,9 +155,9 @@ impl Signature {
 }
 
 impl Signature {
-    /// Arguments to compare these with: values that the endpoint declares, or ordinary values of the type, each
-    /// different from the parameter's own. A second set binds NULL for texts whose meaning only Postgres
-    /// knows. Empty if these are what a request without arguments stands for.
+    /// Arguments to compare these with: values that the endpoint declares, or ordinary values of the type,
+    /// each different from the parameter's own. A second set binds NULL for texts whose meaning only
+    /// Postgres knows. Empty if these are what a request without arguments stands for.
     pub fn alternatives(&self, endpoint: &Endpoint, these: &Arguments) -> Vec<Arguments> {
         if self.arguments(endpoint, &[], &[]).as_ref() == Ok(these) {
             return Vec::new();

@@ -1,5 +1,5 @@
-//! Makes a plan from a configuration. Every check runs, whatever the others find: a wrong part is reported and
-//! left out, and the rest is checked all the same.
+//! Makes a plan from a configuration. Every check runs, whatever the others find: a wrong part is reported
+//! and left out, and the rest is checked all the same.
 
 mod cors; // `cors`
 mod endpoint; // one `[[endpoint]]`

@@ -1,4 +1,5 @@
-//! Cron expressions with time zones: the fields and rules of crontab(5), with `L`, `W`, `#` and `+` of croner.
+//! Cron expressions with time zones: the fields and rules of crontab(5), with `L`, `W`, `#` and `+` of
+//! croner.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,9 +35,10 @@ impl Timezone {
 /// A cron expression in its time zone.
 ///
 /// When clocks change, a line with one hour, one minute and one second runs once that day: at its first
-/// occurrence if the hour is repeated, right after the gap if it is skipped. Any other line runs whenever a wall
-/// clock shows one of its times: twice in a repeated hour, not at all in a skipped one. So `*/5 * * * *` keeps
-/// its rhythm, while `30 2,14 * * *` skips its night run in spring and has it twice in autumn.
+/// occurrence if the hour is repeated, right after the gap if it is skipped. Any other line runs whenever a
+/// wall clock shows one of its times: twice in a repeated hour, not at all in a skipped one. So
+/// `*/5 * * * *` keeps its rhythm, while `30 2,14 * * *` skips its night run in spring and has it twice in
+/// autumn.
 #[derive(Debug, Clone)]
 pub struct CronLine {
     line: String,
@@ -59,9 +61,9 @@ pub enum CronLineError {
 }
 
 impl CronLine {
-    /// Parses a line of 5 fields, of 6 fields with the second first, or one of `@hourly`, `@daily`, `@weekly`,
-    /// `@monthly` and `@yearly`. As in crontab(5), either the day of month or the day of week must match; both
-    /// must if one of the fields begins with `*`.
+    /// Parses a line of 5 fields, of 6 fields with the second first, or one of `@hourly`, `@daily`,
+    /// `@weekly`, `@monthly` and `@yearly`. As in crontab(5), either the day of month or the day of week
+    /// must match; both must if one of the fields begins with `*`.
     ///
     /// # Errors
     /// [`CronLineError`].
@@ -101,8 +103,8 @@ impl CronLine {
         Some(UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
-    /// The most runs in a minute: the number of seconds in the line. A run that a clock change moves does not add
-    /// to them, since only lines with a single second have one.
+    /// The most runs in a minute: the number of seconds in the line. A run that a clock change moves does
+    /// not add to them, since only lines with a single second have one.
     pub fn most_per_minute(&self) -> u32 {
         u32::try_from(self.cron.pattern.seconds.values().len()).unwrap_or(60)
     }
@@ -165,9 +167,9 @@ fn fields(line: &str) -> impl Iterator<Item = (&str, &'static str, u32)> {
         .map(|(field, (kind, largest))| (field, *kind, *largest))
 }
 
-/// Whether a day must match both the day of month and the day of week. In crontab(5) either is enough, unless
-/// one of the fields begins with `*`: `0 0 */2 * MON` means Mondays on odd days, and `0 0 1,15 * MON` Mondays,
-/// the first and the fifteenth. croner applies this only to a lone `*`.
+/// Whether a day must match both the day of month and the day of week. In crontab(5) either is enough,
+/// unless one of the fields begins with `*`: `0 0 */2 * MON` means Mondays on odd days, and `0 0 1,15 *
+/// MON` Mondays, the first and the fifteenth. croner applies this only to a lone `*`.
 fn requires_both_days(line: &str) -> bool {
     let mut days = fields(line).filter(|(_, kind, _)| ["day", "weekday"].contains(kind));
     days.any(|(field, ..)| field.starts_with(['*', '?']))

@@ -62,8 +62,8 @@ impl PathPattern {
         &self.0
     }
 
-    /// The path that requests this format. There is none for JSON, which the bare path answers, nor if the last
-    /// segment is a parameter.
+    /// The path that requests this format. There is none for JSON, which the bare path answers, nor if the
+    /// last segment is a parameter.
     pub fn with_suffix(&self, format: Format) -> Option<String> {
         let suffix = format.suffix().filter(|_| !self.0.ends_with('}'))?;
         Some(format!("{}{suffix}", self.0))

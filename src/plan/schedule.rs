@@ -48,11 +48,12 @@ impl ProbeId {
     }
 }
 
-/// The shortest time between two changes on a channel. A burst of notifications counts as one change, so that the
-/// load that a channel can cause is bounded.
+/// The shortest time between two changes on a channel. A burst of notifications counts as one change, so
+/// that the load that a channel can cause is bounded.
 pub const NOTIFIED_EVERY: Duration = Duration::from_millis(250);
 
-/// A query whose result changes when an endpoint's does. Endpoints with the same query and interval share one.
+/// A query whose result changes when an endpoint's does. Endpoints with the same query and interval share
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// Its place in the plan.

@@ -3,8 +3,8 @@
 //! The scanner implements the lexical rules of PostgreSQL that tell what is *not* a placeholder: strings,
 //! quoted identifiers, dollar quotes, comments and casts. It does not parse SQL; Postgres does.
 //!
-//! If psql and array slices conflict, psql wins: in `a[x:y]`, `:y` is a parameter, since psql would take it for a
-//! variable. Write `a[x : y]` for the slice. `a[1:2]` is a slice, since no name begins with a digit.
+//! If psql and array slices conflict, psql wins: in `a[x:y]`, `:y` is a parameter, since psql would take it
+//! for a variable. Write `a[x : y]` for the slice. `a[1:2]` is a slice, since no name begins with a digit.
 
 mod error; // why SQL is not one query
 mod lock; // finds `FOR UPDATE` and the like

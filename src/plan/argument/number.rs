@@ -179,7 +179,8 @@ impl Numeric {
         else {
             return Some(by_sign);
         };
-        // Without leading zeros, more digits are a larger number; without trailing zeros, fractions sort as text.
+        // Without leading zeros, more digits are a larger number; without trailing zeros, fractions sort as
+        // text.
         let by_size =
             (whole.len(), whole, fraction).cmp(&(other_whole.len(), other_whole, other_fraction));
         Some(if *negative {

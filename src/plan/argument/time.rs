@@ -11,7 +11,8 @@ const DAY: i64 = 24 * 3_600 * 1_000_000;
 /// A little more than the longest date or time that Postgres accepts.
 const LENGTH_MAX: usize = 128;
 
-/// `2003-01-31`, optionally followed by a time. `infinity` and `-infinity` are the greatest and the least date.
+/// `2003-01-31`, optionally followed by a time. `infinity` and `-infinity` are the greatest and the least
+/// date.
 pub(super) fn date(text: &str) -> Option<NaiveDate> {
     infinity(text).or_else(|| moment(text).map(|moment| moment.date))
 }

@@ -1,7 +1,8 @@
 //! The keys that `[defaults]` and `[[endpoint]]` share, and whether they are consistent.
 //!
 //! An endpoint's own value takes precedence over that of `[defaults]`, and that over `[repository]` for the
-//! two limits that it may set. Only values from the file can contradict each other: a built-in default adapts.
+//! two limits that it may set. Only values from the file can contradict each other: a built-in default
+//! adapts.
 
 use std::time::Duration;
 
@@ -132,8 +133,8 @@ impl Policy {
         }
     }
 
-    /// Reports contradictions among these values and `defaults`. At least one side must be set here, so that a
-    /// contradiction within `[defaults]` is reported once and not for every endpoint.
+    /// Reports contradictions among these values and `defaults`. At least one side must be set here, so
+    /// that a contradiction within `[defaults]` is reported once and not for every endpoint.
     pub(super) fn check(&self, defaults: &Self, limits: &Limits, report: &mut Report) {
         let statement_timeout = limits.statement_timeout();
         if let Some(timeout) = self

@@ -103,8 +103,8 @@ fn check_schedule(section: &RefreshSection, report: &mut Report) {
     }
 }
 
-/// `every` loads whatever the probe finds. A cron expression can be combined with a probe: a nightly load catches
-/// what the probe does not cover.
+/// `every` loads whatever the probe finds. A cron expression can be combined with a probe: a nightly load
+/// catches what the probe does not cover.
 fn check_probe_with_every(section: &RefreshSection, report: &mut Report) {
     let (Some(every), Some(probe)) = (section.every.given(), section.probe.given()) else {
         return;

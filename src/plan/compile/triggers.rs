@@ -27,8 +27,8 @@ impl Triggers<'_> {
         refresh.is_wrong || (refresh.span.is_some() && has_no_trigger)
     }
 
-    /// Whether only a schedule refreshes answers: a probe or a notification may do so earlier, and a probe that
-    /// finds no change keeps them fresh.
+    /// Whether only a schedule refreshes answers: a probe or a notification may do so earlier, and a probe
+    /// that finds no change keeps them fresh.
     pub(super) fn only_schedule_loads(&self) -> bool {
         let refresh = &self.section.refresh;
         let follows_changes = !refresh.probe.is_absent() || !refresh.notify.is_absent();
@@ -37,10 +37,10 @@ impl Triggers<'_> {
 
     /// With `on_miss = "refuse"`, something other than a request must load an answer, first and again.
     ///
-    /// Without parameters, the first load is at startup, and a schedule, a probe or a notification causes the next.
-    /// With parameters, only the keys that are listed can be loaded, and only `ahead`, a probe or a notification
-    /// can load them again. A probe or a notification waits for a change. Until it comes, an answer may expire and
-    /// requests get a 503, which is what `refuse` asks for.
+    /// Without parameters, the first load is at startup, and a schedule, a probe or a notification causes
+    /// the next. With parameters, only the keys that are listed can be loaded, and only `ahead`, a probe or
+    /// a notification can load them again. A probe or a notification waits for a change. Until it comes, an
+    /// answer may expire and requests get a 503, which is what `refuse` asks for.
     pub(super) fn check_refuse(&self, refuse: &Span, report: &mut Report) {
         let section = self.section;
         let refresh = &section.refresh;

@@ -1,5 +1,5 @@
-//! `warm` and `warm_sql`: the keys to load at startup. Their texts are checked once Postgres has described the
-//! types of the parameters.
+//! `warm` and `warm_sql`: the keys to load at startup. Their texts are checked once Postgres has described
+//! the types of the parameters.
 
 use std::collections::HashMap;
 

@@ -205,8 +205,8 @@ fn quoted_len(text: &str, quote: char) -> Option<usize> {
     }
 }
 
-/// The length of the string after an `E`, in which `\` escapes the next character. A continuation after a line
-/// end follows the same rule.
+/// The length of the string after an `E`, in which `\` escapes the next character. A continuation after a
+/// line end follows the same rule.
 fn escape_string_len(text: &str) -> Option<usize> {
     let mut at = 1;
     loop {
