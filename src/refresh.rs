@@ -156,7 +156,7 @@ impl Refresher {
         });
     }
 
-    /// Starts every schedule anew, because a panic may have lost refreshes that were taken off the timetable.
+    /// Restarts every schedule, because a panic may have lost refreshes that were taken off the timetable.
     fn restart_schedules(&mut self) {
         let (now, wall) = (self.read_through.clock().now(), SystemTime::now());
         self.timetable = Timetable::new(self.plan.endpoints(), now, wall);

@@ -3,7 +3,7 @@
 pub(super) mod assets; // files that are part of the program
 pub(super) mod docs; // `/docs`
 pub(super) mod health; // `/healthz`, `/readyz`
-mod memo; // what is made once for all who ask
+mod memo; // values that are made once for all concurrent requests
 pub(super) mod metrics; // `/metrics`
 pub(super) mod openapi; // `/openapi.json`
 mod rendered; // a page as it was made at some moment, in each coding

@@ -76,7 +76,7 @@ impl PostgresSource {
         self.descriptions[endpoint.index()].load_full()
     }
 
-    /// Whether what Postgres said of the endpoint's statement is still this.
+    /// Whether this is still Postgres's description of the endpoint's statement.
     pub(super) fn is_described_by(
         &self,
         endpoint: EndpointId,
