@@ -168,8 +168,8 @@ fn fields(line: &str) -> impl Iterator<Item = (&str, &'static str, u32)> {
 }
 
 /// Whether a day must match both the day of month and the day of week. In crontab(5) either is enough,
-/// unless one of the fields begins with `*`: `0 0 */2 * MON` means Mondays on odd days, and `0 0 1,15 *
-/// MON` Mondays, the first and the fifteenth. croner applies this only to a lone `*`.
+/// unless one of the fields begins with `*`: `0 0 */2 * MON` means Mondays on odd days, and
+/// `0 0 1,15 * MON` Mondays, the first and the fifteenth. croner applies this only to a lone `*`.
 fn requires_both_days(line: &str) -> bool {
     let mut days = fields(line).filter(|(_, kind, _)| ["day", "weekday"].contains(kind));
     days.any(|(field, ..)| field.starts_with(['*', '?']))
