@@ -35,8 +35,7 @@ use crate::repository::{Repository, RepositoryError};
 use crate::status::{Incidents, Status};
 use crate::supervise;
 
-/// How often the cache is tidied when nobody uses it. moka does a bounded part of that work on its
-/// readers' threads otherwise.
+/// How often the cache is maintained. Without this, moka does it in bounded steps on readers' threads.
 const MAINTAIN_EVERY: Duration = Duration::from_millis(250);
 
 /// Every part, wired and not yet running.
@@ -51,18 +50,18 @@ pub struct App {
     tls: Option<Tls>,
 }
 
-/// Why the parts can not be wired.
+/// Why an [`App`] cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The url or its certificate can not be used.
+    /// The URL, or a certificate it names, cannot be used.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// The files that `tls` names can not be used.
+    /// A file that `tls` names cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-/// Why the server stopped by itself.
+/// Why a server ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Parts of the configuration cannot be served as declared.
@@ -73,10 +72,10 @@ pub enum RunError {
     Heartbeat(#[from] HeartbeatError),
 }
 
-/// Whether the files that the configuration names can be used.
+/// Checks the files that the configuration names.
 ///
 /// # Errors
-/// [`TlsError`] where one can not.
+/// [`TlsError`] if one cannot be used.
 pub fn check_files(plan: &Plan) -> Result<(), TlsError> {
     plan.server()
         .tls
@@ -84,26 +83,25 @@ pub fn check_files(plan: &Plan) -> Result<(), TlsError> {
         .map_or(Ok(()), |tls| Tls::load(tls).map(drop))
 }
 
-/// What the operator should know although it is no mistake, in sentences; connects to nothing.
-pub fn cautions(plan: &Plan) -> Vec<String> {
+/// Warnings about settings that are valid but risky, in sentences. Does not connect to Postgres.
+pub fn warnings(plan: &Plan) -> Vec<String> {
     let repository = Repository::new(plan.repository(), Observer::new(Vec::new()));
-    // A url that cannot be used is a mistake, which is reported where it is used.
-    repository.map_or_else(|_| Vec::new(), |repository| repository.cautions())
+    // A URL that cannot be used is reported as a mistake where it is used.
+    repository.map_or_else(|_| Vec::new(), |repository| repository.warnings())
 }
 
-/// The endpoints as an OpenAPI document, without answers for examples. `server` is where they are, if that
-/// is known.
+/// The endpoints as an OpenAPI document without example responses. `server` is their base URL, if known.
 pub fn openapi(plan: &Plan, described: &Descriptions, server: Option<&str>) -> String {
     let of = |endpoint: &Endpoint| described.of(endpoint.id);
     openapi::document(plan, of, &Problem::kinds(), |_| None, server).pretty()
 }
 
 impl App {
-    /// Wires the parts; connects to nothing yet. `sinks` hear every event beside the metrics, the log
-    /// and the status.
+    /// Wires the parts, without connecting to Postgres. `sinks` get every event, in addition to the metrics,
+    /// the log and the status page.
     ///
     /// # Errors
-    /// [`BuildError`] when something that is named outside the configuration can not be used.
+    /// [`BuildError`] if something that the configuration names cannot be used.
     pub fn build(plan: Arc<Plan>, mut sinks: Vec<Sink>) -> Result<Self, BuildError> {
         let tls = plan.server().tls.as_ref().map(Tls::load).transpose()?;
         let metrics = Arc::new(Metrics::new(&plan));
@@ -140,16 +138,16 @@ impl App {
         })
     }
 
-    /// What the operator should know although it is no mistake, in sentences.
-    pub fn cautions(&self) -> Vec<String> {
-        self.repository.cautions()
+    /// Warnings about settings that are valid but risky, in sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        self.repository.warnings()
     }
 
-    /// Serves on `listener` until `shutdown`, then drains. Says whether every running request could
-    /// end in time.
+    /// Serves on `listener` until `shutdown`, then drains. Returns whether every running request finished in
+    /// time.
     ///
-    /// Listens at once, and is ready when every statement is described and every resident entry
-    /// loaded; while Postgres is away it keeps trying.
+    /// It accepts connections at once, and is ready when every statement is described and every resident
+    /// entry is loaded. While Postgres is unreachable, it keeps trying.
     ///
     /// # Errors
     /// [`RunError::Rejected`] as soon as Postgres refuses a statement at start.
@@ -173,7 +171,7 @@ impl App {
             observer: self.observer.clone(),
             exposure,
         };
-        // Ends the background when this function ends, however it does.
+        // Ends the background tasks when this function ends, in whatever way.
         let background = shutdown.child_token();
         let _end = background.clone().drop_guard();
         let (read_through, observer) = (self.read_through.clone(), self.observer.clone());
@@ -197,7 +195,7 @@ impl App {
         let supervising = self.supervise(&readiness, background, &shutdown);
         tokio::pin!(serving, supervising);
         tokio::select! {
-            // First, so that the draining is announced though nothing is left to drain.
+            // Polled first, so that draining is announced even if nothing is left to drain.
             biased;
             ended = &mut supervising => {
                 ended?;
@@ -207,7 +205,7 @@ impl App {
         }
     }
 
-    /// Brings everything up and says when it is ready; ends when draining begins.
+    /// Runs the start and announces each change of readiness; returns when draining begins.
     async fn supervise(
         &self,
         readiness: &watch::Sender<Readiness>,
@@ -238,15 +236,15 @@ impl App {
     }
 }
 
-/// Tidies, and passes on how many lines of the log were dropped, of which `told` have been.
-async fn maintain(read_through: ReadThrough, observer: Observer, told: Arc<AtomicU64>) {
+/// Maintains the cache, and reports dropped log lines, of which `reported` have been reported before.
+async fn maintain(read_through: ReadThrough, observer: Observer, reported: Arc<AtomicU64>) {
     let mut ticks = tokio::time::interval(MAINTAIN_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         read_through.maintenance().tidy();
         let dropped = log::lines_dropped();
-        let lines = dropped - told.swap(dropped, Ordering::Relaxed);
+        let lines = dropped - reported.swap(dropped, Ordering::Relaxed);
         if lines > 0 {
             observer.emit(&Event::LogLinesDropped { lines });
         }

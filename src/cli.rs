@@ -1,12 +1,12 @@
-//! The operator's hands: what is typed, what is printed, and how the process ends.
+//! The command line: its arguments, its output, and its exit codes.
 
-pub mod sample;
+pub mod sample; // the demo's data
 
-mod check;
-mod demo;
-mod openapi;
-mod serve;
-mod table;
+mod check; // `larder check`
+mod demo; // `larder demo`
+mod openapi; // `larder openapi`
+mod serve; // `larder serve`
+mod table; // text in columns
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ use crate::repository::RepositoryError;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// The form of the lines about what happens: human on a terminal, json elsewhere.
+    /// Log format: `human` on a terminal, `json` otherwise.
     #[arg(long, global = true, value_name = "FORMAT", value_parser = log_format)]
     log_format: Option<LogFormat>,
 }
@@ -41,11 +41,11 @@ fn log_format(word: &str) -> Result<LogFormat, String> {
     let found = LogFormat::ALL
         .into_iter()
         .find(|format| format.as_str() == word);
-    found.ok_or_else(|| "it is human or json".to_owned())
+    found.ok_or_else(|| "expected human or json".to_owned())
 }
 
 fn listen(text: &str) -> Result<Listen, String> {
-    let help = "it is an address or a name, and a port, as in localhost:8080";
+    let help = "expected an address or a name, and a port, such as localhost:8080";
     Listen::parse(text).ok_or_else(|| help.to_owned())
 }
 
@@ -58,24 +58,25 @@ fn server_url(text: &str) -> Result<String, String> {
     if is_url && is_written && !text.contains(['?', '#']) {
         Ok(text.to_owned())
     } else {
-        Err("it is a URL, as in https://api.example/sales".to_owned())
+        Err("expected a URL, such as https://api.example/sales".to_owned())
     }
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 the configuration or the repository is wrong, 2 wrong usage.
-Lines about what happens go to stderr; RUST_LOG chooses which, as in RUST_LOG=larder=debug. One for each
-answer is among RUST_LOG=info,larder::access=debug. Larder's own lines hold nothing that a client sent; those
-that libraries write at debug or trace may. Lines that stderr cannot take in time are dropped and counted.";
+Exit codes: 0 success, 1 the configuration or the repository is wrong, 2 wrong usage.
+Logs go to stderr. RUST_LOG filters them, for example RUST_LOG=larder=debug; RUST_LOG=info,larder::access=debug
+adds one line per request. Larder's own lines contain nothing that a client sent; lines that libraries log at debug
+or trace may. Lines that stderr cannot take in time are dropped and counted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the declared endpoints.
     ///
-    /// Listens at once and is ready (see /readyz) when every statement is described by Postgres and
-    /// every endpoint without parameters is loaded. While Postgres is away it keeps trying. SIGTERM,
-    /// SIGINT (Ctrl-C), SIGQUIT or SIGHUP (the terminal closes; ignored under nohup) ends it: it stops
-    /// accepting, finishes what runs, then leaves. A second SIGTERM, SIGINT or SIGQUIT ends it at once.
+    /// Listens at once, and is ready (see /readyz) when Postgres has described every statement and every
+    /// endpoint without parameters is loaded. While Postgres is unreachable, it keeps trying. On SIGTERM,
+    /// SIGINT (Ctrl-C), SIGQUIT or SIGHUP (when the terminal closes; ignored under nohup) it stops
+    /// accepting connections, finishes running requests and exits. A second SIGTERM, SIGINT or SIGQUIT
+    /// ends it at once.
     #[command(after_help = AFTER_HELP)]
     Serve {
         #[command(flatten)]
@@ -83,48 +84,48 @@ enum Command {
     },
     /// Report every mistake in the configuration.
     ///
-    /// Has Postgres prepare every statement as well, and prints a table of the endpoints with their
+    /// Also has Postgres prepare every statement, and prints a table of the endpoints with their
     /// parameters, columns, schedules, and the most queries they can cause.
     ///
-    /// Then runs each query once and times each probe, one at a time and within the limits of a load, and
-    /// says which share of max_connections they will keep busy. With parameters, a query is run for its
-    /// first key in `warm` or `warm_sql`, or if none is required. One that fails, takes longer than its
-    /// timeout or returns more than max_rows or max_bytes is a mistake. Queries too slow for their
-    /// schedule are a warning, and the exit code stays 0: the next run may be faster.
+    /// Then runs each query and each probe once, one at a time and within the limits of a load, and
+    /// reports what share of max_connections they will keep busy. A query with parameters is run for its
+    /// first key in `warm` or `warm_sql`, or without arguments if none is required. A query that fails,
+    /// exceeds its timeout, or returns more than max_rows or max_bytes is a mistake. A query too slow for
+    /// its schedule is only a warning, and the exit code stays 0: the next run may be faster.
     #[command(after_help = AFTER_HELP)]
     Check {
         #[command(flatten)]
         config: ConfigFile,
-        /// Look at the file alone; connect to nothing.
+        /// Check only the file; do not connect to Postgres.
         #[arg(long)]
         offline: bool,
-        /// Have the statements prepared, and run none of them but probes.
+        /// Only prepare the statements; run nothing but probes.
         #[arg(long, conflicts_with = "offline")]
         no_measure: bool,
     },
     /// Print the endpoints as an OpenAPI 3.1 document.
     ///
-    /// The document that a server shows at /openapi.json, for client generators and reviews. Has Postgres
-    /// prepare every statement, which tells the types, and runs none of the endpoints' queries: so it has
-    /// no examples of answers, which a server takes from memory.
+    /// The document that a server serves at /openapi.json, for client generators and reviews. Postgres
+    /// prepares every statement to determine its types, but runs none of the endpoints' queries. So the
+    /// document has no example responses, which a server takes from its cache.
     #[command(after_help = AFTER_HELP)]
     Openapi {
         #[command(flatten)]
         config: ConfigFile,
-        /// The URL under which clients find the endpoints; default: that of the document's folder.
+        /// The base URL of the endpoints; by default, they are relative to the document's own URL.
         #[arg(long, value_name = "URL", value_parser = server_url)]
         server: Option<String>,
     },
-    /// Try it: a Postgres of its own with made-up sales, and the shipped configuration on it.
+    /// Try it: serve the shipped configuration from a temporary Postgres with made-up sales.
     ///
-    /// Needs the PostgreSQL server's programs on this machine. Its data lives in a temporary folder
-    /// and is gone when the demo ends.
+    /// Needs the PostgreSQL server programs on this machine. The data lives in a temporary folder that is
+    /// removed when the demo ends.
     #[command(after_help = AFTER_HELP)]
     Demo {
-        /// Serve this configuration instead of the shipped one; ${DATABASE_URL} in it is the demo's.
+        /// Serve this configuration instead of the shipped one; ${DATABASE_URL} in it is the demo's database.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Listen here instead of where the configuration says: an address or a name, and a port.
+        /// Listen here instead of at the configured address: an address or a name, and a port.
         #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
         listen: Option<Listen>,
     },
@@ -132,15 +133,15 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
-    /// The configuration.
+    /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
 }
 
-/// What ends a command early.
+/// Why a command fails.
 #[derive(Debug)]
 enum Failure {
-    /// Mistakes in the configuration, or that Postgres found in it.
+    /// Mistakes in the configuration, some of which only Postgres can find.
     Mistakes(Report),
     /// Anything else.
     Other(anyhow::Error),
@@ -158,14 +159,14 @@ impl From<Report> for Failure {
     }
 }
 
-/// Runs what the command line asks for.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = cli.log_format.unwrap_or_else(LogFormat::of_stderr);
     let lines = log::init(std::env::var("RUST_LOG").ok().as_deref(), format);
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => explain(&failure, &lines),
+        Err(failure) => report_failure(&failure, &lines),
     }
 }
 
@@ -194,10 +195,10 @@ fn run(command: Command) -> Result<(), Failure> {
     })
 }
 
-/// Says on stderr what went wrong.
-fn explain(failure: &Failure, lines: &Lines) -> ExitCode {
+/// Reports a failure on stderr.
+fn report_failure(failure: &Failure, lines: &Lines) -> ExitCode {
     match failure {
-        // However long it is, and however long it takes to read: it is what the command is for.
+        // Written in full, however long it takes: the report is what the command is for.
         Failure::Mistakes(report) => {
             lines.flush();
             let text = if std::io::stderr().is_terminal() {
@@ -205,10 +206,10 @@ fn explain(failure: &Failure, lines: &Lines) -> ExitCode {
             } else {
                 report.to_string()
             };
-            // Nobody is left to hear that stderr is closed.
+            // If stderr is closed, there is nowhere to report it.
             let _ = std::io::stderr().write_all(text.as_bytes());
         }
-        // A server that ends does not stay because nobody reads why.
+        // A server that ends does not wait for a reader of stderr.
         Failure::Other(error) => {
             lines.write(&format!("error: {}\n", escaped(&format!("{error:#}"))));
         }
@@ -216,13 +217,12 @@ fn explain(failure: &Failure, lines: &Lines) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Writes to stdout; a reader that has gone away is not an error. What it says of others is shown as
-/// it is written, and breaks no line.
-fn say(text: &str) -> anyhow::Result<()> {
+/// Writes to stdout. A closed pipe is not an error. Control characters within a line are escaped.
+fn print(text: &str) -> anyhow::Result<()> {
     let lines: Vec<_> = text.split('\n').map(escaped).collect();
     let mut out = std::io::stdout().lock();
-    let said = out.write_all(lines.join("\n").as_bytes());
-    match said.and_then(|()| out.flush()) {
+    let written = out.write_all(lines.join("\n").as_bytes());
+    match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(anyhow::anyhow!("cannot write to stdout: {error}"))
         }
@@ -327,19 +327,19 @@ fn unusable(plan: &Plan, subject: Subject, mismatch: Mismatch) -> Report {
     plan.mistake(subject, &Finding::new(mismatch.text))
 }
 
-/// What signals ask for.
+/// The two ways in which signals end a server.
 #[derive(Clone)]
 struct Stop {
-    /// After the first: to end in good order.
-    gently: CancellationToken,
-    /// After the second: to end at once.
+    /// Cancelled by the first signal: drain and exit.
+    graceful: CancellationToken,
+    /// Cancelled by the second signal: exit at once.
     at_once: CancellationToken,
 }
 
-/// Hears the signals that ask a server to end.
-fn stop() -> anyhow::Result<Stop> {
+/// Listens for the signals that end a server.
+fn stop_on_signals() -> anyhow::Result<Stop> {
     let stop = Stop {
-        gently: CancellationToken::new(),
+        graceful: CancellationToken::new(),
         at_once: CancellationToken::new(),
     };
     for kind in [
@@ -347,21 +347,21 @@ fn stop() -> anyhow::Result<Stop> {
         SignalKind::interrupt(),
         SignalKind::quit(),
     ] {
-        hear(kind, &stop, |stop| {
-            if stop.gently.is_cancelled() {
+        on_signal(kind, &stop, |stop| {
+            if stop.graceful.is_cancelled() {
                 stop.at_once.cancel();
             }
-            stop.gently.cancel();
+            stop.graceful.cancel();
         })?;
     }
-    // A terminal that closes may say so twice, through its shell as well.
+    // A closing terminal may send it twice, once through the shell.
     if !is_hangup_ignored() {
-        hear(SignalKind::hangup(), &stop, |stop| stop.gently.cancel())?;
+        on_signal(SignalKind::hangup(), &stop, |stop| stop.graceful.cancel())?;
     }
     Ok(stop)
 }
 
-fn hear(kind: SignalKind, stop: &Stop, then: fn(&Stop)) -> anyhow::Result<()> {
+fn on_signal(kind: SignalKind, stop: &Stop, then: fn(&Stop)) -> anyhow::Result<()> {
     let mut signals = signal(kind)?;
     let stop = stop.clone();
     tokio::spawn(async move {
@@ -372,15 +372,14 @@ fn hear(kind: SignalKind, stop: &Stop, then: fn(&Stop)) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether this process was started with SIGHUP ignored, as nohup does: then it outlives its terminal.
-/// Told by Linux; elsewhere it is not known.
+/// Whether this process was started with SIGHUP ignored, as by nohup, to outlive its terminal. Only Linux
+/// reveals it.
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     is_ignored(&status, Signal::SIGHUP)
 }
 
-/// Whether a signal is among those in the mask `SigIgn` of proc_pid_status(5), of which the lowest bit is
-/// signal 1.
+/// Whether a signal is in the `SigIgn` mask of proc_pid_status(5), whose lowest bit is signal 1.
 fn is_ignored(status: &str, signal: Signal) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

@@ -1,11 +1,11 @@
-//! Events as lines on stderr: one per change of state, none per request unless it is asked for. People
-//! read the message; programs read JSON, with what the message names as fields of its own.
+//! Events as log lines on stderr: one per change of state, and none per request unless `RUST_LOG` asks for
+//! it. The message is for people; JSON lines also have its parts as fields.
 //!
-//! | part     | does                                                            |
-//! |----------|-----------------------------------------------------------------|
-//! | `escape` | text from outside, on one line                                  |
-//! | `queue`  | lines on their way to stderr, which nobody waits for            |
-//! | `panics` | panics as lines, without the values they were made of           |
+//! | part     | does                                                       |
+//! |----------|------------------------------------------------------------|
+//! | `escape` | keeps text from outside on one line                        |
+//! | `queue`  | writes lines in the background, so that nothing waits for stderr |
+//! | `panics` | logs panics, without the values in their messages          |
 
 mod escape;
 mod panics;
@@ -26,30 +26,30 @@ use crate::plan::{EndpointId, Plan};
 use escape::Escaped;
 use queue::Queue;
 
-/// What is said without `RUST_LOG`. The libraries' own lines are for their developers.
+/// The filter without `RUST_LOG`. The libraries' lines are for their developers.
 const DEFAULT_FILTER: &str = "warn,larder=info,tokio_cron_scheduler=off";
 
-/// Whatever `RUST_LOG` says: tokio-postgres prints notices, which functions may make of arguments, at
-/// `info` and bound values at `debug`.
-const TALKATIVE: &str = "tokio_postgres";
+/// A crate that is limited to warnings whatever `RUST_LOG` says. tokio-postgres logs notices, in which
+/// functions may put arguments, at `info`, and bound values at `debug`.
+const LIMITED_CRATE: &str = "tokio_postgres";
 
-/// Lines on their way to stderr.
+/// The lines that wait to be written.
 static LINES: Queue = Queue::new();
 
-/// Who reads the lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// People: a time, a level, a sentence.
+    /// For people: a time, a level, a sentence.
     Human,
-    /// Programs: a JSON object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
 impl LogFormat {
-    /// Each of them.
+    /// Every format.
     pub const ALL: [Self; 2] = [Self::Human, Self::Json];
 
-    /// The word on the command line.
+    /// Its name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Human => "human",
@@ -57,7 +57,7 @@ impl LogFormat {
         }
     }
 
-    /// People sit at terminals; elsewhere something collects the lines.
+    /// Human if stderr is a terminal, JSON otherwise.
     pub fn of_stderr() -> Self {
         if io::stderr().is_terminal() {
             Self::Human
@@ -67,7 +67,7 @@ impl LogFormat {
     }
 }
 
-/// Holds that lines are written. Dropped, it waits for them, though not for ever.
+/// Keeps the log open. Dropping it waits, for a limited time, until the lines so far have been written.
 #[derive(Debug)]
 #[must_use = "lines are written for as long as this is held"]
 pub struct Lines(());
@@ -78,7 +78,7 @@ impl Lines {
         LINES.flush();
     }
 
-    /// Writes a line as it is, after those so far.
+    /// Writes a line as it is, after the lines so far.
     pub fn write(&self, line: &str) {
         LINES.push(line.as_bytes());
     }
@@ -90,12 +90,12 @@ impl Drop for Lines {
     }
 }
 
-/// How many lines stderr could not take since the start: it was full, or nobody read it.
+/// How many lines have been dropped since the start because stderr did not take them.
 pub fn lines_dropped() -> u64 {
-    LINES.lost()
+    LINES.dropped()
 }
 
-/// A line's way to the queue.
+/// Pushes formatted lines to the queue.
 struct Line;
 
 impl io::Write for Line {
@@ -109,8 +109,8 @@ impl io::Write for Line {
     }
 }
 
-/// Sends lines to stderr, those of panics among them; `filter` has the form of `RUST_LOG`. A second
-/// call leaves what the first one chose.
+/// Starts logging to stderr, panics included. `filter` has the syntax of `RUST_LOG`. A second call changes
+/// nothing.
 pub fn init(filter: Option<&str>, format: LogFormat) -> Lines {
     static STARTED: Once = Once::new();
     STARTED.call_once(start);
@@ -120,13 +120,13 @@ pub fn init(filter: Option<&str>, format: LogFormat) -> Lines {
         .with_writer(|| Line)
         .log_internal_errors(false)
         .with_target(false);
-    // It fails only where there is one already, as in a bench that builds many servers.
+    // It fails only if there is a subscriber already, as in a bench that builds many servers.
     let _ = match format {
         LogFormat::Human => lines
             .with_ansi(io::stderr().is_terminal())
             .fmt_fields(debug_fn(|to, field, value| match field.name() {
                 "message" => write!(Escaped(to), "{value:?}"),
-                // The message says it too.
+                // The message contains it.
                 _ => Ok(()),
             }))
             .try_init(),
@@ -138,32 +138,37 @@ pub fn init(filter: Option<&str>, format: LogFormat) -> Lines {
     Lines(())
 }
 
-/// Starts the writing, and has panics written as well.
+/// Starts the writing thread and the panic hook.
 fn start() {
-    let tell = |lines| tracing::warn!(lines, "stderr could not take {lines} lines of the log");
+    let report = |lines| {
+        tracing::warn!(
+            lines,
+            "{lines} log lines were dropped: stderr was full or not read"
+        )
+    };
     let writing = std::thread::Builder::new().name("log".to_owned());
-    let writing = writing.spawn(move || LINES.write_to(io::stderr(), tell));
-    // Without the thread nothing is logged, which is counted, and the server serves all the same.
+    let writing = writing.spawn(move || LINES.write_to(io::stderr(), report));
+    // Without the thread, lines are dropped and counted, and the server still serves.
     if writing.is_err() {
         LINES.close();
     }
-    panics::hook();
+    panics::install_hook();
 }
 
-/// What is said, and what of `text` has no effect on it.
+/// The filter, and the directives of `text` that are ignored.
 fn filter_of(text: Option<&str>) -> (EnvFilter, Vec<&str>) {
     let directives = text.unwrap_or(DEFAULT_FILTER).split(',');
     let (taken, ignored): (Vec<&str>, Vec<&str>) = directives
         .filter(|directive| !directive.is_empty())
-        .partition(|it| !it.starts_with(TALKATIVE) && it.parse::<Directive>().is_ok());
-    let quiet = format!("{TALKATIVE}=warn");
-    let quiet = quiet.parse().expect("it is one");
-    // Each was found to be one, so that nothing is printed about them.
+        .partition(|it| !it.starts_with(LIMITED_CRATE) && it.parse::<Directive>().is_ok());
+    let quiet = format!("{LIMITED_CRATE}=warn");
+    let quiet = quiet.parse().expect("a valid directive");
+    // Each of them parses, so that nothing is printed about them.
     let filter = EnvFilter::builder().parse_lossy(taken.join(","));
     (filter.add_directive(quiet), ignored)
 }
 
-/// Says that the server listens.
+/// Logs that the server listens.
 pub fn listening(address: std::net::SocketAddr, plan: &Plan) {
     let (version, endpoints) = (env!("CARGO_PKG_VERSION"), plan.endpoints().len());
     let s = if endpoints == 1 { "" } else { "s" };
@@ -181,20 +186,20 @@ pub fn listening(address: std::net::SocketAddr, plan: &Plan) {
     );
 }
 
-/// Says what the operator should know although it is no mistake.
-pub fn caution(sentence: &str) {
+/// Logs a warning about the configuration.
+pub fn warning(sentence: &str) {
     tracing::warn!("{sentence}");
 }
 
-/// Says that there may be too few file descriptors.
-pub fn descriptors_short(limit: u64, needed: u64) {
+/// Warns that the limit on open files may be too low.
+pub fn too_few_files(limit: u64, needed: u64) {
     tracing::warn!(
-        "the system allows {limit} open files, and with max_connections it may take {needed}: raise \
-         the limit (ulimit -Hn, LimitNOFILE=), or lower max_connections of [server]"
+        "the system allows {limit} open files, but max_connections may need {needed}: raise the limit \
+         (ulimit -Hn, LimitNOFILE=), or lower max_connections of [server]"
     );
 }
 
-/// Writes an event's line, if it is worth one.
+/// Logs an event, if it is worth a line.
 pub fn record(plan: &Arc<Plan>, event: &Event) {
     let path = |id: EndpointId| plan.endpoint(id).path.as_str();
     match event {
@@ -245,12 +250,14 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             let endpoint = path(*endpoint);
             tracing::warn!(
                 endpoint,
-                "{endpoint}: a query of {query_time:?} is too slow to load answers ahead that are \
-                 fresh for {max_age:?}; raise max_age"
+                "{endpoint}: a query that takes {query_time:?} is too slow to refresh answers ahead of time \
+                 that are fresh for {max_age:?}; raise max_age"
             );
         }
-        Event::RepositoryReached => tracing::info!("the repository is reached"),
-        Event::RepositoryLost { cause } => tracing::warn!("the repository is lost: {cause}"),
+        Event::RepositoryReached => tracing::info!("connected to the repository"),
+        Event::RepositoryLost { cause } => {
+            tracing::warn!("lost the connection to the repository: {cause}")
+        }
         Event::StatementRedescribed { endpoint } => {
             let endpoint = path(*endpoint);
             tracing::warn!(
@@ -267,20 +274,20 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             let endpoint = path(*endpoint);
             tracing::error!(
                 endpoint,
-                "an answer of {endpoint} can not be had in another form: {cause}"
+                "an answer of {endpoint} cannot be converted to the requested format or encoding: {cause}"
             );
         }
         Event::CertificateRenewed => tracing::info!("the certificate was renewed"),
         Event::CertificateRefused { cause } => {
             tracing::error!(
-                "the certificate's new files can not be used, the old one stays: {cause}"
+                "the new certificate cannot be used; the old one stays in use: {cause}"
             );
         }
         Event::CertificateRestored => {
-            tracing::info!("the certificate's files are again those in use");
+            tracing::info!("the certificate files match the certificate in use again");
         }
         Event::CertificateOutOfDate { cause } => {
-            tracing::warn!("no client will take the certificate: {cause}");
+            tracing::warn!("clients will reject the certificate: {cause}");
         }
         Event::AcceptFailing { cause } => {
             tracing::error!(
@@ -293,13 +300,13 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         }
         Event::TaskFailed { task, end } => {
             let (task, end) = (task.as_str(), end.as_str());
-            tracing::error!(task, "the task `{task}` {end}, and is started again");
+            tracing::error!(task, "the task `{task}` {end} and is restarted");
         }
         Event::ConnectionRefused => {
             tracing::debug!("a client connection was refused: too many are open");
         }
         Event::SlowClientCut => {
-            tracing::debug!("a client was cut off: it takes too little, or holds too much");
+            tracing::debug!("a client was cut off: it reads too slowly, or holds too much memory");
         }
         Event::RequestServed {
             endpoint,
@@ -309,7 +316,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             age,
             stale_if_error: _,
         } => {
-            // Never what was asked for: arguments are the clients' own affair.
+            // The request itself is never logged: arguments are private to the client.
             let (endpoint, cache) = (endpoint.map_or("", path), cache.as_str());
             let (took, age) = (elapsed.as_secs_f64(), age.map(|age| age.as_secs_f64()));
             tracing::debug!(
@@ -318,7 +325,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
                 "{code} {cache} {endpoint} in {elapsed:?}"
             );
         }
-        // The queue says so itself, once lines can be written again.
+        // The queue reports it, once lines can be written again.
         Event::LogLinesDropped { .. }
         | Event::ProblemServed { .. }
         | Event::QueryFinished { .. }

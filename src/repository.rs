@@ -70,10 +70,10 @@ use disclosure::Disclosure;
 use lease::Lease;
 use pool::Pool;
 
-/// A probe is given this long, however often it is due.
-const PROBE_AT_LEAST: Duration = Duration::from_secs(5);
+/// The shortest timeout of a probe, however often it is due.
+const MIN_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The Postgres behind it all. A cheap handle: clones share connections.
+/// The Postgres behind the API. A cheap handle: clones share connections.
 #[derive(Debug, Clone)]
 pub struct Repository {
     pool: Arc<Pool>,
@@ -83,23 +83,23 @@ impl Repository {
     /// A repository that has not connected yet.
     ///
     /// # Errors
-    /// [`RepositoryError::Settings`] when the URL or its certificate can not be used.
+    /// [`RepositoryError::Settings`] if the URL, or a certificate it names, cannot be used.
     pub fn new(settings: &RepositorySettings, observer: Observer) -> Result<Self, RepositoryError> {
         Ok(Self {
             pool: Arc::new(Pool::new(settings, observer)?),
         })
     }
 
-    /// What an operator has to know of how Postgres is connected to, in sentences.
-    pub fn cautions(&self) -> Vec<String> {
-        self.pool.connect().caution().into_iter().collect()
+    /// Warnings about connection settings that are valid but risky, in sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        self.pool.connect().warning().into_iter().collect()
     }
 
-    /// Has Postgres prepare the endpoint's statement and say its types.
+    /// Has Postgres prepare an endpoint's statement and determine its types.
     ///
     /// # Errors
-    /// [`RepositoryError::Refused`] in Postgres's disclosure, [`RepositoryError::Unusable`] when the
-    /// statement is fine and the declaration around it is not, or that Postgres is not there.
+    /// [`RepositoryError::Refused`] if Postgres refuses the statement, [`RepositoryError::Unusable`] if it
+    /// cannot be served as declared, or that Postgres is unreachable.
     pub async fn describe(&self, endpoint: &Endpoint) -> Result<Description, RepositoryError> {
         let mut lease = self.lease(endpoint.timeout).await?;
         let (began, limit) = (Instant::now(), lease.statement_timeout());
@@ -117,21 +117,21 @@ impl Repository {
         described.map_err(|error| error.after(began.elapsed(), limit))
     }
 
-    /// Runs the described statement and answers with its rows, which must be read to their end: a
-    /// query abandoned earlier is cancelled on the server. The endpoint's timeout counts from the
-    /// moment there is a connection.
+    /// Runs the described statement and returns its rows. They must be read to the end: a query that is
+    /// abandoned earlier is cancelled on the server. The endpoint's timeout counts from the moment there is a
+    /// connection.
     ///
     /// # Errors
-    /// As [`RepositoryError`] says; [`RepositoryError::Outdated`] when the statement no longer is
-    /// what was described.
+    /// Any [`RepositoryError`]; [`RepositoryError::Outdated`] if the statement is no longer what was
+    /// described.
     pub async fn fetch(
         &self,
         endpoint: &Endpoint,
         description: &Arc<Description>,
         arguments: &Arguments,
     ) -> Result<Rows, RepositoryError> {
-        // A pooled connection may have died unnoticed before the query was sent, so a second one is tried
-        // before anyone hears of it, and not one that died with the first.
+        // A pooled connection may have died unnoticed before the query was sent. So the query is tried once
+        // more before the failure is reported, on a connection that did not die with the first.
         match self.fetch_once(endpoint, description, arguments).await {
             Err(RepositoryError::Unavailable { .. }) => {
                 self.pool.suspect_sessions();
@@ -157,9 +157,9 @@ impl Repository {
             .await
     }
 
-    /// As [`Repository::fetch`], in a session that has prepared the statement before, as have those of
-    /// most loads: it takes as long as theirs. Its arguments are the operator's own, and so are
-    /// Postgres's words about them.
+    /// Like [`Repository::fetch`], in a session that has already prepared the statement, as for most loads,
+    /// so that it takes as long as they do. The arguments come from the operator, so error messages are kept
+    /// in full.
     ///
     /// # Errors
     /// As [`Repository::fetch`].
@@ -204,7 +204,7 @@ impl Repository {
                 if started.is_err() {
                     lease.finish();
                 }
-                // It ends when Postgres has sent the last row, however late that is read.
+                // The transaction ends when Postgres has sent the last row, however late that is read.
                 lease.end();
                 started.map_err(|error| error.after(began.elapsed(), timeout))
             }
@@ -228,10 +228,10 @@ impl Repository {
         ))
     }
 
-    /// Asks a probe's question.
+    /// Runs a probe.
     ///
     /// # Errors
-    /// As [`RepositoryError`] says.
+    /// Any [`RepositoryError`].
     pub async fn probe(&self, probe: &Probe) -> Result<ProbeAnswer, RepositoryError> {
         // As with `fetch`.
         match self.probe_once(probe, Prepared::Reuse).await {
@@ -251,10 +251,10 @@ impl Repository {
         self.within(probe_timeout(probe), ask).await
     }
 
-    /// How long a probe's answer takes, in a session that has prepared the question before.
+    /// How long a probe takes in a session that has already prepared it.
     ///
     /// # Errors
-    /// As [`RepositoryError`] says.
+    /// Any [`RepositoryError`].
     pub async fn time_probe(&self, probe: &Probe) -> Result<Duration, RepositoryError> {
         let ask = async |lease: &Lease| {
             lease.prepare_cached(&probe.sql).await?;
@@ -268,7 +268,7 @@ impl Repository {
     /// The names of a statement's columns.
     ///
     /// # Errors
-    /// As [`RepositoryError`] says.
+    /// Any [`RepositoryError`].
     pub async fn columns(
         &self,
         sql: &str,
@@ -278,10 +278,10 @@ impl Repository {
             .await
     }
 
-    /// At most `max_rows` rows of a statement as names and texts.
+    /// At most `max_rows` rows of a statement, as names and texts.
     ///
     /// # Errors
-    /// As [`RepositoryError`] says.
+    /// Any [`RepositoryError`].
     pub async fn texts(
         &self,
         sql: &str,
@@ -294,10 +294,10 @@ impl Repository {
         .await
     }
 
-    /// Listens on these channels, with a connection beside the pool's.
+    /// Listens on these channels, on a connection outside the pool.
     ///
     /// # Errors
-    /// As [`RepositoryError`] says.
+    /// Any [`RepositoryError`].
     pub async fn listen(&self, channels: &[&str]) -> Result<Listener, RepositoryError> {
         Listener::open(&self.pool, channels).await
     }
@@ -317,7 +317,7 @@ impl Repository {
         let Ok(answer) = tokio::time::timeout(timeout, asking).await else {
             return Err(RepositoryError::TimedOut { after: timeout });
         };
-        // An answer that is too long is still on its way.
+        // The rest of an answer that is too long is still being sent.
         if !matches!(answer, Err(RepositoryError::Unusable { .. })) {
             lease.finish();
         }
@@ -338,7 +338,7 @@ impl Repository {
         self.pool.retry_in()
     }
 
-    /// Tells the observers how many connections there are.
+    /// Emits how many connections there are.
     pub fn measure(&self) {
         let (idle, active) = self.pool.connections();
         self.pool
@@ -347,20 +347,20 @@ impl Repository {
     }
 }
 
-/// As long as a probe may take, another one is due.
+/// A probe may take until the next one is due.
 fn probe_timeout(probe: &Probe) -> Duration {
-    probe.every.max(PROBE_AT_LEAST)
+    probe.every.max(MIN_PROBE_TIMEOUT)
 }
 
-/// Sends the query. What the session remembers of the statement may be older than the tables, so it
-/// is prepared anew once before the description is called outdated.
+/// Sends the query. The session's prepared statement may be older than a change of the tables, so it is
+/// prepared again once before the description counts as outdated.
 async fn start(
     lease: &mut Lease,
     description: &Description,
     arguments: &Arguments,
     disclosure: Disclosure,
 ) -> Result<tokio_postgres::RowStream, RepositoryError> {
-    let (began, mut is_new) = (Instant::now(), false);
+    let (began, mut was_renewed) = (Instant::now(), false);
     loop {
         let sending = send(lease, description, arguments, disclosure);
         let (begun, sent) = tokio::join!(biased; lease.begin(), sending);
@@ -372,17 +372,17 @@ async fn start(
         };
         lease.end();
         description.forget_on(lease);
-        if is_new {
-            // It was just prepared, so what Postgres says is about the query and not its age.
+        if was_renewed {
+            // It was just prepared, so the error is not due to its age.
             return Err(noticed.unwrap_or(RepositoryError::Outdated { refusal: None }));
         }
-        is_new = true;
+        was_renewed = true;
     }
 }
 
 enum Sent {
     Query(tokio_postgres::RowStream),
-    /// The statement no longer is what was prepared; with Postgres's error, if Postgres noticed.
+    /// The statement is no longer what was prepared; with Postgres's error, if Postgres noticed.
     Outdated(Option<RepositoryError>),
 }
 

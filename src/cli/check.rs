@@ -1,11 +1,11 @@
-//! `larder check`: every mistake in a configuration, and what it would ask of Postgres.
+//! `larder check`: every mistake in a configuration, and the load it puts on Postgres.
 
 mod demand;
 mod report;
 
 use std::path::Path;
 
-use super::{Failure, load, rejected, say};
+use super::{Failure, load, print, rejected};
 use crate::app::{self, Descriptions, Rejection};
 use crate::plan::Plan;
 
@@ -19,10 +19,10 @@ pub(super) fn offline(config: &Path) -> Result<(), Failure> {
         1 => "1 endpoint".to_owned(),
         many => format!("{many} endpoints"),
     };
-    say(&format!(
-        "{}: no mistake in {endpoints}; not checked against Postgres\n{}",
+    print(&format!(
+        "{}: no mistakes in {endpoints}; not checked against Postgres\n{}",
         config.display(),
-        report::cautions(&plan),
+        report::general_warnings(&plan),
     ))?;
     Ok(())
 }
@@ -31,7 +31,7 @@ pub(super) fn offline(config: &Path) -> Result<(), Failure> {
 pub(super) async fn described(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let described = describe(&plan, UNCHECKED).await?;
-    Ok(say(&report::of(&plan, &described, None))?)
+    Ok(print(&report::of(&plan, &described, None))?)
 }
 
 /// Has Postgres prepare every statement and run it once. A failure is a mistake; a slow query is only a
@@ -40,7 +40,7 @@ pub(super) async fn measured(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let described = describe(&plan, UNCHECKED).await?;
     let measured = app::measure_all(&plan, &described).await;
-    say(&report::of(&plan, &described, Some(&measured)))?;
+    print(&report::of(&plan, &described, Some(&measured)))?;
     if measured.rejections.is_empty() {
         return Ok(());
     }

@@ -1,11 +1,11 @@
-//! `larder demo`: everything on one machine, gone at its end.
+//! `larder demo`: a temporary Postgres, and a server on it.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, sample, say, serve, stop};
+use super::{Failure, print, sample, serve, stop_on_signals};
 use crate::config::Config;
 use crate::plan::{Listen, Plan};
 use crate::repository::throwaway::Throwaway;
@@ -13,28 +13,28 @@ use crate::repository::throwaway::Throwaway;
 /// The shipped configuration, as it was when this program was built.
 const SHIPPED: &str = include_str!("../../config.toml");
 
-/// Stands for the Postgres that is not there yet.
+/// A placeholder URL, until Postgres has been started.
 const NOT_YET: &str = "postgresql://localhost/larder";
 
 /// A sale is added this often, so that the numbers move.
 const SALE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn demo(config: Option<&Path>, listen: Option<Listen>) -> Result<(), Failure> {
-    // A script's background job inherits that SIGQUIT is ignored, and so would a young Postgres that is
-    // told to end by it, were it not caught here.
-    let stop = stop()?;
-    // What is wrong with the configuration or the address is said before a Postgres is made for it.
+    // A script's background job ignores SIGQUIT, and Postgres would inherit that and could not be ended by
+    // it. Catching the signal here prevents that.
+    let stop = stop_on_signals()?;
+    // Mistakes in the configuration or the address are reported before a Postgres is started.
     let configured = plan(config, NOT_YET)?;
     let listen = listen.as_ref().unwrap_or(&configured.server().listen);
     let listener = serve::bind(listen, "--listen").await?;
-    // The Postgres ends with its handle, also when that is still being made.
-    let Some(postgres) = stop.gently.run_until_cancelled(postgres()).await else {
+    // Dropping the handle stops Postgres, even while it is starting.
+    let Some(postgres) = stop.graceful.run_until_cancelled(postgres()).await else {
         return Ok(());
     };
     let postgres = Arc::new(postgres?);
     let plan = Arc::new(plan(config, postgres.url())?);
 
-    say(&welcome(
+    print(&welcome(
         &plan,
         listener.local_addr().map_err(anyhow::Error::from)?,
     ))?;
@@ -45,9 +45,9 @@ pub(super) async fn demo(config: Option<&Path>, listen: Option<Listen>) -> Resul
 }
 
 async fn postgres() -> anyhow::Result<Throwaway> {
-    say("Starting a Postgres of its own ...\n")?;
+    print("Starting a temporary Postgres ...\n")?;
     let postgres = Throwaway::start().await?;
-    say("Making up sales ...\n")?;
+    print("Making up sales ...\n")?;
     sample::load(&postgres).await?;
     Ok(postgres)
 }
@@ -71,9 +71,9 @@ fn plan(config: Option<&Path>, url: &str) -> Result<Plan, Failure> {
 }
 
 fn welcome(plan: &Plan, address: SocketAddr) -> String {
-    let mut text = "\nA sale is added every second. Ctrl-C ends it all. Try:\n\n".to_owned();
+    let mut text = "\nA sale is added every second. Press Ctrl-C to stop. Try:\n\n".to_owned();
     for endpoint in plan.endpoints() {
-        // An example that is in the data, whatever the parameter is called.
+        // A country that the sample data contains.
         let path = endpoint.path.as_str().replace("{country}", "Japan");
         if !path.contains('{') {
             text.push_str(&format!("  curl -i http://{address}{path}\n"));
@@ -90,7 +90,7 @@ fn welcome(plan: &Plan, address: SocketAddr) -> String {
     text
 }
 
-/// Adds sales until it is aborted, or Postgres has gone, of which the server itself will speak.
+/// Adds sales until it is aborted, or until Postgres ends, which the server itself reports.
 async fn sell(postgres: Arc<Throwaway>) {
     let mut ticks = tokio::time::interval(SALE_EVERY);
     for n in 0.. {

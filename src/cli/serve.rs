@@ -8,19 +8,19 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, lookup_host};
 
-use super::{Failure, Stop, load, rejected, stop, unusable_file};
+use super::{Failure, Stop, load, rejected, stop_on_signals, unusable_file};
 use crate::app::{App, BuildError, RunError};
 use crate::log;
 use crate::plan::{Listen, Plan};
 
 pub(super) async fn serve(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
-    let stop = stop()?;
+    let stop = stop_on_signals()?;
     let listener = bind(&plan.server().listen, "`listen` under [server]").await?;
     run(plan, listener, stop).await
 }
 
-/// Listens on the first of the addresses that this machine has; `instead` is how to choose another.
+/// Listens on the first address that this machine has; `instead` names the setting that chooses another.
 pub(super) async fn bind(listen: &Listen, instead: &str) -> anyhow::Result<TcpListener> {
     let error = match addresses(listen).await {
         Ok(addresses) => match bind_first(&addresses).await {
@@ -29,22 +29,21 @@ pub(super) async fn bind(listen: &Listen, instead: &str) -> anyhow::Result<TcpLi
         },
         Err(error) => error,
     };
-    // Every other reason is of the machine's own making, and it has words for it.
-    let way_out = if error.kind() == ErrorKind::AddrInUse {
-        format!("; stop what listens there, or choose another address with {instead}")
+    let advice = if error.kind() == ErrorKind::AddrInUse {
+        format!("; stop the process that listens there, or choose another address with {instead}")
     } else {
         format!("; choose another address with {instead}")
     };
     Err(anyhow::anyhow!(
-        "can not listen on {listen}: {error}{way_out}"
+        "cannot listen on {listen}: {error}{advice}"
     ))
 }
 
-/// Those of IPv4 first, where a name has both: what `localhost` means to most clients.
+/// The addresses to try. IPv4 comes first if a name has both: that is what most clients mean by `localhost`.
 async fn addresses(listen: &Listen) -> io::Result<Vec<SocketAddr>> {
     Ok(match listen {
         Listen::Address(address) => vec![*address],
-        // The one takes IPv4 as well, and is not there where IPv6 is switched off.
+        // The IPv6 wildcard accepts IPv4 too, but does not exist where IPv6 is disabled.
         Listen::Everywhere(port) => vec![
             (Ipv6Addr::UNSPECIFIED, *port).into(),
             (Ipv4Addr::UNSPECIFIED, *port).into(),
@@ -63,7 +62,7 @@ async fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     for address in addresses {
         match TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
-            // Clients would reach the other server.
+            // On another address, some clients would reach the other server.
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
             Err(error) => failure = error,
         }
@@ -71,26 +70,26 @@ async fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     Err(failure)
 }
 
-/// Serves until told to stop.
+/// Serves until a signal ends it.
 pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> Result<(), Failure> {
     let app = App::build(Arc::clone(&plan), Vec::new()).map_err(|error| match error {
         BuildError::Tls(error) => unusable_file(&plan, &error),
         BuildError::Repository(error) => Failure::Other(error.into()),
     })?;
-    make_room(&plan);
-    app.cautions()
+    raise_file_limit(&plan);
+    app.warnings()
         .iter()
-        .for_each(|sentence| log::caution(sentence));
+        .for_each(|sentence| log::warning(sentence));
     log::listening(listener.local_addr().map_err(anyhow::Error::from)?, &plan);
-    // All of the server is in it.
-    let running = Box::pin(app.run(listener, stop.gently));
+    // The future holds the whole server.
+    let running = Box::pin(app.run(listener, stop.graceful));
     let Some(ended) = stop.at_once.run_until_cancelled(running).await else {
-        return Err(anyhow::anyhow!("told a second time to stop, and left at once").into());
+        return Err(anyhow::anyhow!("stopped at once by a second signal").into());
     };
     match ended {
         Ok(true) => Ok(()),
         Ok(false) => Err(anyhow::anyhow!(
-            "not every request could end within shutdown_timeout ({:?})",
+            "not every request finished within shutdown_timeout ({:?})",
             plan.server().shutdown_timeout
         )
         .into()),
@@ -99,9 +98,9 @@ pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> R
     }
 }
 
-/// Each connection takes a file descriptor, and systems give few until they are asked for more.
-fn make_room(plan: &Plan) {
-    /// Beside clients: those that are told there are too many, files, and whatever libraries open.
+/// Raises the limit on open files to what the connections need; most systems set a low one.
+fn raise_file_limit(plan: &Plan) {
+    /// Besides the open connections: connections that are refused, files, and what libraries open.
     const OTHERS: usize = 128;
     let needed = plan.server().max_connections + plan.repository().max_connections + OTHERS;
     let needed = u64::try_from(needed).unwrap_or(u64::MAX);
@@ -109,9 +108,9 @@ fn make_room(plan: &Plan) {
         return;
     };
     if soft < needed && setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard).is_err() {
-        return log::descriptors_short(soft, needed);
+        return log::too_few_files(soft, needed);
     }
     if hard < needed {
-        log::descriptors_short(hard, needed);
+        log::too_few_files(hard, needed);
     }
 }

@@ -1,12 +1,12 @@
-//! Text from outside, on one line and without a say in how a terminal shows it.
+//! Keeps text from outside on one line and from controlling the terminal.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// The text with what cannot be seen written as JSON writes it: line breaks, control characters, what
-/// changes the direction of writing. JSON stays the JSON it was, but for breaks between its tokens.
+/// Escapes invisible characters as JSON does: line breaks, control characters, changes of the writing
+/// direction. JSON text stays the same JSON, apart from line breaks between its tokens.
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unseen) {
+    if !text.contains(is_invisible) {
         return Cow::Borrowed(text);
     }
     let mut seen = String::with_capacity(text.len() + 16);
@@ -14,7 +14,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(seen)
 }
 
-/// Escapes what is written through it.
+/// Escapes all text that is written through it.
 pub(super) struct Escaped<W>(pub(super) W);
 
 impl<W: Write> Write for Escaped<W> {
@@ -24,9 +24,9 @@ impl<W: Write> Write for Escaped<W> {
 }
 
 fn write_escaped(to: &mut impl Write, mut text: &str) -> fmt::Result {
-    while let Some((at, unseen)) = text.char_indices().find(|(_, c)| is_unseen(*c)) {
+    while let Some((at, invisible)) = text.char_indices().find(|(_, c)| is_invisible(*c)) {
         to.write_str(&text[..at])?;
-        match unseen {
+        match invisible {
             '\n' => to.write_str("\\n")?,
             '\r' => to.write_str("\\r")?,
             '\t' => to.write_str("\\t")?,
@@ -36,14 +36,14 @@ fn write_escaped(to: &mut impl Write, mut text: &str) -> fmt::Result {
                 }
             }
         }
-        text = &text[at + unseen.len_utf8()..];
+        text = &text[at + invisible.len_utf8()..];
     }
     to.write_str(text)
 }
 
-/// Control characters (C0, DEL, C1), the separators of lines and paragraphs, and what Unicode calls format
-/// characters: marks of direction, overrides, joiners, tags.
-fn is_unseen(c: char) -> bool {
+/// Control characters (C0, DEL, C1), line and paragraph separators, and Unicode's format characters: direction
+/// marks, overrides, joiners, tags.
+fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_written_as_in_json() {
+    fn invisible_characters_are_escaped_as_in_json() {
         let text = "a\nb\r\t\u{1b}[2K\u{7f}\u{9b}\u{202e}\u{2028}\u{e0041}\u{0}";
         let seen = escaped(text);
         let parts = [
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_seen_stays_as_it_is() {
+    fn visible_text_is_unchanged() {
         for text in ["", r#"a "b" 'c' \d"#, "Zürich 東京 🙂 é"] {
             assert!(matches!(escaped(text), Cow::Borrowed(it) if it == text));
         }

@@ -1,6 +1,6 @@
-//! Lines on their way to stderr. Whoever logs leaves a line here and goes on; a thread writes them. What
-//! stderr cannot take, because its disk is full or its reader has died or does not read, is lost and
-//! counted: nothing else waits for it, or fails by it.
+//! Writes log lines to stderr in the background. Logging pushes a line and returns; a thread writes it. Lines
+//! that stderr does not take, because the disk is full or its reader has died or does not read, are dropped
+//! and counted. Nothing else waits for stderr or fails because of it.
 
 use std::io::{ErrorKind, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use crate::lock::lock;
 
-/// Bytes of lines that wait while others are written: what a busy access log says in a second.
+/// The most bytes that wait while others are written: about one second of a busy access log.
 const WAITING_MAX: usize = 1024 * 1024;
 
-/// How long the end of the process waits for lines to be written.
-const FLUSH_AT_MOST: Duration = Duration::from_secs(1);
+/// How long [`Queue::flush`] waits at most.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long until a stream that does not block is tried again.
-const AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How long to wait before a non-blocking stream is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// Lines that wait.
+/// The lines that wait to be written.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -29,9 +29,9 @@ struct State {
     waiting: Vec<u8>,
     is_writing: bool,
     /// Nothing is written any more.
-    is_over: bool,
-    /// Lines that were lost since the start.
-    lost: u64,
+    is_closed: bool,
+    /// Lines dropped since the start.
+    dropped: u64,
 }
 
 impl Queue {
@@ -39,8 +39,8 @@ impl Queue {
         let state = State {
             waiting: Vec::new(),
             is_writing: false,
-            is_over: false,
-            lost: 0,
+            is_closed: false,
+            dropped: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -48,11 +48,11 @@ impl Queue {
         }
     }
 
-    /// Leaves a line to be written; never waits for stderr.
+    /// Queues a line without waiting for stderr.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.state();
-        if state.is_over || state.waiting.len() + line.len() > WAITING_MAX {
-            state.lost += 1;
+        if state.is_closed || state.waiting.len() + line.len() > WAITING_MAX {
+            state.dropped += 1;
             return;
         }
         let was_empty = state.waiting.is_empty();
@@ -63,26 +63,26 @@ impl Queue {
         }
     }
 
-    /// Lines that were lost since the start.
-    pub(super) fn lost(&self) -> u64 {
-        self.state().lost
+    /// Lines dropped since the start.
+    pub(super) fn dropped(&self) -> u64 {
+        self.state().dropped
     }
 
-    /// Waits until what was left here has been written, for as long as that may take.
+    /// Waits until the queued lines have been written, for [`FLUSH_TIMEOUT`] at most.
     pub(super) fn flush(&self) {
         let is_under_way =
-            |state: &mut State| !state.is_over && (state.is_writing || !state.waiting.is_empty());
+            |state: &mut State| !state.is_closed && (state.is_writing || !state.waiting.is_empty());
         let waited = self
             .changed
-            .wait_timeout_while(self.state(), FLUSH_AT_MOST, is_under_way);
+            .wait_timeout_while(self.state(), FLUSH_TIMEOUT, is_under_way);
         drop(waited);
     }
 
-    /// Writes what comes until [`Queue::close`]. `tell` is called with the number of lines that were lost
-    /// when a line could be written again.
-    pub(super) fn write_to(&self, mut out: impl Write, tell: impl Fn(u64)) {
+    /// Writes lines until [`Queue::close`]. When a line could be written after others were dropped, `report`
+    /// is called with how many.
+    pub(super) fn write_to(&self, mut out: impl Write, report: impl Fn(u64)) {
         let mut batch = Vec::new();
-        let mut told = 0;
+        let mut reported = 0;
         let mut is_within_line = false;
         while self.take(&mut batch) {
             if is_within_line && write_all(&mut out, b"\n") > 0 {
@@ -96,23 +96,23 @@ impl Queue {
             if written > 0 {
                 is_within_line = batch[written - 1] != b'\n';
             }
-            let lost = self.written(&batch[written..]);
-            if written == batch.len() && lost > told {
-                tell(lost - told);
-                told = lost;
+            let dropped = self.finish_batch(&batch[written..]);
+            if written == batch.len() && dropped > reported {
+                report(dropped - reported);
+                reported = dropped;
             }
         }
     }
 
-    /// Ends the writing, and everything that comes later is lost.
+    /// Ends the writing; later lines are dropped.
     pub(super) fn close(&self) {
-        self.state().is_over = true;
+        self.state().is_closed = true;
         self.changed.notify_all();
     }
 
     fn take(&self, batch: &mut Vec<u8>) -> bool {
         batch.clear();
-        let is_idle = |state: &mut State| !state.is_over && state.waiting.is_empty();
+        let is_idle = |state: &mut State| !state.is_closed && state.waiting.is_empty();
         let waited = self.changed.wait_while(self.state(), is_idle);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut state.waiting, batch);
@@ -120,16 +120,16 @@ impl Queue {
         state.is_writing
     }
 
-    /// After a batch, of which this could not be written.
-    fn written(&self, rest: &[u8]) -> u64 {
+    /// Counts the lines of a batch that could not be written, and returns how many have been dropped.
+    fn finish_batch(&self, rest: &[u8]) -> u64 {
         let mut state = self.state();
         let lines = rest.iter().filter(|byte| **byte == b'\n').count();
-        state.lost += u64::try_from(lines).unwrap_or(u64::MAX);
+        state.dropped += u64::try_from(lines).unwrap_or(u64::MAX);
         state.is_writing = false;
-        let lost = state.lost;
+        let dropped = state.dropped;
         drop(state);
         self.changed.notify_all();
-        lost
+        dropped
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -137,7 +137,7 @@ impl Queue {
     }
 }
 
-/// Writes as much as can be written, and says how much that was.
+/// Writes as much as possible, and returns how much that was.
 fn write_all(out: &mut impl Write, bytes: &[u8]) -> usize {
     let mut written = 0;
     while written < bytes.len() {
@@ -145,9 +145,9 @@ fn write_all(out: &mut impl Write, bytes: &[u8]) -> usize {
             Ok(0) => break,
             Ok(more) => written += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever shares the stream may have asked that it does not block.
+            // Another process that shares the stream may have made it non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::park_timeout(AGAIN_AFTER);
+                std::thread::park_timeout(RETRY_AFTER);
             }
             Err(_) => break,
         }
@@ -162,13 +162,13 @@ mod tests {
 
     use super::*;
 
-    /// A stream whose every write ends as it is told, and says what was written.
-    struct Told {
+    /// A stream whose writes end as the test decides, and that passes on what was written.
+    struct Scripted {
         results: Receiver<io::Result<usize>>,
         written: Sender<Vec<u8>>,
     }
 
-    impl Write for Told {
+    impl Write for Scripted {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let result = self.results.recv().unwrap_or(Ok(usize::MAX))?;
             let taken = result.min(bytes.len());
@@ -181,20 +181,20 @@ mod tests {
         }
     }
 
-    fn told() -> (Told, Sender<io::Result<usize>>, Receiver<Vec<u8>>) {
+    fn scripted() -> (Scripted, Sender<io::Result<usize>>, Receiver<Vec<u8>>) {
         let (results, to_come) = channel();
         let (written, seen) = channel();
-        let told = Told {
+        let stream = Scripted {
             results: to_come,
             written,
         };
-        (told, results, seen)
+        (stream, results, seen)
     }
 
     #[test]
-    fn who_logs_does_not_wait_for_a_stream_that_is_not_read_and_memory_is_bounded() {
+    fn logging_does_not_wait_for_a_stream_that_is_not_read_and_memory_is_bounded() {
         let queue = Queue::new();
-        let (stream, results, written) = told();
+        let (stream, results, written) = scripted();
         let lost = Mutex::new(Vec::new());
         let held = std::thread::scope(|scope| {
             scope.spawn(|| queue.write_to(stream, |lines| lost.lock().unwrap().push(lines)));
@@ -204,28 +204,28 @@ mod tests {
             for _ in 0..pushed {
                 queue.push(&line);
             }
-            let held = pushed as u64 - queue.lost();
+            let held = pushed as u64 - queue.dropped();
             drop(results);
             queue.flush();
             queue.close();
             held
         });
         assert!(held * 1024 <= 2 * WAITING_MAX as u64, "{held}");
-        assert!(queue.lost() > 0);
+        assert!(queue.dropped() > 0);
         let bytes: usize = written.iter().map(|bytes| bytes.len()).sum();
         let pushed = 5 * WAITING_MAX as u64 / 1024;
         assert_eq!(
             bytes as u64,
-            (pushed - queue.lost()) * 1024,
+            (pushed - queue.dropped()) * 1024,
             "all but what was lost"
         );
-        assert_eq!(lost.lock().unwrap().iter().sum::<u64>(), queue.lost());
+        assert_eq!(lost.lock().unwrap().iter().sum::<u64>(), queue.dropped());
     }
 
     #[test]
-    fn what_cannot_be_written_is_counted_and_the_next_line_begins_on_its_own() {
+    fn lines_that_cannot_be_written_are_counted_and_the_next_one_begins_a_new_line() {
         let queue = Queue::new();
-        let (stream, results, written) = told();
+        let (stream, results, written) = scripted();
         let full = || io::Error::from(ErrorKind::StorageFull);
         results.send(Ok(2)).unwrap();
         results.send(Err(ErrorKind::Interrupted.into())).unwrap();
@@ -233,24 +233,24 @@ mod tests {
         results.send(Err(full())).unwrap();
         results.send(Err(full())).unwrap();
         let lost = Mutex::new(Vec::new());
-        let lost_at_first = std::thread::scope(|scope| {
+        let dropped_at_first = std::thread::scope(|scope| {
             scope.spawn(|| queue.write_to(stream, |lines| lost.lock().unwrap().push(lines)));
             queue.push(b"one\n");
             queue.flush();
             queue.push(b"two\n");
             queue.flush();
-            let lost_at_first = queue.lost();
+            let dropped_at_first = queue.dropped();
             drop(results);
             queue.push(b"three\n");
             queue.flush();
             queue.close();
-            lost_at_first
+            dropped_at_first
         });
-        assert_eq!(lost_at_first, 2);
+        assert_eq!(dropped_at_first, 2);
         let written: Vec<u8> = written.iter().flatten().collect();
         assert_eq!(written, b"on\nthree\n");
         assert_eq!(*lost.lock().unwrap(), [2]);
         queue.push(b"after the end\n");
-        assert_eq!(queue.lost(), 3);
+        assert_eq!(queue.dropped(), 3);
     }
 }

@@ -18,21 +18,21 @@ use super::tls::{self, Connector};
 use super::url::{Place, Target};
 use crate::lock::lock;
 
-/// A connection, what its driver hears, and the answer to what was asked first.
-pub(super) type Opened<Heard> = (Connected, Heard, Vec<SimpleQueryMessage>);
+/// A connection, what its driver shares, and the answer to the first query.
+pub(super) type Opened<Shared> = (Connected, Shared, Vec<SimpleQueryMessage>);
 
-/// A host that let the whole limit pass is tried after the others for this long: it would let it pass
-/// again, before every session that is opened.
+/// How long a host that did not answer within the limit is tried after the others. Otherwise every new
+/// session would wait for it first.
 const SILENT_FOR: Duration = Duration::from_secs(30);
 
-/// Makes connections to the first of the url's hosts that takes them.
+/// Connects to the first of the URL's hosts that accepts.
 pub(super) struct Connect {
     target: Target,
     tls: Connector,
-    /// Whether a server elsewhere may be anyone, without the url saying so.
+    /// Whether a remote server is not verified, though the URL does not ask for that.
     is_unverified: bool,
     pooler: Pooler,
-    /// When each of the target's places let the limit pass last.
+    /// When each of the target's places last did not answer within the limit.
     silent_at: Box<[Mutex<Option<Instant>>]>,
 }
 
@@ -41,8 +41,7 @@ impl Connect {
         let key = target.key;
         let (tls, is_verified) = tls::connector(&target.tls)
             .map_err(|reason| RepositoryError::Settings { key, reason })?;
-        // Bound to the channel, SCRAM proves that the server knows the password, and that nobody is
-        // between.
+        // With channel binding, SCRAM proves that the server knows the password and that nobody is in between.
         let is_bound = target.config.get_channel_binding() == ChannelBinding::Require;
         let silent_at = target.places.iter().map(|_| Mutex::default()).collect();
         Ok(Self {
@@ -54,16 +53,16 @@ impl Connect {
         })
     }
 
-    /// Connects, has the connection driven, and asks `sql` on it; all of it has to be done within the limit.
+    /// Connects, spawns the connection's driver and runs `sql`, all within the limit.
     ///
     /// # Errors
-    /// [`RepositoryError::Unavailable`] when no address can be reached. A server that answers and
-    /// refuses is the last that is tried, as in libpq: what it says is about the url.
-    pub(super) async fn open<Heard>(
+    /// [`RepositoryError::Unavailable`] if no address can be reached. As in libpq, a server that answers and
+    /// refuses is the last that is tried: its error is about the URL.
+    pub(super) async fn open<Shared>(
         &self,
-        drive: impl Fn(Connection) -> (JoinHandle<()>, Heard),
+        drive: impl Fn(Connection) -> (JoinHandle<()>, Shared),
         sql: &str,
-    ) -> Result<Opened<Heard>, RepositoryError> {
+    ) -> Result<Opened<Shared>, RepositoryError> {
         let mut places: Vec<(usize, &Place)> = self.target.places.iter().enumerate().collect();
         if self.is_at_random() {
             fastrand::shuffle(&mut places);
@@ -98,20 +97,20 @@ impl Connect {
         silent_at.is_some_and(|at| at.elapsed() < SILENT_FOR)
     }
 
-    async fn open_one<Heard>(
+    async fn open_one<Shared>(
         &self,
         place: &Place,
         address: Option<IpAddr>,
-        drive: impl Fn(Connection) -> (JoinHandle<()>, Heard),
+        drive: impl Fn(Connection) -> (JoinHandle<()>, Shared),
         sql: &str,
-    ) -> Result<Opened<Heard>, RepositoryError> {
+    ) -> Result<Opened<Shared>, RepositoryError> {
         let config = self.target.config_for(place, address);
         let limit = self.limit();
-        // Handshakes are large, and every load that may have to make one would be as large.
+        // A handshake's future is large, and would make the future of every load as large.
         let opening = Box::pin(async {
             let connected = config.connect(self.tls()).await;
             let (client, connection) = connected.map_err(|error| self.refused(&error, place))?;
-            let (driver, heard) = drive(connection);
+            let (driver, shared) = drive(connection);
             let connected = Connected::new(client, driver);
             let another = async {
                 let (client, connection) = config.connect(self.tls()).await?;
@@ -125,7 +124,7 @@ impl Connect {
             }
             let answer = connected.client.simple_query(sql).await;
             let answer = answer.map_err(of_connecting)?;
-            Ok((connected, heard, answer))
+            Ok((connected, shared, answer))
         });
         let opened = tokio::time::timeout(limit, opening).await;
         opened.unwrap_or_else(|_| {
@@ -134,7 +133,7 @@ impl Connect {
         })
     }
 
-    /// The addresses of a host, in the order in which they are tried; of a socket's file there is none.
+    /// The addresses of a host, in the order in which they are tried. A socket has none.
     async fn addresses(&self, place: &Place) -> Result<Vec<Option<IpAddr>>, String> {
         let name = match (&place.host, place.address) {
             (Host::Tcp(name), None) => name.as_str(),
@@ -144,7 +143,7 @@ impl Connect {
         let found = tokio::time::timeout(limit, tokio::net::lookup_host((name, place.port)))
             .await
             .map_err(|_| format!("looking up its address took longer than {limit:?}"))?
-            .map_err(|error| format!("its address can not be looked up: {error}"))?;
+            .map_err(|error| format!("its address cannot be looked up: {error}"))?;
         let mut addresses: Vec<_> = found.map(|found| Some(found.ip())).collect();
         if self.is_at_random() {
             fastrand::shuffle(&mut addresses);
@@ -152,22 +151,22 @@ impl Connect {
         Ok(addresses)
     }
 
-    /// What an error while connecting means. What Postgres refuses by name (a role, a password, a
-    /// database) is a mistake in the url; everything else may pass.
+    /// Classifies an error while connecting. If Postgres refuses the role, the password or the database, the
+    /// URL is wrong; everything else may be temporary.
     fn refused(&self, error: &tokio_postgres::Error, place: &Place) -> RepositoryError {
         if let Some(cause) = tls::refusal(error) {
             return RepositoryError::Unavailable { cause };
         }
         let key = self.target.key;
         let text = error::chain(error);
-        // tokio-postgres's words: what they are about is private to it.
+        // The text of tokio-postgres's message: the kind of its errors is private.
         if text.starts_with("invalid configuration") {
             return RepositoryError::Settings { key, reason: text };
         }
         if self.target.tls_is_default && text.contains("server does not support TLS") {
             let reason = format!(
-                "the server at {place} does not speak TLS, which is asked of every server on another \
-                 machine unless the url says otherwise; sslmode=disable talks in the clear"
+                "the server at {place} does not support TLS, which Larder requires of servers on other \
+                 machines by default; add sslmode=disable to connect without encryption"
             );
             return RepositoryError::Settings { key, reason };
         }
@@ -177,16 +176,15 @@ impl Connect {
         })
     }
 
-    /// What an operator who did not ask for it has to know: a server that may be anyone, which gets the
-    /// password.
-    pub(super) fn caution(&self) -> Option<String> {
+    /// Warns that the server is not verified, unless the URL asks for that: any server could get the password.
+    pub(super) fn warning(&self) -> Option<String> {
         let mut remote = self.target.places.iter().filter(|place| !place.is_local());
         let place = remote.next().filter(|_| self.is_unverified)?;
         Some(format!(
-            "whoever answers at {place} gets the password and is believed: the {} of [repository] has no \
-             sslmode, and the server's certificate is not verified. Add \
-             sslmode=verify-full&sslrootcert=system, or for an authority of one's own its file instead of \
-             system; sslmode=require says that it is meant to be so.",
+            "the identity of the server at {place} is not verified, so any server there gets the password \
+             and is trusted: the {} of [repository] has no sslmode. Add \
+             sslmode=verify-full&sslrootcert=system, or the file of your own authority instead of system; \
+             sslmode=require keeps it unverified without this warning.",
             self.target.key
         ))
     }
@@ -209,15 +207,15 @@ fn shared_sessions(key: &'static str, place: &Place) -> RepositoryError {
     RepositoryError::Settings {
         key,
         reason: format!(
-            "the pooler at {place} lends its sessions for one transaction or statement at a time, and \
-             Larder needs sessions of its own for prepared statements, LISTEN and cancellation; name \
-             Postgres itself, or a pool with pool_mode = session: Larder opens no more than \
-             max_connections sessions, and one to listen"
+            "the pooler at {place} assigns sessions per transaction or statement, but Larder needs whole \
+             sessions for prepared statements, LISTEN and cancellation; connect to Postgres itself, or to a \
+             pool with pool_mode = session: Larder opens at most max_connections sessions, and one to \
+             listen"
         ),
     }
 }
 
-/// Why no host could be reached, for the operator. The addresses of one mostly have one cause.
+/// Why no host could be reached. The addresses of a host mostly fail for the same cause, which is named once.
 #[derive(Default)]
 struct Causes(Vec<String>);
 

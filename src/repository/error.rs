@@ -12,43 +12,42 @@ use crate::plan::Mismatch;
 
 /// Why there are no rows.
 ///
-/// Texts are for the operator: they may name tables and hosts, and never reach a client. None holds
-/// a password; those of a query hold no value.
+/// The texts are for the operator: they may name tables and hosts, and never reach a client. None contains
+/// a password; those about a query contain no argument.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RepositoryError {
-    /// The URL, or a file it names, can not be used.
+    /// The URL, or a file it names, cannot be used.
     #[error("the repository's {key} cannot be used: {reason}")]
     Settings {
-        /// The key of `[repository]` that holds it.
+        /// The key of `[repository]` with the URL.
         key: &'static str,
         /// What is wrong with it.
         reason: String,
     },
-    /// Postgres could not be reached, or went away.
+    /// Postgres could not be reached, or the connection was lost.
     #[error("Postgres is not available: {cause}")]
     Unavailable {
         /// What happened.
         cause: String,
     },
-    /// Postgres is there, and says to come later: it is short of something, or two sessions are in
-    /// each other's way.
+    /// Postgres is reachable but cannot answer now: it lacks a resource, or two sessions conflict.
     #[error("Postgres cannot answer at the moment: {}", refusal.with_code())]
     Busy {
-        /// Its words.
+        /// Postgres's error.
         refusal: Refusal,
     },
     /// The query took longer than the endpoint's `timeout` or the session's `statement_timeout`.
     #[error("the query was cancelled after {after:?}")]
     TimedOut {
-        /// The limit it passed.
+        /// The limit it exceeded.
         after: Duration,
     },
-    /// Somebody else cancelled the query before it passed a limit.
+    /// Someone else cancelled the query before it exceeded a limit.
     #[error("someone else cancelled the query after {after:?}: {cause}")]
     Cancelled {
         /// How long it had run.
         after: Duration,
-        /// Postgres's words.
+        /// Postgres's message.
         cause: String,
     },
     /// The session ended while the query ran in it.
@@ -62,38 +61,38 @@ pub enum RepositoryError {
     /// The query returned more rows than the endpoint's `max_rows`.
     #[error("the query returned more than {max_rows} rows")]
     TooManyRows {
-        /// The limit it passed.
+        /// The limit it exceeded.
         max_rows: u64,
     },
     /// Postgres answered with an error.
     #[error("{}", refusal.message)]
     Refused {
-        /// Its words.
+        /// Postgres's error.
         refusal: Refusal,
     },
-    /// Something that the query needs failed while Postgres itself is there: a foreign server, a file.
+    /// Something that the query needs failed though Postgres is reachable, such as a foreign server or a file.
     #[error("the query failed: {}", refusal.with_code())]
     Failed {
-        /// Its words.
+        /// Postgres's error.
         refusal: Refusal,
     },
     /// The query fails because of an argument: Postgres cannot read it as the parameter's type, or the
-    /// statement does not fail like this with other arguments.
+    /// statement does not fail in this way with other arguments.
     #[error("Postgres refused an argument: {}", refusal.message)]
     ArgumentRefused {
-        /// Its words.
+        /// Postgres's error.
         refusal: Refusal,
     },
-    /// The statement is sound, but can not be served as declared.
+    /// The statement is valid, but cannot be served as declared.
     #[error("{}", sentences(mistakes))]
     Unusable {
-        /// What is wrong, and the way out; at least one.
+        /// What is wrong and how to fix it; at least one.
         mistakes: Vec<Mismatch>,
     },
-    /// The statement no longer is what was described.
+    /// The statement is no longer what was described.
     #[error("the statement is no longer what was described{}", refusal.as_ref().map(|r| format!(": {}", r.message)).unwrap_or_default())]
     Outdated {
-        /// Postgres's words, if it was Postgres that noticed.
+        /// Postgres's error, if Postgres noticed.
         refusal: Option<Refusal>,
     },
 }
@@ -122,12 +121,12 @@ impl RepositoryError {
         }
     }
 
-    /// Whether it may go away by itself, so that trying again later makes sense at start.
+    /// Whether the cause may go away by itself, so that a retry makes sense.
     pub fn is_passing(&self) -> bool {
         self.fault() == Fault::Repository
     }
 
-    /// Whether Postgres can answer nobody at the moment, whatever is asked: there is nothing but to wait.
+    /// Whether Postgres cannot answer any query at the moment.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Busy { .. })
     }
@@ -149,8 +148,8 @@ impl RepositoryError {
         }
     }
 
-    /// Of a query that has run for `took`: Postgres says in the same way that it was cancelled by somebody
-    /// and that it passed `statement_timeout`, of which `limit` is the one that holds.
+    /// Tells a timeout from a cancellation, for a query that has run for `took`. Postgres reports both in the
+    /// same way; `limit` is the `statement_timeout` in force.
     pub(super) fn after(self, took: Duration, limit: Duration) -> Self {
         let Self::Cancelled { cause, .. } = self else {
             return self;
@@ -162,8 +161,8 @@ impl RepositoryError {
         }
     }
 
-    /// Of a query in a session that was alive when it was sent: what ended the session ended it because of
-    /// the query, as far as anyone can tell.
+    /// The error of a query that was sent in a live session: if the session was lost, the query may be the
+    /// cause.
     pub(super) fn while_running(self, took: Duration) -> Self {
         if let Self::Unavailable { cause } = self {
             Self::SessionEnded { after: took, cause }
@@ -172,7 +171,7 @@ impl RepositoryError {
         }
     }
 
-    /// Another error in the place of Postgres's own.
+    /// Replaces [`Refused`](Self::Refused) by another error.
     pub(super) fn or_refused(self, other: impl FnOnce(Refusal) -> Self) -> Self {
         if let Self::Refused { refusal } = self {
             other(refusal)
@@ -181,7 +180,7 @@ impl RepositoryError {
         }
     }
 
-    /// Of a statement that could be prepared before.
+    /// The error of a statement that could be prepared before.
     pub(super) fn or_outdated(self) -> Self {
         if let Self::Refused { refusal } | Self::Failed { refusal } = self {
             let refusal = Some(refusal);
@@ -191,10 +190,9 @@ impl RepositoryError {
         }
     }
 
-    /// Whether a statement that was prepared a while ago may be refused for its age alone. It is worth
-    /// preparing it again: 26000 says that it is not there, 0A000 that its result has changed (plancache.c
-    /// has no SQLSTATE of its own for it), 42 is what analysing it again may find, and XX that a type or a
-    /// relation it was prepared with is gone.
+    /// Whether a prepared statement may be refused only because it is old, so that preparing it again may
+    /// help. 26000: it no longer exists. 0A000: its result has changed (plancache.c has no SQLSTATE of its own
+    /// for that). Class 42: analysing it again failed. XX: a type or relation it was prepared with is gone.
     pub(super) fn is_outdated(&self) -> bool {
         let (Self::Refused { refusal } | Self::Failed { refusal }) = self else {
             return false;
@@ -204,9 +202,9 @@ impl RepositoryError {
             || matches!(refusal.class(), "42" | "XX")
     }
 
-    /// Postgres's words, where arguments may have brought them about. They never do where Postgres says
-    /// that a read-only transaction was written in (25), or that something behind the query is broken;
-    /// but functions complain of their arguments with XX000, which is what `elog` makes of an error.
+    /// Postgres's error, if arguments may have caused it. They never cause a write in a read-only transaction
+    /// (class 25) or a failure of something behind the query. But functions report bad arguments with XX000
+    /// too, the default of `elog`.
     pub fn may_be_of_arguments(&self) -> Option<&Refusal> {
         match self {
             Self::Refused { refusal } => (refusal.class() != "25").then_some(refusal),
@@ -224,10 +222,10 @@ impl RepositoryError {
         }
     }
 
-    /// An error that was raised inside a running session.
+    /// Classifies an error that was raised in a running session.
     pub(crate) fn of(refusal: Refusal) -> Self {
-        // Insufficient resources but for 53400, a limit that was set on purpose; a standby's and another
-        // session's conflicts, and `lock_timeout`.
+        // Insufficient resources, except 53400, a limit set on purpose; conflicts with recovery on a standby or
+        // with another session; and `lock_timeout`.
         let is_passing = match refusal.code.as_str() {
             "53400" => false,
             "40001" | "40P01" | "55P03" => true,
@@ -236,8 +234,8 @@ impl RepositoryError {
         if is_passing {
             return Self::Busy { refusal };
         }
-        // A connection of the query's own, a foreign server's cancelling or shutdown, the system, a foreign
-        // data wrapper, internal errors.
+        // Connections that the query itself makes, a foreign server that cancels or shuts down, system errors,
+        // foreign data wrappers, internal errors.
         if matches!(refusal.class(), "08" | "57" | "58" | "HV" | "XX") {
             Self::Failed { refusal }
         } else {
@@ -245,8 +243,8 @@ impl RepositoryError {
         }
     }
 
-    /// Of a session that was open. It is lost where Postgres says that it ends it, or says nothing more; an
-    /// error inside a query, whatever its SQLSTATE, is the query's.
+    /// Classifies an error of an open session. The session is lost if Postgres ends it or stops answering. Any
+    /// other error is the query's, whatever its SQLSTATE.
     pub(super) fn of_session(error: &tokio_postgres::Error, disclosure: Disclosure) -> Self {
         let Some(db) = error.as_db_error() else {
             let cause = chain(error);
@@ -257,7 +255,7 @@ impl RepositoryError {
             let cause = refusal.with_code();
             return Self::Unavailable { cause };
         }
-        // A foreign server's cancelling is passed on by another routine.
+        // A cancellation by a foreign server is passed on by another function.
         let is_ours = db.routine().is_none_or(|routine| routine == INTERRUPTS);
         if *db.code() == SqlState::QUERY_CANCELED && is_ours {
             let (after, cause) = (Duration::ZERO, refusal.with_code());
@@ -266,7 +264,7 @@ impl RepositoryError {
         Self::of(refusal)
     }
 
-    /// An error from connecting, where everything is fatal and says nothing of a session.
+    /// Classifies an error from connecting, where every error is fatal.
     pub(super) fn of_connecting(error: &tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
             let cause = chain(error);
@@ -288,7 +286,7 @@ impl From<tokio_postgres::Error> for RepositoryError {
     }
 }
 
-/// Whether Postgres ends the session with it. Since 9.6 it says so untranslated as well.
+/// Whether Postgres ends the session with this error. Postgres before 9.6 only sends the translated severity.
 fn is_fatal(error: &DbError) -> bool {
     match error.parsed_severity() {
         Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
@@ -296,7 +294,7 @@ fn is_fatal(error: &DbError) -> bool {
     }
 }
 
-/// An error with its causes, in one line. tokio-postgres keeps the interesting part in the source.
+/// An error with its causes, in one line. tokio-postgres has the interesting part in the source.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,5 +1,5 @@
-//! libpq-style connection settings. Says what is wrong without repeating the text, which may hold a
-//! password: a part of it is named once it is certain what it is.
+//! libpq's connection settings. Errors never repeat the text, which may contain a password; a part of it is
+//! named only once it is certain what it is.
 
 mod options;
 mod text;
@@ -20,32 +20,31 @@ use super::RepositoryError;
 use super::tls::{Demand, Roots, TlsSettings};
 use options::Options;
 
-/// How long connecting to one address may take where the url does not say: TCP, TLS, authentication
-/// and the session's settings together.
+/// How long connecting to one address may take by default: TCP, TLS, authentication and the session's
+/// settings together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where Postgres listens unless configured otherwise.
 const DEFAULT_PORT: u16 = 5432;
 
-/// A silent peer is probed after this long, this often, this many times: a dead one is noticed
-/// within a minute rather than within the two hours of the system's default.
+/// TCP keepalive: idle seconds, interval in seconds, number of probes. A dead peer is noticed within a
+/// minute, instead of the two hours of the system's default.
 const KEEPALIVE: (u32, u32, u32) = (30, 10, 3);
 
-/// What was sent and not acknowledged for this many milliseconds ends the connection (Linux).
-const UNACKNOWLEDGED: u32 = 15_000;
+/// A connection ends if sent data is not acknowledged for this many milliseconds (Linux).
+const TCP_USER_TIMEOUT: u32 = 15_000;
 
 /// Where to connect, and how.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// The key of `[repository]` that says it.
+    /// The key of `[repository]` that this was parsed from.
     pub key: &'static str,
     /// At least one, in the order of the text.
     pub places: Vec<Place>,
-    /// For tokio-postgres: everything but the hosts, which cannot be removed from it again. Its
-    /// `Debug` hides the password.
+    /// Everything but the hosts, which could not be removed from it again. Its `Debug` hides the password.
     pub config: Config,
     pub tls: TlsSettings,
-    /// Whether TLS is demanded without the text saying so.
+    /// Whether TLS is required by default, not by the text.
     pub tls_is_default: bool,
     /// The limit on connecting to one address.
     pub connect_timeout: Duration,
@@ -54,20 +53,20 @@ pub(super) struct Target {
 /// One of the hosts.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    /// Its name, for TLS as well, or the folder of its socket.
+    /// Its name, which TLS uses too, or the folder of its socket.
     pub host: Host,
-    /// Its address, where the text says it.
+    /// Its address, if the text gives it.
     pub address: Option<IpAddr>,
     pub port: u16,
 }
 
 impl Target {
-    /// Reads `postgres://…` or `key=value …`, the value of this key of `[repository]`.
+    /// Parses `postgres://…` or `key=value …`, the value of `key` in `[repository]`.
     pub(super) fn parse(key: &'static str, text: &str) -> Result<Self, RepositoryError> {
         read(key, text).map_err(|reason| RepositoryError::Settings { key, reason })
     }
 
-    /// For tokio-postgres: one of the places, at one of its addresses.
+    /// The settings for one of the places, at one of its addresses.
     pub(super) fn config_for(&self, place: &Place, address: Option<IpAddr>) -> Config {
         let mut config = self.config.clone();
         match &place.host {
@@ -84,7 +83,7 @@ impl Target {
 }
 
 impl Place {
-    /// Whether nothing leaves the machine.
+    /// Whether it is on this machine.
     pub(super) fn is_local(&self) -> bool {
         if let Some(address) = self.address {
             return address.is_loopback();
@@ -99,7 +98,7 @@ impl Place {
         }
     }
 
-    /// Whether it is reached through a socket's file.
+    /// Whether it is a Unix-domain socket.
     fn is_socket(&self) -> bool {
         match &self.host {
             Host::Tcp(_) => false,
@@ -126,15 +125,15 @@ fn read(key: &'static str, text: &str) -> Result<Target, String> {
     let places = places(&options)?;
     let mode = options.text("sslmode");
     let (mode, tls) = if places.iter().all(Place::is_socket) {
-        // Postgres speaks no TLS there, and libpq ignores its options as well.
+        // Postgres does not support TLS on sockets; libpq ignores the setting too.
         (SslMode::Disable, tls(&options, Demand::Nothing)?)
     } else {
         let (mode, demand) = demand(&options, mode, &places)?;
         (mode, tls(&options, demand)?)
     };
-    about_sockets(&options, &places)?;
+    check_requirepeer(&options, &places)?;
     if options.text("passfile").is_some() && options.text("password").is_none() {
-        return Err("passfile is not read: write the password itself".to_owned());
+        return Err("passfile is not supported: write the password itself".to_owned());
     }
     let connect_timeout = options.number("connect_timeout");
     let connect_timeout = connect_timeout.map_or(CONNECT_TIMEOUT, |seconds| {
@@ -161,20 +160,20 @@ fn places(options: &Options) -> Result<Vec<Place>, String> {
     let mut hosts = list("host").map(host).collect::<Result<Vec<_>, _>>()?;
     let addresses = list("hostaddr").map(|address| address.parse::<IpAddr>());
     let addresses = addresses.collect::<Result<Vec<_>, _>>();
-    let addresses = addresses.map_err(|_| "hostaddr is no IP address")?;
+    let addresses = addresses.map_err(|_| "hostaddr is not an IP address")?;
     let ports = list("port").map(port).collect::<Result<Vec<_>, _>>()?;
     let count = hosts.len().max(addresses.len());
     if count == 0 {
         return Err(
-            "it names no host; write one, or a socket's folder as in postgres:///name?host=/run/postgresql"
+            "it has no host; add one, or a socket's folder, as in postgres:///name?host=/run/postgresql"
                 .to_owned(),
         );
     }
     if !hosts.is_empty() && !addresses.is_empty() && hosts.len() != addresses.len() {
-        return Err("it has not as many addresses as hosts".to_owned());
+        return Err("it does not have as many addresses as hosts".to_owned());
     }
     if ports.len() > 1 && ports.len() != count {
-        return Err("it has not as many ports as hosts".to_owned());
+        return Err("it does not have as many ports as hosts".to_owned());
     }
     if hosts.is_empty() {
         let named = |address: &IpAddr| Host::Tcp(address.to_string());
@@ -193,15 +192,15 @@ fn host(text: &str) -> Result<Host, String> {
     if text.starts_with('/') {
         return Ok(Host::Unix(PathBuf::from(text)));
     }
-    // Hosts are named in messages, so that nothing may pass for one that cannot be.
+    // Hosts are named in messages, so text that cannot be a host must not pass for one.
     let is_in_a_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%');
     if text.is_empty() {
         return Err("one of its hosts is empty".to_owned());
     }
     if !text.chars().all(is_in_a_name) {
         return Err(
-            "a host holds a character that no host's name has: is one in the password not \
-             percent-encoded (in a URL) or quoted (in words)?"
+            "a host contains a character that is not valid in a host name: does the password contain one \
+             that must be percent-encoded (in a URL) or quoted (in key=value form)?"
                 .to_owned(),
         );
     }
@@ -214,14 +213,14 @@ fn port(text: &str) -> Result<u16, String> {
     }
     let port = text.trim().parse().ok().filter(|port| *port > 0);
     port.ok_or_else(|| {
-        "a port is not a number from 1 to 65535; in a URL, is a : or a / in the password not \
-         percent-encoded?"
+        "a port is not a number from 1 to 65535; in a URL, does the password contain a : or a / that \
+         must be percent-encoded?"
             .to_owned()
     })
 }
 
-/// What libpq promises of `sslmode` (its documentation, table 34.1), except that a server elsewhere
-/// is not talked to in the clear unless the text says so.
+/// What libpq guarantees for an `sslmode` (its documentation, table 34.1), except that a connection to another
+/// machine is encrypted by default.
 fn demand(
     options: &Options,
     mode: Option<&str>,
@@ -235,11 +234,11 @@ fn demand(
         None if places.iter().all(Place::is_local) => "prefer",
         None => "require",
     };
-    // Any authority certifies anyone's own name: without a look at the name that is no proof at all.
+    // Public authorities certify everyone's own name, so a certificate proves nothing unless its name is checked.
     if by_system && mode != "verify-full" {
         return Err(format!(
-            "sslmode={mode} is too weak for sslrootcert=system, with which anyone's certificate would \
-             do: write sslmode=verify-full, or leave it out"
+            "sslmode={mode} is too weak for sslrootcert=system, because any publicly trusted certificate \
+             would be accepted: use sslmode=verify-full, or leave it out"
         ));
     }
     let (ssl_mode, demand) = match mode {
@@ -251,13 +250,13 @@ fn demand(
     };
     if options.text("sslnegotiation") == Some("direct") && ssl_mode != SslMode::Require {
         return Err(format!(
-            "sslmode={mode} is too weak for sslnegotiation=direct: write require, verify-ca or verify-full"
+            "sslmode={mode} is too weak for sslnegotiation=direct: use require, verify-ca or verify-full"
         ));
     }
     if demand == Demand::Name && options.text("host").is_none() {
         return Err(
-            "sslmode=verify-full compares the name in the server's certificate, and there is only \
-             hostaddr: write host as well"
+            "sslmode=verify-full checks the name in the server's certificate, but there is only hostaddr: \
+             add host"
                 .to_owned(),
         );
     }
@@ -283,7 +282,7 @@ fn tls(options: &Options, demand: Demand) -> Result<TlsSettings, String> {
     })
 }
 
-/// Larder's own least is 1.2.
+/// The TLS versions to offer; Larder's own minimum is 1.2.
 fn versions(options: &Options) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
     let least = options.text("ssl_min_protocol_version") == Some("TLSv1.3");
     let most = options.text("ssl_max_protocol_version");
@@ -295,22 +294,24 @@ fn versions(options: &Options) -> Result<Vec<&'static SupportedProtocolVersion>,
             Err("ssl_min_protocol_version is above ssl_max_protocol_version".to_owned())
         }
         (false, Some(_)) => Err(
-            "ssl_max_protocol_version is below TLSv1.2, the least that Larder speaks".to_owned(),
+            "ssl_max_protocol_version is below TLSv1.2, the lowest version that Larder supports"
+                .to_owned(),
         ),
     }
 }
 
-/// Who is at the other end of a socket is not seen.
-fn about_sockets(options: &Options, places: &[Place]) -> Result<(), String> {
+/// Rejects `requirepeer`: the process at the other end of a socket is not known.
+fn check_requirepeer(options: &Options, places: &[Place]) -> Result<(), String> {
     if options.text("requirepeer").is_some() && places.iter().any(Place::is_socket) {
         return Err(
-            "requirepeer is not supported: let nobody else write to the socket's folder".to_owned(),
+            "requirepeer is not supported: restrict write access to the socket's folder instead"
+                .to_owned(),
         );
     }
     Ok(())
 }
 
-/// The configuration of tokio-postgres, except hosts and TLS.
+/// The settings for tokio-postgres, without hosts and TLS.
 fn config(options: &Options) -> Config {
     let mut config = Config::new();
     if let Some(user) = options.text("user") {
@@ -339,9 +340,9 @@ fn config(options: &Options) -> Config {
             "keepalives_count",
             number("keepalives_retries", KEEPALIVE.2),
         ));
-    let unacknowledged = number("tcp_user_timeout", UNACKNOWLEDGED);
+    let timeout = number("tcp_user_timeout", TCP_USER_TIMEOUT);
     config
-        .tcp_user_timeout(Duration::from_millis(unacknowledged.into()))
+        .tcp_user_timeout(Duration::from_millis(timeout.into()))
         .target_session_attrs(match options.text("target_session_attrs") {
             Some("read-write") => TargetSessionAttrs::ReadWrite,
             Some("read-only") => TargetSessionAttrs::ReadOnly,

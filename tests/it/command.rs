@@ -73,7 +73,7 @@ async fn check_offline_connects_to_nothing() {
         .run()
         .await
         .assert_code(0)
-        .assert_stdout("config.toml: no mistake in 9 endpoints; not checked against Postgres\n")
+        .assert_stdout("config.toml: no mistakes in 9 endpoints; not checked against Postgres\n")
         .assert_stderr("");
 }
 
@@ -115,18 +115,18 @@ async fn check_prints_what_postgres_says_and_the_most_queries_a_minute() {
         .assert_stderr("")
         .assert_stdout(
             "\
-endpoint          parameters               columns                         refresh                    queries a minute, at most
-----------------  -----------------------  ------------------------------  -------------------------  -------------------------
+endpoint          parameters               columns                         refresh                    queries/minute, at most
+----------------  -----------------------  ------------------------------  -------------------------  -----------------------
 /count                                     count: bigint                   every 5s                   12
-/sales/{country}  country: text            sales: numeric(12,2)            when asked for             as clients cause
+/sales/{country}  country: text            sales: numeric(12,2)            on request                 up to clients
                   year: integer, optional  sold: timestamp with time zone
                   limit: bigint = 50
 /revenue                                   revenue: numeric                cron */20 * * * * * (UTC)  3
-/now                                       now: timestamp with time zone   when asked for             6
+/now                                       now: timestamp with time zone   on request                 6
 
-At most 6015 queries a minute, 4 at a time: 15 by itself, and up to 6000 that clients cause \
-(max_loads_per_second = 100), however many clients there are. What fails is tried again sooner than \
-its schedule says, at growing distances.
+At most 6015 queries a minute, 4 at a time: 15 by schedules, probes and notifications, and up to 6000 by \
+clients (max_loads_per_second = 100), however many clients there are. A failed query is retried before \
+its schedule is due, with growing waits.
 ",
         );
 }

@@ -1,5 +1,5 @@
-//! What a configuration asks of Postgres: how many queries a minute at most, and how many connections
-//! they keep busy, if each always takes as long as when it was measured. Pure.
+//! The load that a configuration puts on Postgres: how many queries a minute at most, and how many
+//! connections they keep busy if each always takes as long as when it was measured. Pure.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::plan::{Endpoint, EndpointId, Plan, ProbeId};
 /// The most queries a minute.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Bound {
-    /// That schedules, probes and notifications cause.
+    /// Caused by schedules, probes and notifications.
     pub(super) by_itself: u64,
-    /// That clients cause, however many there are.
+    /// Caused by clients, however many there are.
     pub(super) by_clients: u64,
 }
 
@@ -27,19 +27,19 @@ impl Bound {
         }
     }
 
-    /// Of one endpoint; `None` where that is up to clients.
+    /// The bound of one endpoint; `None` if it depends on its clients.
     pub(super) fn of_endpoint(plan: &Plan, endpoint: &Endpoint) -> Option<u64> {
         if !endpoint.is_resident() {
             return None;
         }
-        // One that goes stale between two runs is loaded again when it is asked for.
+        // If the answer goes stale between two runs, the next request loads it.
         let by_clients = endpoint.freshness.max_age.map_or(0, per_minute);
         Some(by_itself_per_minute(plan, endpoint) + by_clients)
     }
 }
 
-/// How often schedules, probes and notifications load an endpoint in any minute, at most. One with
-/// parameters is loaded again when it is asked for.
+/// How often schedules, probes and notifications load an endpoint in any minute, at most. They do not load
+/// an endpoint with parameters; the next request does.
 fn by_itself_per_minute(plan: &Plan, endpoint: &Endpoint) -> u64 {
     if !endpoint.is_resident() {
         return 0;
@@ -48,44 +48,44 @@ fn by_itself_per_minute(plan: &Plan, endpoint: &Endpoint) -> u64 {
     let every = refresh.every.map_or(0, per_minute);
     let cron = refresh.cron.as_ref();
     let cron = cron.map_or(0, |line| u64::from(line.most_per_minute()));
-    let told = told_every(plan, endpoint).map(per_minute);
-    every + cron + told.sum::<u64>()
+    let by_changes = change_intervals(plan, endpoint).map(per_minute);
+    every + cron + by_changes.sum::<u64>()
 }
 
-/// The distances at which news can load an endpoint.
-fn told_every(plan: &Plan, endpoint: &Endpoint) -> impl Iterator<Item = Duration> {
+/// The shortest intervals at which changes can load an endpoint.
+fn change_intervals(plan: &Plan, endpoint: &Endpoint) -> impl Iterator<Item = Duration> {
     let refresh = &endpoint.refresh;
     let probe = refresh.probe.map(|id| plan.probes()[id.index()].every);
     let notified = refresh.notify.as_ref().map(|_| NOTIFIED_EVERY);
     probe.into_iter().chain(notified)
 }
 
-/// How often something that happens at this distance can fall into one minute.
-fn per_minute(distance: Duration) -> u64 {
-    let distance = distance.as_millis().max(1);
-    u64::try_from(60_000_u128.div_ceil(distance)).unwrap_or(u64::MAX)
+/// How often something that happens at this interval can happen within one minute.
+fn per_minute(interval: Duration) -> u64 {
+    let interval = interval.as_millis().max(1);
+    u64::try_from(60_000_u128.div_ceil(interval)).unwrap_or(u64::MAX)
 }
 
-/// Connections kept busy, each figure an average over the busiest hour: what is due in a minute may be
-/// due in that minute alone, and waits for its turn then.
+/// Connections kept busy, each figure an average over the busiest hour. Loads that are due at the same moment
+/// wait for each other.
 #[derive(Debug)]
 pub(super) struct Demand {
     /// `max_connections`.
     pub(super) connections: usize,
-    /// How many of them loads of one class may take, those of schedules or those of clients: as in
-    /// `read_through::turns`, all but one.
-    pub(super) turns: usize,
-    /// By schedules, and by probes, which are asked on a schedule; who keeps most of them comes first.
+    /// How many of them loads of one class, schedules or clients, may take: all but one, as in
+    /// `read_through::concurrency`.
+    pub(super) slots: usize,
+    /// What schedules and probes keep busy, the most first.
     pub(super) scheduled: Vec<Busy>,
-    /// As many more, while every probe finds a change and notifications never pause.
-    pub(super) told: f64,
-    /// As many more, by the worst that clients can do.
+    /// How many more are busy while every probe finds a change and notifications never pause.
+    pub(super) by_changes: f64,
+    /// How many more clients can keep busy in the worst case.
     pub(super) clients: f64,
     /// The slowest query that clients can cause.
     pub(super) slowest: Option<(EndpointId, Duration)>,
-    /// Queries that are too slow for what is declared of them.
+    /// Queries that are too slow for their endpoint's settings.
     pub(super) late: Vec<(Query, Duration, Late)>,
-    /// Endpoints whose queries took nobody knows how long.
+    /// Endpoints whose queries were not measured.
     pub(super) unknown: Vec<EndpointId>,
 }
 
@@ -105,26 +105,26 @@ pub(super) struct Busy {
     pub(super) connections: f64,
 }
 
-/// Why a query's time does not do.
+/// Why a query is too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Late {
-    /// The next one is due this soon.
-    Rhythm(Duration),
-    /// Its answer, fresh for so long, is to be replaced before it goes stale, and there is time for
-    /// that in the second half: see `read_through::ahead`.
+    /// It is due again this soon.
+    Schedule(Duration),
+    /// Its answer is fresh for this long, and refreshing ahead takes place in the second half of that: see
+    /// `read_through::refresh_ahead`.
     Ahead(Duration),
-    /// Its answer is fresh for so long from its beginning, and so never.
+    /// Its answer is fresh for this long from the start of the query, and thus never.
     Stale(Duration),
 }
 
-/// Whether there are connections enough.
+/// Whether there are enough connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// There are.
     Fits,
-    /// Not while every probe finds a change and notifications never pause.
-    FitsUntilTold,
-    /// There are not, whatever happens.
+    /// There are, except while every probe finds a change and notifications never pause.
+    FitsWithoutChanges,
+    /// There are not.
     Exceeds,
 }
 
@@ -133,9 +133,9 @@ impl Demand {
         let connections = plan.repository().max_connections;
         let mut demand = Self {
             connections,
-            turns: connections.saturating_sub(1).max(1),
+            slots: connections.saturating_sub(1).max(1),
             scheduled: Vec::new(),
-            told: 0.0,
+            by_changes: 0.0,
             clients: 0.0,
             slowest: None,
             late: Vec::new(),
@@ -169,12 +169,11 @@ impl Demand {
         demand
     }
 
-    /// An endpoint that has one answer: its loads never overlap, so they keep one connection at most.
+    /// Adds an endpoint that has one answer. Its loads never overlap, so they keep at most one connection busy.
     fn add_resident(&mut self, plan: &Plan, endpoint: &Endpoint, time: Duration) {
         let scheduled = scheduled_per_second(endpoint);
-        let told = told_every(plan, endpoint).map(|every| 1.0 / seconds(every));
-        let told = busy(scheduled + told.sum::<f64>(), time) - busy(scheduled, time);
-        self.told += told;
+        let changes = change_intervals(plan, endpoint).map(|every| 1.0 / seconds(every));
+        self.by_changes += busy(scheduled + changes.sum::<f64>(), time) - busy(scheduled, time);
         self.add_scheduled(Query::Endpoint(endpoint.id), time, scheduled);
         if let Some(max_age) = endpoint.freshness.max_age {
             self.clients += busy(1.0 / seconds(max_age), time);
@@ -191,7 +190,7 @@ impl Demand {
         }
         if per_second * seconds(time) > 1.0 {
             let due = Duration::from_secs_f64(1.0 / per_second);
-            self.late.push((query, time, Late::Rhythm(due)));
+            self.late.push((query, time, Late::Schedule(due)));
         }
     }
 
@@ -207,20 +206,20 @@ impl Demand {
     }
 
     pub(super) fn verdict(&self) -> Verdict {
-        let turns = self.turns as f64;
+        let slots = self.slots as f64;
         let scheduled = self.by_schedule();
-        // At the very limit every load waits for the one before, longer and longer.
-        if scheduled >= turns {
+        // At the limit itself, loads wait for each other longer and longer.
+        if scheduled >= slots {
             Verdict::Exceeds
-        } else if scheduled + self.told >= turns {
-            Verdict::FitsUntilTold
+        } else if scheduled + self.by_changes >= slots {
+            Verdict::FitsWithoutChanges
         } else {
             Verdict::Fits
         }
     }
 }
 
-/// How often schedules load an endpoint a second, in the busiest hour.
+/// How often per second schedules load an endpoint, in the busiest hour.
 fn scheduled_per_second(endpoint: &Endpoint) -> f64 {
     let refresh = &endpoint.refresh;
     let every = refresh.every.map_or(0.0, |every| 1.0 / seconds(every));
@@ -228,18 +227,18 @@ fn scheduled_per_second(endpoint: &Endpoint) -> f64 {
     every + cron.map_or(0.0, |line| f64::from(line.most_per_hour()) / 3600.0)
 }
 
-/// The share of its time that one connection spends on queries one after the other.
+/// The share of time that one connection is busy with queries that run one after the other.
 fn busy(per_second: f64, time: Duration) -> f64 {
     (per_second * seconds(time)).min(1.0)
 }
 
-/// Why answers of an endpoint do not last long enough, if they do not.
+/// Why an endpoint's query is too slow for its `max_age`, if it is.
 fn late(endpoint: &Endpoint, time: Duration) -> Option<Late> {
     let max_age = endpoint.freshness.max_age?;
     if endpoint.refresh.ahead && time > max_age / 2 {
         Some(Late::Ahead(max_age))
     } else if endpoint.refresh.probe.is_none() && time >= max_age {
-        // Where there is a probe, its answer makes fresh what was loaded before.
+        // A probe that finds no change makes an older answer fresh again.
         Some(Late::Stale(max_age))
     } else {
         None

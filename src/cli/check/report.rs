@@ -1,4 +1,4 @@
-//! What `larder check` prints: a table of the endpoints, and in words what they ask of Postgres.
+//! The output of `larder check`: a table of the endpoints, and the load they put on Postgres.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::cli::table::Table;
 use crate::plan::{Endpoint, EndpointId, Plan, Presence};
 use crate::repository::Description;
 
-/// As many are named where there may be thousands.
+/// The most endpoints that a sentence names; there may be thousands.
 const NAMED_MAX: usize = 3;
 
-/// Everything; the times only where queries were run, and what follows from them only where all could
-/// be: the one that is missing may be the slowest.
+/// The whole output. Times are included if queries were run, and what follows from them only if none failed:
+/// a missing one may be the slowest.
 pub(super) fn of(plan: &Plan, described: &Descriptions, measured: Option<&Measurements>) -> String {
     let mut text = table(plan, described, measured);
     text.push('\n');
@@ -23,14 +23,14 @@ pub(super) fn of(plan: &Plan, described: &Descriptions, measured: Option<&Measur
         text.push_str(&shares(plan, &demand));
         text.push_str(&warnings(plan, &demand));
     }
-    text.push_str(&cautions(plan));
+    text.push_str(&general_warnings(plan));
     text
 }
 
-/// What does not depend on any endpoint.
-pub(super) fn cautions(plan: &Plan) -> String {
-    let cautions = app::cautions(plan);
-    cautions.iter().map(|sentence| warning(sentence)).collect()
+/// Warnings that do not concern any endpoint.
+pub(super) fn general_warnings(plan: &Plan) -> String {
+    let warnings = app::warnings(plan);
+    warnings.iter().map(|sentence| warning(sentence)).collect()
 }
 
 fn warning(sentence: &str) -> String {
@@ -43,14 +43,14 @@ fn table(plan: &Plan, described: &Descriptions, measured: Option<&Measurements>)
         "parameters",
         "columns",
         "refresh",
-        "queries a minute, at most",
+        "queries/minute, at most",
     ];
-    head.extend(measured.map(|_| "one query took"));
+    head.extend(measured.map(|_| "query time"));
     let mut table = Table::new(&head);
     for endpoint in plan.endpoints() {
         let description = described.of(endpoint.id);
         let most = Bound::of_endpoint(plan, endpoint);
-        let most = most.map_or("as clients cause".to_owned(), |most| most.to_string());
+        let most = most.map_or("up to clients".to_owned(), |most| most.to_string());
         let columns = description.columns.iter();
         let mut row = vec![
             vec![endpoint.path.as_str().to_owned()],
@@ -102,7 +102,7 @@ fn refresh(plan: &Plan, endpoint: &Endpoint) -> Vec<String> {
     let lines = every.into_iter().chain(cron).chain(probe);
     let mut lines: Vec<String> = lines.chain(notify).chain(ahead).collect();
     if lines.is_empty() {
-        lines.push("when asked for".to_owned());
+        lines.push("on request".to_owned());
     }
     lines
 }
@@ -127,38 +127,38 @@ fn bound(plan: &Plan) -> String {
     } = Bound::of(plan);
     let repository = plan.repository();
     format!(
-        "At most {} queries a minute, {} at a time: {by_itself} by itself, and up to {by_clients} \
-         that clients cause (max_loads_per_second = {}), however many clients there are. What \
-         fails is tried again sooner than its schedule says, at growing distances.\n",
+        "At most {} queries a minute, {} at a time: {by_itself} by schedules, probes and notifications, \
+         and up to {by_clients} by clients (max_loads_per_second = {}), however many clients there are. \
+         A failed query is retried before its schedule is due, with growing waits.\n",
         by_itself + by_clients,
         repository.max_connections,
         repository.max_loads_per_second,
     )
 }
 
-/// How many connections it takes.
+/// The connections that the queries keep busy.
 fn shares(plan: &Plan, demand: &Demand) -> String {
     let verdict = demand.verdict();
     let scheduled = demand.by_schedule();
     let fits = match verdict {
-        Verdict::Fits | Verdict::FitsUntilTold => ", which fits",
+        Verdict::Fits | Verdict::FitsWithoutChanges => ", which fits",
         Verdict::Exceeds => "",
     };
     let mut text = format!(
-        "Each query was run once, alone, on what the database holds now. If that is how long they \
-         take:\n- Schedules need {} of {} connections on average ({}){fits}.\n",
+        "Each query was run once, alone, on the current data. If queries keep taking this long:\n- \
+         Schedules need {} of {} connections on average ({}){fits}.\n",
         count(scheduled),
         demand.connections,
         percent(scheduled / demand.connections as f64),
     );
-    if demand.told > 0.0 {
+    if demand.by_changes > 0.0 {
         let limit = match verdict {
-            Verdict::FitsUntilTold => ", which would not fit",
+            Verdict::FitsWithoutChanges => ", which would not fit",
             Verdict::Fits | Verdict::Exceeds => "",
         };
-        let told = count(demand.told);
+        let by_changes = count(demand.by_changes);
         text.push_str(&format!(
-            "- Changes could need {told} more{limit}: if every probe found one, and notifications \
+            "- Changes could need {by_changes} more{limit}, if every probe found one and notifications \
              never paused.\n",
         ));
     }
@@ -175,38 +175,38 @@ fn shares(plan: &Plan, demand: &Demand) -> String {
     }
     if !demand.unknown.is_empty() {
         text.push_str(&format!(
-            "- Not in these figures, for want of arguments: {}. The first key in `warm` would do.\n",
+            "- Not included, for lack of arguments: {}. Adding a key to `warm` is enough.\n",
             paths(plan, &demand.unknown),
         ));
     }
     text
 }
 
-/// What becomes of clients' loads that find no connection.
+/// What happens to clients' loads that find no free connection.
 fn waiting(demand: &Demand) -> String {
-    if demand.clients <= demand.turns as f64 {
+    if demand.clients <= demand.slots as f64 {
         return String::new();
     }
-    let turns = demand.turns;
-    format!(", of which they get {turns} and wait for the rest")
+    let slots = demand.slots;
+    format!(", of which they get {slots}; the rest of the loads wait")
 }
 
 fn warnings(plan: &Plan, demand: &Demand) -> String {
     let mut warnings = Vec::new();
     for (query, time, late) in &demand.late {
-        let (who, took) = (name(plan, *query), short(*time));
+        let (subject, took) = (name(plan, *query), short(*time));
         warnings.push(match late {
-            Late::Rhythm(due) => format!(
-                "{who} took {took} and is due every {}: it can not keep that rhythm. Let it run \
-                 less often, or make it faster.",
+            Late::Schedule(due) => format!(
+                "{subject} took {took}, but is due every {}: it cannot keep up. Run it less often, or make \
+                 it faster.",
                 short(*due)
             ),
             Late::Ahead(max_age) => format!(
-                "{who} took {took}, more than half of its max_age ({max_age:?}): answers in use go \
-                 stale before they are loaded ahead. Raise max_age, or make it faster."
+                "{subject} took {took}, more than half of its max_age ({max_age:?}): answers in use go \
+                 stale before they are refreshed ahead of time. Raise max_age, or make it faster."
             ),
             Late::Stale(max_age) => format!(
-                "{who} took {took}, and its max_age ({max_age:?}) counts from the beginning: its \
+                "{subject} took {took}, and its max_age ({max_age:?}) counts from the start of the query: its \
                  answers are never fresh. Raise max_age, or make it faster."
             ),
         });
@@ -215,13 +215,13 @@ fn warnings(plan: &Plan, demand: &Demand) -> String {
         let room = match demand.connections {
             1 => "there is 1 (max_connections)".to_owned(),
             many => format!(
-                "they get {} of {many} (max_connections): one is left to clients",
-                demand.turns
+                "they get {} of {many} (max_connections): one is reserved for clients",
+                demand.slots
             ),
         };
         warnings.push(format!(
             "the schedules do not fit: they need {} connections on average, and {room}. Loads will \
-             wait for each other and come late. Most is for {}. Let them run less often, make them \
+             wait for each other and be late. The most expensive are {}. Run them less often, make them \
              faster, or raise max_connections.",
             count(demand.by_schedule()),
             busiest(plan, &demand.scheduled),
@@ -258,7 +258,7 @@ fn paths(plan: &Plan, endpoints: &[EndpointId]) -> String {
     }
 }
 
-/// A time as short as it says enough: one run is not exact.
+/// A time with as many digits as a single run justifies.
 fn short(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1000.0;
     match ms {
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_as_exact_as_one_run() {
+    fn figures_have_as_many_digits_as_one_run_justifies() {
         let short = |micros| short(Duration::from_micros(micros));
         assert_eq!(short(420), "0.42ms");
         assert_eq!(short(4_200), "4.2ms");

@@ -1,24 +1,24 @@
-//! Every option of libpq (of Postgres 18's `PQconninfoOptions`), and what becomes of it here. What a
-//! user may rely on is never taken without effect.
+//! Every connection option of libpq (`PQconninfoOptions` in Postgres 18), and what Larder does with it. An
+//! option that a user may rely on is never ignored.
 
 use std::collections::BTreeMap;
 
 use super::text::Pairs;
 
-/// What becomes of an option.
+/// What Larder does with an option.
 #[derive(Debug, Clone, Copy)]
 enum Use {
-    /// Any text means something here.
+    /// Any text is valid.
     Text,
     /// A whole number.
     Number,
     /// One of these.
     OneOf(&'static [&'static str]),
-    /// One of these. libpq knows others, and this is why they are not taken.
+    /// One of these. libpq knows others; the text says why Larder does not accept them.
     Of(&'static [&'static str], &'static str),
-    /// It is about what Larder does not do, or does in any case: all values are as good.
+    /// It has no effect: it is about something that Larder never does, or always does.
     Ignored,
-    /// It asks for what Larder cannot do; the way out.
+    /// It is not supported; the text names an alternative.
     Refused(&'static str),
 }
 
@@ -33,15 +33,15 @@ const NO_GSS: &str = "GSSAPI is not supported";
 const OPTIONS: [(&str, Use); 54] = [
     (
         "service",
-        Refused("write what the service's file says of it"),
+        Refused("write the settings of that service instead"),
     ),
     (
         "servicefile",
-        Refused("write what the file says of the service"),
+        Refused("write the settings of the service instead"),
     ),
     ("user", Text),
     ("password", Text),
-    ("passfile", Text), // not read, and not needed with a password
+    ("passfile", Text), // not read; an error unless there is a password
     ("channel_binding", OneOf(&["disable", "prefer", "require"])),
     ("connect_timeout", Number),
     ("dbname", Text),
@@ -54,7 +54,7 @@ const OPTIONS: [(&str, Use); 54] = [
             &[
                 "auto", "UTF8", "UTF-8", "utf8", "utf-8", "unicode", "UNICODE",
             ],
-            "answers are UTF-8, whatever the database's own encoding is",
+            "responses are UTF-8, whatever the encoding of the database",
         ),
     ),
     ("options", Text),
@@ -77,28 +77,34 @@ const OPTIONS: [(&str, Use); 54] = [
         ]),
     ),
     ("sslnegotiation", OneOf(&["postgres", "direct"])),
-    ("sslcompression", Ignored), // libpq asks OpenSSL for it, which has long refused
+    ("sslcompression", Ignored), // OpenSSL has long refused it
     ("sslcert", Text),
     ("sslkey", Text),
     (
         "sslcertmode",
         Of(
             &["disable", "allow"],
-            "whether the server asked for a certificate is not seen",
+            "Larder does not know whether the server asked for a certificate",
         ),
     ),
-    ("sslpassword", Ignored), // for an encrypted key, which is refused with a way out
+    ("sslpassword", Ignored), // for an encrypted key, which is rejected with advice
     ("sslrootcert", Text),
     ("sslcrl", Text),
     ("sslcrldir", Text),
     ("sslsni", OneOf(BOOLEAN)),
-    ("sslkeylogfile", Refused("Larder writes no session keys")),
-    ("requirepeer", Text), // about sockets
+    (
+        "sslkeylogfile",
+        Refused("Larder does not write session keys"),
+    ),
+    ("requirepeer", Text), // checked in `url`
     (
         "require_auth",
-        Refused("channel_binding=require insists on SCRAM, with this very server"),
+        Refused("use channel_binding=require, which insists on SCRAM"),
     ),
-    ("min_protocol_version", Of(&["3.0"], "Larder speaks 3.0")),
+    (
+        "min_protocol_version",
+        Of(&["3.0"], "Larder uses protocol version 3.0"),
+    ),
     ("max_protocol_version", OneOf(&["3.0", "3.2", "latest"])),
     ("ssl_min_protocol_version", OneOf(TLS_VERSIONS)),
     ("ssl_max_protocol_version", OneOf(TLS_VERSIONS)),
@@ -110,7 +116,7 @@ const OPTIONS: [(&str, Use); 54] = [
         "replication",
         Of(
             &["false", "off", "no", "0"],
-            "Larder runs queries, and those need an ordinary session",
+            "Larder runs queries, which need an ordinary session",
         ),
     ),
     (
@@ -134,15 +140,21 @@ const OPTIONS: [(&str, Use); 54] = [
     ("tty", Ignored),
 ];
 
-/// Options of other clients, and where Larder has what they are for.
+/// Options of other clients, and Larder's equivalents.
 const OF_OTHERS: [(&str, &str); 9] = [
-    ("ssl", "write sslmode=require, or verify-full"),
-    ("schema", "write options=-csearch_path%3D and its name"),
+    ("ssl", "use sslmode=require or verify-full"),
+    (
+        "schema",
+        "use options=-csearch_path%3D followed by the name",
+    ),
     (
         "currentSchema",
-        "write options=-csearch_path%3D and its name",
+        "use options=-csearch_path%3D followed by the name",
     ),
-    ("search_path", "write options=-csearch_path%3D and its name"),
+    (
+        "search_path",
+        "use options=-csearch_path%3D followed by the name",
+    ),
     ("statement_timeout", "it is a key of [repository]"),
     (
         "connection_limit",
@@ -156,20 +168,19 @@ const OF_OTHERS: [(&str, &str); 9] = [
     ("pool_timeout", "an endpoint's timeout is the limit"),
 ];
 
-/// The options that were given and mean something, by name. Values are right for their options.
+/// The options that are given and have an effect, by name, with valid values.
 #[derive(Default)]
 pub(super) struct Options(BTreeMap<&'static str, Vec<u8>>);
 
 impl Options {
-    /// The reasons name known options, and never a value: a password that is not encoded may have
-    /// become both.
+    /// Errors name only known options, and no values: an unencoded password may have become either.
     pub(super) fn of(pairs: Pairs) -> Result<Self, String> {
         let mut options = Self::default();
         for (position, (name, value)) in pairs.into_iter().enumerate() {
             let Some((name, usage)) = OPTIONS.iter().find(|(known, _)| *known == name) else {
                 return Err(unknown(position + 1, &name));
             };
-            // As good as not given, to libpq.
+            // libpq treats an empty value as missing.
             if value.is_empty() {
                 continue;
             }
@@ -189,13 +200,13 @@ impl Options {
             Number if text.trim().parse::<i32>().is_ok() => {}
             Number => return Err(format!("{name} is not a whole number")),
             OneOf(values) if values.contains(&text) => {}
-            OneOf(values) => return Err(format!("{name} is none of {}", values.join(", "))),
+            OneOf(values) => return Err(format!("{name} is not one of {}", values.join(", "))),
             Of(values, _) if values.contains(&text) => {}
             Of(values, why) => {
-                return Err(format!("{name} is none of {}: {why}", values.join(", ")));
+                return Err(format!("{name} is not one of {}: {why}", values.join(", ")));
             }
             Ignored => return Ok(()),
-            Refused(way_out) => return Err(format!("{name} is not supported: {way_out}")),
+            Refused(alternative) => return Err(format!("{name} is not supported: {alternative}")),
         }
         let several = matches!(name, "host" | "hostaddr" | "port");
         let kept = self.0.entry(name).or_default();
@@ -208,7 +219,7 @@ impl Options {
         Ok(())
     }
 
-    /// A value as it was given, of a password above all.
+    /// A value as it was given, such as a password.
     pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
         debug_assert!(OPTIONS.iter().any(|(known, _)| *known == name));
         self.0.get(name).map(Vec::as_slice)
@@ -218,7 +229,7 @@ impl Options {
         std::str::from_utf8(self.bytes(name)?).ok()
     }
 
-    /// A number that says something: none below 1 does, to libpq.
+    /// A number above 0; libpq treats others as missing.
     pub(super) fn number(&self, name: &str) -> Option<u32> {
         let number = self.text(name)?.trim().parse().ok()?;
         (number > 0).then_some(number)
@@ -226,13 +237,13 @@ impl Options {
 }
 
 fn unknown(position: usize, name: &str) -> String {
-    if let Some((name, way_out)) = OF_OTHERS.iter().find(|(known, _)| *known == name) {
-        return format!("{name} is no option of libpq: {way_out}");
+    if let Some((name, equivalent)) = OF_OTHERS.iter().find(|(known, _)| *known == name) {
+        return format!("{name} is not a libpq option: {equivalent}");
     }
-    // The name is not repeated: a password that is not encoded may have become it.
+    // The name is not repeated: an unencoded password may have become it.
     format!(
-        "the name of option {position} in it is none of libpq's: it is misspelled, or a value before it \
-         is neither percent-encoded (in a URL) nor quoted (in words)"
+        "the name of option {position} is not one of libpq's: it is misspelled, or a value before it has to be \
+         percent-encoded (in a URL) or quoted (in key=value form)"
     )
 }
 
@@ -251,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_are_refused_without_repeating_them() {
+    fn wrong_values_are_rejected_without_being_repeated() {
         for (name, usage) in OPTIONS {
             let take = |value: &str| {
                 let pairs = vec![(name.to_owned(), value.as_bytes().to_vec())];

@@ -1,25 +1,25 @@
-//! libpq's two spellings, a URI and `key=value` words, taken apart into options as libpq's
+//! Splits libpq's two spellings, a URI and `key=value` words, into options, as libpq's
 //! `conninfo_uri_parse_options` and `conninfo_parse` do.
 //!
-//! A password that is not encoded moves the borders of everything around it. Reasons are therefore
-//! constants, so that none can repeat a part of the text, and what libpq would take for a host or a
-//! database although an `@` in it says otherwise is refused.
+//! An unencoded password shifts the borders of everything around it. So all errors are constants, none of
+//! which can repeat a part of the text. And what libpq would take for a host or a database is rejected if an
+//! `@` in it suggests otherwise.
 
 use percent_encoding::percent_decode_str;
 
-/// Options in the order in which they apply, each by its name as it was written.
+/// Options in the order in which they apply, with their names as written.
 pub(super) type Pairs = Vec<(String, Vec<u8>)>;
 
-/// Why the text cannot be taken apart.
+/// Why the text cannot be split.
 pub(super) type Reason = &'static str;
 
-/// An `@` behind the one that ends the user and the password: some are not encoded.
-const STRAY_AT: Reason = "an @ stands where a host, a port, a database or an option should be: in \
-     user names, passwords and values write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and \
+/// For an `@` after the one that ends the user and the password.
+const STRAY_AT: Reason = "there is an @ where a host, a port, a database or an option should be: in \
+     user names, passwords and values, write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and \
      %25 for %";
 
 const BAD_PERCENT: Reason =
-    "a % in it is not followed by two hexadecimal digits: write %25 for a % that means itself";
+    "a % is not followed by two hexadecimal digits: write %25 for a literal %";
 
 const NEITHER: Reason = "it is neither a postgres:// URL nor key=value words; a value with spaces \
      needs single quotes, and \\' and \\\\ inside them";
@@ -30,16 +30,16 @@ pub(super) fn pairs(text: &str) -> Result<Pairs, Reason> {
         return Err("it is empty");
     }
     if text.starts_with(['"', '\'', '`', '<']) {
-        return Err("it begins with a quote, which is no part of it");
+        return Err("it begins with a quote, which is not part of a URL");
     }
     let schemes = ["postgres://", "postgresql://"];
     if let Some(uri) = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)) {
         return of_uri(uri);
     }
-    // Words have a `=` before any value, so that a scheme before it is one.
+    // Words have a `=` before any value, so a scheme before the first `=` is a URL's.
     let first = text.split('=').next().unwrap_or_default();
     if first.contains(":/") {
-        return Err("its scheme is neither postgres:// nor postgresql://");
+        return Err("its scheme is not postgres:// or postgresql://");
     }
     of_words(text)
 }
@@ -47,16 +47,16 @@ pub(super) fn pairs(text: &str) -> Result<Pairs, Reason> {
 /// `user:password@host:port,host:port/database?option=value&option=value`.
 fn of_uri(uri: &str) -> Result<Pairs, Reason> {
     let mut pairs = Pairs::new();
-    // libpq looks for the `@` no further than the first slash, and takes the first.
+    // Like libpq, look for the first `@` before the first slash.
     let user_info = uri
         .find(['@', '/'])
         .filter(|end| uri[*end..].starts_with('@'))
         .map(|end| (&uri[..end], &uri[end + 1..]));
     let (user_info, rest) = user_info.unwrap_or(("", uri));
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    // Behind a host without a colon, a value such as `user=me@realm` cannot be the end of a password.
+    // After a host without a colon, a value such as `user=me@realm` cannot be the end of a password.
     let may_be_password = query.contains('@') && uri[..uri.len() - query.len()].contains(':');
-    // As good as `host:port?password=one` with the rest of that password for a host.
+    // Could also be `host:port?password=one`, with the rest of that password taken for a host.
     let may_be_options = user_info
         .split_once('?')
         .is_some_and(|(_, query)| query.contains('='));
@@ -78,7 +78,7 @@ fn of_uri(uri: &str) -> Result<Pairs, Reason> {
         }
     }
     let options = of_query(query)?;
-    // As everywhere, the last one applies; but several hosts may be written one by one.
+    // As everywhere, the last one applies; but several hosts may be given one by one.
     pairs.retain(|(name, _)| !options.iter().any(|(other, _)| other == name));
     pairs.extend(options);
     Ok(pairs)
@@ -90,11 +90,11 @@ fn of_query(query: &str) -> Result<Pairs, Reason> {
         .map(|option| {
             let (name, value) = option
                 .split_once('=')
-                .ok_or("an option behind the ? has no value")?;
+                .ok_or("an option after the ? has no value")?;
             let name = String::from_utf8(decoded(name)?);
-            let name = name.map_err(|_| "an option behind the ? is not UTF-8")?;
+            let name = name.map_err(|_| "an option after the ? is not UTF-8")?;
             let value = decoded(value)?;
-            // What JDBC writes: libpq knows it, with this value alone.
+            // JDBC's spelling; libpq accepts it with this value only.
             if name == "ssl" && value == b"true" {
                 return Ok(("sslmode".to_owned(), b"require".to_vec()));
             }
@@ -110,11 +110,13 @@ fn hosts_and_ports(text: &str) -> Result<(String, String), Reason> {
         let (host, port) = if let Some(inside) = one.strip_prefix('[') {
             let (host, behind) = inside
                 .split_once(']')
-                .ok_or("an address in brackets has no end")?;
+                .ok_or("an address in brackets has no closing bracket")?;
             match behind.strip_prefix(':') {
                 Some(port) => (host, port),
                 None if behind.is_empty() => (host, ""),
-                None => return Err("an address in brackets is followed by something"),
+                None => {
+                    return Err("an address in brackets is followed by something other than a port");
+                }
             }
         } else {
             one.split_once(':').unwrap_or((one, ""))
@@ -145,15 +147,15 @@ fn decoded(text: &str) -> Result<Vec<u8>, Reason> {
     Ok(bytes)
 }
 
-/// Zero ends a value on the wire, and what is behind it would be taken for another.
+/// A zero byte ends a value on the wire, and the rest would be taken for another value.
 fn without_zeros(bytes: &[u8]) -> Result<(), Reason> {
     if bytes.contains(&0) {
-        return Err("a zero byte is in it");
+        return Err("it contains a zero byte");
     }
     Ok(())
 }
 
-/// `key = value` words, values perhaps in single quotes with `\'` and `\\` inside.
+/// `key = value` words, with values optionally in single quotes that may contain `\'` and `\\`.
 fn of_words(text: &str) -> Result<Pairs, Reason> {
     without_zeros(text.as_bytes())?;
     let mut pairs = Pairs::new();
@@ -182,7 +184,7 @@ fn word(text: &str) -> Result<(String, &str), Reason> {
         match character {
             '\\' => match characters.next() {
                 Some((_, escaped)) => value.push(escaped),
-                None => return Err("it ends in a lone backslash"),
+                None => return Err("it ends with a single backslash"),
             },
             '\'' if quoted => return Ok((value, &body[at + 1..])),
             c if !quoted && c.is_whitespace() => return Ok((value, &body[at..])),
@@ -190,7 +192,7 @@ fn word(text: &str) -> Result<(String, &str), Reason> {
         }
     }
     if quoted {
-        Err("a quoted value does not end")
+        Err("a quoted value has no closing quote")
     } else {
         Ok((value, ""))
     }

@@ -72,7 +72,7 @@ async fn the_table_says_how_long_each_query_took_and_the_end_what_share_of_the_c
     let last = |line: &String| line.rsplit("  ").next().unwrap().trim().to_owned();
     let took: Vec<String> = lines.iter().map(last).collect();
     let expected = [
-        "one query took",
+        "query time",
         "---------------",
         "_",
         "needs arguments",
@@ -88,11 +88,11 @@ async fn the_table_says_how_long_each_query_took_and_the_end_what_share_of_the_c
     assert_eq!(
         masked(shares),
         "\
-Each query was run once, alone, on what the database holds now. If that is how long they take:
+Each query was run once, alone, on the current data. If queries keep taking this long:
 - Schedules need _ of 4 connections on average (_), which fits.
-- Changes could need _ more: if every probe found one, and notifications never paused.
+- Changes could need _ more, if every probe found one and notifications never paused.
 - Clients could need _ more: with 100 loads a second (max_loads_per_second), the _
-- Not in these figures, for want of arguments: /required/{n}, /none-found/{n}. The first key in `warm` would do.
+- Not included, for lack of arguments: /required/{n}, /none-found/{n}. Adding a key to `warm` is enough.
 "
     );
 }
@@ -128,23 +128,22 @@ async fn queries_that_cannot_keep_up_are_a_warning() {
     for (warning, [begin, end]) in warnings.iter().zip([
         [
             "/slow took ",
-            " and is due every 100ms: it can not keep that rhythm. Let it run less often, or make \
-             it faster.\n",
+            ", but is due every 100ms: it cannot keep up. Run it less often, or make it faster.\n",
         ],
         [
             "/ahead/{n} took ",
             ", more than half of its max_age (400ms): answers in use go stale before they are \
-             loaded ahead. Raise max_age, or make it faster.\n",
+             refreshed ahead of time. Raise max_age, or make it faster.\n",
         ],
         [
             "/stale took ",
-            ", and its max_age (200ms) counts from the beginning: its answers are never fresh. \
+            ", and its max_age (200ms) counts from the start of the query: its answers are never fresh. \
              Raise max_age, or make it faster.\n",
         ],
         [
             "the schedules do not fit: they need 1.0 connections on average, and there is 1 \
              (max_connections). ",
-            "Most is for /slow (1.0). Let them run less often, make them faster, or raise \
+            "The most expensive are /slow (1.0). Run them less often, make them faster, or raise \
              max_connections.\n",
         ],
     ]) {

@@ -83,7 +83,7 @@ async fn a_request_that_does_not_end_in_time_is_admitted_in_the_exit_code() {
         .ended()
         .await
         .assert_code(1)
-        .assert_stderr_has("error: not every request could end within shutdown_timeout (50ms)");
+        .assert_stderr_has("error: not every request finished within shutdown_timeout (50ms)");
     assert!(running.is_closed().await);
     gate.open().await;
 }
@@ -148,7 +148,7 @@ async fn a_second_signal_is_obeyed_at_once() {
         .ended()
         .await
         .assert_code(1)
-        .assert_stderr_has("told a second time to stop");
+        .assert_stderr_has("stopped at once by a second signal");
     gate.open().await;
 }
 
@@ -244,7 +244,7 @@ async fn without_postgres_it_runs_until_a_signal() {
         .on(&url)
         .start();
     let address = address(&mut serving).await;
-    wait_for_stderr(&mut serving, "the repository is lost").await;
+    wait_for_stderr(&mut serving, "lost the connection to the repository").await;
     http::get(address, "/healthz").await.assert_status(200);
     http::get(address, "/readyz").await.assert_status(503);
     serving.signal(Signal::SIGTERM);
@@ -265,7 +265,7 @@ async fn an_address_that_is_taken_is_named_with_the_way_out() {
         .await
         .assert_code(1)
         .assert_stdout("")
-        .assert_stderr_has(&format!("error: can not listen on {taken}: "))
+        .assert_stderr_has(&format!("error: cannot listen on {taken}: "))
         .assert_stderr_has("stop what listens there")
         .assert_stderr_has("`listen` under [server]");
     Program::larder(&["demo", "--listen", &taken])
@@ -274,7 +274,7 @@ async fn an_address_that_is_taken_is_named_with_the_way_out() {
         .await
         .assert_code(1)
         .assert_stdout("")
-        .assert_stderr_has(&format!("error: can not listen on {taken}: "))
+        .assert_stderr_has(&format!("error: cannot listen on {taken}: "))
         .assert_stderr_has("--listen");
 }
 
@@ -306,7 +306,7 @@ async fn it_listens_where_a_name_or_a_port_alone_says() {
         .run()
         .await
         .assert_code(1)
-        .assert_stderr_has("error: can not listen on larder.invalid:80: ")
+        .assert_stderr_has("error: cannot listen on larder.invalid:80: ")
         .assert_stderr_has("choose another address with `listen` under [server]");
 }
 

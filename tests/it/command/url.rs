@@ -10,7 +10,7 @@ use crate::support::program::Program;
 
 const ENDPOINT: &str = "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"";
 
-const CAUTION: &str = "gets the password and is believed: the url of [repository] has no sslmode";
+const WARNING: &str = "gets the password and is trusted: the url of [repository] has no sslmode";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_part_of_a_password_is_printed_wherever_its_signs_move_the_urls_borders() {
@@ -59,9 +59,11 @@ async fn a_server_elsewhere_that_may_be_anyone_is_warned_of() {
         ended.stdout
     };
     let said = offline("postgres://somebody:hunter2-of-somebody@db.larder.test/shop").await;
-    assert!(said.contains(CAUTION), "{said}");
+    assert!(said.contains(WARNING), "{said}");
     assert!(
-        said.contains("\nwarning: whoever answers at db.larder.test:5432 "),
+        said.contains(
+            "\nwarning: the identity of the server at db.larder.test:5432 is not verified"
+        ),
         "{said}"
     );
     assert!(
@@ -89,11 +91,11 @@ async fn a_server_elsewhere_that_may_be_anyone_is_warned_of() {
         .on_stderr(|text| text.contains("\"WARN\"").then_some(()))
         .await;
     serving
-        .on_stderr(|text| text.contains(CAUTION).then_some(()))
+        .on_stderr(|text| text.contains(WARNING).then_some(()))
         .await;
     serving.signal(nix::sys::signal::Signal::SIGTERM);
     let ended = serving.ended().await;
-    assert_eq!(ended.stderr.matches(CAUTION).count(), 1);
+    assert_eq!(ended.stderr.matches(WARNING).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +122,7 @@ async fn that_a_server_may_be_anyone_is_no_mistake() {
     let check = Program::larder(&["check"]).within(folder.path());
     let ended = check.env("HOME", folder.path()).on(&url).run().await;
     ended.assert_code(0).assert_stderr("");
-    assert!(ended.stdout.contains(CAUTION), "{}", ended.stdout);
+    assert!(ended.stdout.contains(WARNING), "{}", ended.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]

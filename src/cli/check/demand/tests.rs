@@ -47,7 +47,7 @@ fn demand(endpoints: &[(&str, u64)], probes: &[u64]) -> Demand {
 /// Compares connections: by schedule, told, and by clients.
 fn check(endpoints: &[(&str, u64)], probes: &[u64], expected: [f64; 3]) {
     let demand = demand(endpoints, probes);
-    let found = [demand.by_schedule(), demand.told, demand.clients];
+    let found = [demand.by_schedule(), demand.by_changes, demand.clients];
     let is_near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-9;
     assert!(
         found.iter().zip(&expected).all(is_near),
@@ -141,8 +141,12 @@ fn schedules_fit_into_all_connections_but_one() {
         (4, &[full, full][..], Verdict::Fits),
         (4, &[nearly, nearly, nearly], Verdict::Fits),
         (4, &[full, full, full], Verdict::Exceeds),
-        (4, &[full, full, notified], Verdict::FitsUntilTold),
-        (4, &[notified, notified, notified], Verdict::FitsUntilTold),
+        (4, &[full, full, notified], Verdict::FitsWithoutChanges),
+        (
+            4,
+            &[notified, notified, notified],
+            Verdict::FitsWithoutChanges,
+        ),
         (2, &[nearly], Verdict::Fits),
         (2, &[full], Verdict::Exceeds),
         // The only one is for both.
@@ -166,7 +170,7 @@ fn what_is_too_slow_for_its_declaration_is_late() {
     let max_age = Duration::from_secs(10);
     for (lines, time, expected) in [
         (EVERY_SECOND, 1_000, None),
-        (EVERY_SECOND, 1_100, Some(Late::Rhythm(due))),
+        (EVERY_SECOND, 1_100, Some(Late::Schedule(due))),
         ("refresh.cron = '*/20 * * * * *'", 19_000, None),
         ("refresh.cron = '@daily'", 3_000_000, None),
         (&ahead, 5_000, None),
@@ -183,7 +187,7 @@ fn what_is_too_slow_for_its_declaration_is_late() {
     let (query, _, late) = demand.late[0];
     assert_eq!(demand.late.len(), 1);
     assert!(matches!(query, Query::Probe(_)), "{query:?}");
-    assert_eq!(late, Late::Rhythm(Duration::from_secs(2)));
+    assert_eq!(late, Late::Schedule(Duration::from_secs(2)));
 }
 
 #[test]
