@@ -1,18 +1,25 @@
-//! Made-up sales for the demo: the columns and the size of the "Sample Sales Data" set that
-//! circulates in tutorials, with customers, products and figures of our own. The same on every
-//! machine, because it is grown from one seed. It makes text, and leaves it to others to run it.
+//! Made-up sales for the demo, with the columns and the size of the "Sample Sales Data" set known from
+//! tutorials. Customers, products and figures are generated from one seed, so they are the same on every
+//! machine.
 
-mod places;
+mod catalog; // products
+mod customers;
+mod date;
+mod places; // countries, and what customers there are made of
+mod random; // a generator that never changes
 
 use std::fmt::Write as _;
 
 use crate::repository::throwaway::{Throwaway, ThrowawayError};
-use places::{PLACES, Place};
+use catalog::{Product, products};
+use customers::{Customer, customers};
+use date::Date;
+use random::Random;
 
 /// How many sales [`rows`] makes.
 pub const ROWS: usize = 2_823;
 
-/// The statement that takes [`rows`] in.
+/// The statement that imports [`rows`].
 pub const COPY: &str = r#"COPY "tk-bitio/Sales"."sales_data_sample" FROM STDIN"#;
 
 const SCHEMA: &str = r#"CREATE SCHEMA "tk-bitio/Sales";
@@ -58,14 +65,14 @@ pub fn schema() -> &'static str {
 /// `\N` for NULL.
 pub fn rows() -> String {
     let mut random = Random(SEED);
-    let customers = customers();
-    let products = products();
+    let customers = customers(SEED);
+    let products = products(SEED);
     let mut text = String::with_capacity(ROWS * 240);
     let (mut written, mut number) = (0, FIRST_ORDER);
     while written < ROWS {
         let order = Order {
             number,
-            // Orders follow one another in time, whatever their size.
+            // Dates ascend with the number of rows so far.
             date: Date::from_index(written * DAYS / ROWS),
             status: status(&mut random, written),
             customer: &customers[random.skewed(customers.len())],
@@ -73,7 +80,7 @@ pub fn rows() -> String {
         let lines = (1 + random.below(14)).min(ROWS - written);
         let first = random.below(products.len());
         for line in 0..lines {
-            // Neighbours in the catalogue, so that no product comes twice in an order.
+            // Neighbours in the catalog, so that no product is twice in an order.
             let sale = Sale::made(&mut random, &products[(first + line) % products.len()]);
             order.write_line(&mut text, line + 1, &sale);
         }
@@ -86,8 +93,8 @@ pub fn rows() -> String {
 /// The statement that adds the `n`th sale after those of [`rows`], dated to when it runs.
 pub fn another(n: u64) -> String {
     let mut random = Random(SEED ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let customers = customers();
-    let products = products();
+    let customers = customers(SEED);
+    let products = products(SEED);
     let customer = &customers[random.skewed(customers.len())];
     let product = &products[random.below(products.len())];
     let sale = Sale::made(&mut random, product);
@@ -119,7 +126,7 @@ pub fn another(n: u64) -> String {
 /// Makes the table and fills it.
 ///
 /// # Errors
-/// The error of the server, for example if the table already exists.
+/// The server's error, for instance that the table exists.
 pub async fn load(throwaway: &Throwaway) -> Result<(), ThrowawayError> {
     throwaway.execute(schema()).await?;
     throwaway.copy_in(COPY, &rows()).await?;
@@ -128,116 +135,13 @@ pub async fn load(throwaway: &Throwaway) -> Result<(), ThrowawayError> {
         .await
 }
 
-/// Any number would do; with this one every country and every status comes up.
+/// With this seed, every country and every status occurs.
 const SEED: u64 = 2_823;
 const FIRST_ORDER: usize = 40_001;
 const ORDERS_ADDED_FROM: u64 = 90_001;
-const CUSTOMERS_PER_PLACE: usize = 5;
 
 /// Days from 2003-01-01 to 2005-05-31.
 const DAYS: usize = 882;
-
-/// What is sold, with the least and the most that one costs, in whole currency units.
-const LINES: [(&str, &str, u64, u64); 7] = [
-    ("Sailing Ships", "SH", 48, 160),
-    ("Steam Engines", "ST", 60, 214),
-    ("Airships", "AI", 40, 150),
-    ("Lighthouses", "LI", 33, 105),
-    ("Funiculars", "FU", 35, 120),
-    ("Racing Bicycles", "RB", 36, 190),
-    ("Clockworks", "CL", 52, 205),
-];
-
-#[derive(Debug)]
-struct Product {
-    line: &'static str,
-    code: String,
-    /// The recommended price, in whole currency units.
-    msrp: u64,
-}
-
-fn products() -> Vec<Product> {
-    let mut random = Random(SEED);
-    let mut products = Vec::new();
-    for (line, letters, least, most) in LINES {
-        for n in 1..=16 {
-            let scale = [12, 24, 50, 72][random.below(4)];
-            let code = format!("{letters}{scale}_{}", 1_000 + n * 137 + random.below(100));
-            let msrp = least + random.below_u64(most - least + 1);
-            products.push(Product { line, code, msrp });
-        }
-    }
-    products
-}
-
-#[derive(Debug)]
-struct Customer {
-    name: String,
-    phone: String,
-    address: String,
-    address_more: Option<&'static str>,
-    postal_code: Option<String>,
-    city: &'static str,
-    state: Option<&'static str>,
-    country: &'static str,
-    territory: Option<&'static str>,
-    last_name: &'static str,
-    first_name: &'static str,
-}
-
-impl Customer {
-    fn of(place: &Place, n: usize, random: &mut Random) -> Self {
-        let (city, state) = place.cities[n % place.cities.len()];
-        let last_name = place.last_names[n % place.last_names.len()];
-        let trade = place.trades[random.below(place.trades.len())];
-        let street = place.streets[random.below(place.streets.len())];
-        let house = 1 + random.below(240);
-        Self {
-            name: trade.replace('*', last_name),
-            phone: digits(place.phone, random),
-            address: street.replace('*', &house.to_string()),
-            address_more: (random.below(8) == 0).then_some("Level 2"),
-            postal_code: (!place.postal_code.is_empty()).then(|| digits(place.postal_code, random)),
-            city,
-            state: (!state.is_empty()).then_some(state),
-            country: place.country,
-            territory: place.territory,
-            // The contact rarely has the name of the company.
-            last_name: place.last_names[(n + 2) % place.last_names.len()],
-            first_name: place.first_names[random.below(place.first_names.len())],
-        }
-    }
-
-    /// Its columns in the table's order.
-    fn columns(&self) -> [Option<&str>; 11] {
-        [
-            Some(&self.name),
-            Some(&self.phone),
-            Some(&self.address),
-            self.address_more,
-            Some(self.city),
-            self.state,
-            self.postal_code.as_deref(),
-            Some(self.country),
-            self.territory,
-            Some(self.last_name),
-            Some(self.first_name),
-        ]
-    }
-}
-
-/// The best customers first: whole countries are spread over the list so that the most important
-/// ones also have the most customers near its top.
-fn customers() -> Vec<Customer> {
-    let mut random = Random(SEED);
-    let mut customers = Vec::new();
-    for n in 0..CUSTOMERS_PER_PLACE {
-        for place in &PLACES {
-            customers.push(Customer::of(place, n, &mut random));
-        }
-    }
-    customers
-}
 
 #[derive(Debug)]
 struct Sale<'a> {
@@ -258,7 +162,7 @@ impl<'a> Sale<'a> {
         }
     }
 
-    /// The whole of it, in hundredths.
+    /// The total, in hundredths.
     fn cents(&self) -> u64 {
         self.quantity * self.cents
     }
@@ -311,7 +215,7 @@ impl Order<'_> {
     }
 }
 
-/// Nearly everything is shipped in the end, except what was ordered last.
+/// Nearly every order has been shipped, except the last ones.
 fn status(random: &mut Random, written: usize) -> &'static str {
     let recent = written * 20 > ROWS * 19;
     match (random.below(40), recent) {
@@ -322,88 +226,6 @@ fn status(random: &mut Random, written: usize) -> &'static str {
         (3, false) => "Disputed",
         (_, true | false) => "Shipped",
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Date {
-    year: usize,
-    month: usize,
-    day: usize,
-}
-
-impl Date {
-    /// The date this many days after 2003-01-01.
-    fn from_index(days: usize) -> Self {
-        let mut date = Self {
-            year: 2003,
-            month: 1,
-            day: days + 1,
-        };
-        loop {
-            let length = match date.month {
-                2 if date.year.is_multiple_of(4) => 29,
-                2 => 28,
-                4 | 6 | 9 | 11 => 30,
-                _ => 31,
-            };
-            if date.day <= length {
-                return date;
-            }
-            date.day -= length;
-            date.month += 1;
-            if date.month > 12 {
-                date = Self {
-                    year: date.year + 1,
-                    month: 1,
-                    ..date
-                };
-            }
-        }
-    }
-}
-
-/// Steele, Lea and Flood's SplitMix64: ten lines that will never change beat a crate whose next
-/// version may grow other sales from the same seed.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`, which is small enough that the modulo favours none noticeably.
-    fn below_u64(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.below_u64(limit as u64)).unwrap_or_default()
-    }
-
-    /// A number below `limit`, low ones more often: the lesser of two.
-    fn skewed(&mut self, limit: usize) -> usize {
-        let one = self.below(limit);
-        one.min(self.below(limit))
-    }
-}
-
-/// A text with every `#` replaced by a digit.
-fn digits(pattern: &str, random: &mut Random) -> String {
-    pattern
-        .chars()
-        .map(|c| {
-            if c == '#' {
-                char::from(b'0' + random.next().to_le_bytes()[0] % 10)
-            } else {
-                c
-            }
-        })
-        .collect()
 }
 
 fn decimal(cents: u64) -> String {
@@ -446,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_follow_from_others_do() {
+    fn derived_columns_match_the_others() {
         for row in table() {
             let quantity: u64 = row[1].parse().unwrap();
             assert_eq!(cents(&row[4]), quantity * cents(&row[2]), "{row:?}");
@@ -476,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn every_country_size_and_status_comes_up() {
+    fn every_country_size_and_status_occurs() {
         let table = table();
         let distinct = |column: usize| -> HashSet<&str> {
             table.iter().map(|row| row[column].as_str()).collect()
@@ -487,18 +309,18 @@ mod tests {
         }
         assert_eq!(distinct(24).len(), 3);
         assert_eq!(distinct(6).len(), 6);
-        assert_eq!(distinct(10).len(), LINES.len());
+        assert_eq!(distinct(10).len(), catalog::LINES.len());
         assert_eq!(distinct(9).len(), 3);
     }
 
     #[tokio::test]
-    async fn postgres_takes_them_and_another_one() {
+    async fn postgres_accepts_them_and_more() {
         let throwaway = Throwaway::start().await.unwrap();
         load(&throwaway).await.unwrap();
         for n in 0..40 {
             throwaway.execute(&another(n)).await.unwrap();
         }
-        // Division by zero unless the figures are as they must be.
+        // A division by zero unless the figures are right.
         let check = r#"
             SELECT 1 / (count(*) = 2863)::int,
                    1 / bool_and(sales = quantityordered * priceeach)::int,

@@ -1,29 +1,31 @@
-//! A Postgres of one's own, for the demo and the tests: made in a temporary folder from the
-//! binaries found on the machine, gone when its handle is dropped. It knows nothing of endpoints,
-//! and nothing that serves a request knows of it.
+//! A temporary Postgres, for the demo and the tests: made in a temporary folder from the binaries found on
+//! the machine, and removed when its handle is dropped. Nothing that serves a request uses it.
 //!
-//! | part       | does                                                               |
-//! |------------|--------------------------------------------------------------------|
-//! | `binaries` | where `initdb` and `postgres` are                                  |
-//! | `account`  | whom the server runs as, because Postgres refuses to run as root   |
-//! | `error`    | what can go wrong, in words for the user                           |
-//! | `folder`   | the temporary folder, and those that a killed owner left behind    |
-//! | `server`   | the process: started, stopped, ended with its handle               |
-//! | `standby`  | another server that follows this one                               |
+//! | part       | does                                                              |
+//! |------------|-------------------------------------------------------------------|
+//! | `binaries` | finds `initdb` and `postgres`                                     |
+//! | `account`  | the user the server runs as, because Postgres refuses to run as root |
+//! | `error`    | what can go wrong                                                 |
+//! | `folder`   | the temporary folder, and those that a killed owner left behind   |
+//! | `cluster`  | runs the programs that make a database cluster                    |
+//! | `port`     | finds a free port                                                 |
+//! | `server`   | the server's process, ended with its handle                       |
+//! | `process`  | signals to a server's process                                     |
+//! | `standby`  | a second server that replicates the first                         |
 
 mod account;
 mod binaries;
+mod cluster;
 mod error;
 mod folder;
+mod port;
 mod process;
 mod server;
 mod standby;
 
-use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
 use std::pin::pin;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,15 +37,16 @@ use tokio_postgres::{Client, NoTls};
 
 use account::Account;
 use binaries::Binaries;
+use cluster::{initdb, program};
 pub use error::ThrowawayError;
 use folder::Folder;
+use port::free_port;
 use server::{Server, Shutdown};
 
-/// The superuser, and the database, that every throwaway Postgres has.
+/// The name of the superuser and of the database.
 const NAME: &str = "larder";
 
-/// How long a server may take until it answers. A loaded machine needs seconds; a minute means that
-/// it never will.
+/// How long a server may take to answer. A loaded machine needs seconds; after a minute it never will.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long to wait between attempts to connect while the server starts, which takes about 100 ms.
@@ -52,14 +55,10 @@ const START_POLL: Duration = Duration::from_millis(10);
 /// How many ports are tried before giving up: each one was free a moment before.
 const PORT_ATTEMPTS: u32 = 5;
 
-/// Below every system's range for outgoing connections (32,768 on Linux, 49,152 elsewhere), so that
-/// none of those takes the port while the server is stopped.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-
-/// Durability is worthless in a folder that is about to be removed; everything else keeps the server
-/// small, on the loopback interface, and the same on every machine.
+/// Without durability, which is useless in a folder that will be removed; otherwise small, on the loopback
+/// interface, and the same on every machine.
 const SETTINGS: [(&str, &str); 13] = [
-    // Its log is read here, whatever language the machine speaks.
+    // The log is searched, so its language must not depend on the machine.
     ("lc_messages", "C"),
     ("listen_addresses", "127.0.0.1"),
     ("unix_socket_directories", ""),
@@ -75,10 +74,10 @@ const SETTINGS: [(&str, &str); 13] = [
     ("log_checkpoints", "off"),
 ];
 
-/// A Postgres server of this process's own, with the superuser and the database `larder`.
+/// A temporary Postgres server, with the superuser and the database `larder`.
 ///
-/// Dropping it ends the server and removes its data. When its process is killed instead, the next
-/// [`Throwaway::start`] on the machine by the same user does so.
+/// Dropping it ends the server and removes its data. If this process is killed instead, the next
+/// [`Throwaway::start`] by the same user on the machine does that.
 pub struct Throwaway {
     binaries: Binaries,
     account: Option<Account>,
@@ -93,17 +92,17 @@ pub struct Throwaway {
 }
 
 impl Throwaway {
-    /// Makes a database cluster in a temporary folder and starts a server on it, reachable from this
-    /// machine alone and with a password that only [`Throwaway::url`] knows.
+    /// Makes a database cluster in a temporary folder and starts a server on it. It can be reached only from
+    /// this machine, with a random password that is in [`Throwaway::url`].
     ///
     /// # Errors
-    /// [`ThrowawayError::NotInstalled`] with the line that installs Postgres, or what else
-    /// [`ThrowawayError`] names.
+    /// [`ThrowawayError::NotInstalled`] with the command that installs Postgres, or any other
+    /// [`ThrowawayError`].
     pub async fn start() -> Result<Self, ThrowawayError> {
         Self::start_with(&[]).await
     }
 
-    /// [`Throwaway::start`] with settings as in `postgresql.conf`, which take precedence over its own.
+    /// Like [`Throwaway::start`], with settings as in `postgresql.conf` that override its own.
     ///
     /// # Errors
     /// As [`Throwaway::start`]; [`ThrowawayError::Ended`] also for a setting that Postgres refuses.
@@ -139,31 +138,31 @@ impl Throwaway {
         Ok(throwaway)
     }
 
-    /// Where it is, password included: `postgresql://larder:…@127.0.0.1:port/larder`. It stays the same
-    /// when the server is stopped and started again.
+    /// Its URL, with the password: `postgresql://larder:…@127.0.0.1:port/larder`. A restart does not change
+    /// it.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Stops the server as an administrator would: sessions are ended, the data stays. Nothing
-    /// happens when it is stopped already.
+    /// Stops the server as an administrator would: sessions are ended, and the data is kept. Does nothing if
+    /// it is already stopped.
     ///
     /// # Errors
-    /// [`ThrowawayError::Interrupted`] alone.
+    /// Only [`ThrowawayError::Interrupted`].
     pub async fn stop(&self) -> Result<(), ThrowawayError> {
         self.end(Shutdown::Fast).await
     }
 
-    /// Stops the server as a crash would: connections break, and it recovers when it is started again.
+    /// Stops the server as in a crash: connections break, and it recovers at the next start.
     ///
     /// # Errors
-    /// [`ThrowawayError::Interrupted`] alone.
+    /// Only [`ThrowawayError::Interrupted`].
     pub async fn crash(&self) -> Result<(), ThrowawayError> {
         self.end(Shutdown::Immediate).await
     }
 
-    /// Starts the stopped server again, on the same port and with the data it had. Nothing happens
-    /// when it runs.
+    /// Starts the stopped server again, on the same port and with the same data. Does nothing if it is
+    /// running.
     ///
     /// # Errors
     /// [`ThrowawayError::Ended`] or [`ThrowawayError::Silent`] with the end of the server's log.
@@ -177,19 +176,19 @@ impl Throwaway {
         Ok(())
     }
 
-    /// Runs statements, separated by semicolons, over a connection that is kept.
+    /// Runs statements, separated by semicolons, on a connection that is kept open.
     ///
     /// # Errors
-    /// [`ThrowawayError::Postgres`] with the error of the server.
+    /// [`ThrowawayError::Postgres`] with the server's error.
     pub async fn execute(&self, sql: &str) -> Result<(), ThrowawayError> {
         let mut kept = self.client.lock().await;
         Ok(self.kept(&mut kept).await?.batch_execute(sql).await?)
     }
 
-    /// Feeds `data` to a `COPY … FROM STDIN` statement, over the connection that is kept.
+    /// Feeds `data` to a `COPY … FROM STDIN` statement, on the connection that is kept open.
     ///
     /// # Errors
-    /// [`ThrowawayError::Postgres`] with the error of the server.
+    /// [`ThrowawayError::Postgres`] with the server's error.
     pub async fn copy_in(&self, statement: &str, data: &str) -> Result<(), ThrowawayError> {
         let mut kept = self.client.lock().await;
         let mut sink = pin!(self.kept(&mut kept).await?.copy_in(statement).await?);
@@ -236,12 +235,12 @@ impl Throwaway {
         }
     }
 
-    /// Starts the process and waits until it answers. The password is this server's alone, so that
-    /// whatever else may have taken the port is not mistaken for it.
+    /// Starts the process and waits until it answers. No other server has its password, so another one that
+    /// has taken the port is not mistaken for it.
     async fn launch(&self, database: &str) -> Result<Server, ThrowawayError> {
         let command = self.command();
         let folder = Arc::clone(&self.folder);
-        // The folder comes back with the server: given up in between, the server ends first.
+        // The folder is returned with the server: if this is cancelled in between, the server ends first.
         let spawn = move || Ok((Server::spawn(command, &folder)?, folder));
         let (mut server, _) = blocking(spawn).await?;
         let deadline = Instant::now() + START_LIMIT;
@@ -285,7 +284,7 @@ impl Throwaway {
             .dbname(database)
             .connect(NoTls)
             .await?;
-        // It ends with the client; what it has to say about it, the client's next call says too.
+        // It ends with the client. Its error reaches the client's next call too.
         tokio::spawn(connection);
         Ok(client)
     }
@@ -300,7 +299,7 @@ impl Throwaway {
 }
 
 impl fmt::Debug for Throwaway {
-    // The URL and the password stay out of it.
+    // Without the URL and the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Throwaway")
             .field("folder", &self.folder.path())
@@ -309,94 +308,7 @@ impl fmt::Debug for Throwaway {
     }
 }
 
-/// Makes the cluster. Its encoding and collation are the same on every machine.
-async fn initdb(
-    binaries: &Binaries,
-    account: Option<&Account>,
-    folder: &Folder,
-    password: &str,
-) -> Result<(), ThrowawayError> {
-    let password_file = folder.write_for(account, "password", password)?;
-    let mut pwfile = OsString::from("--pwfile=");
-    pwfile.push(&password_file);
-    let mut command = program(&binaries.initdb, account, folder);
-    command
-        .arg("-D")
-        .arg(folder.data())
-        .arg(format!("--username={NAME}"))
-        .arg(pwfile)
-        // Small segments: 16 MB of them would be written for nothing.
-        .args([
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--wal-segsize=1",
-        ])
-        .args(["--no-sync", "--no-instructions"]);
-    make_cluster(command, folder).await?;
-    folder::remove_file(&password_file)
-}
-
-/// Runs the program that makes the cluster.
-async fn make_cluster(mut command: Command, folder: &Folder) -> Result<(), ThrowawayError> {
-    let program = PathBuf::from(command.get_program());
-    // Its helpers outlive it for a moment when it is killed; they hold the log, for which the folder
-    // waits before it goes.
-    command.stdout(Stdio::piped()).stderr(folder.open_log()?);
-    let output = match run_to_its_end(command).await {
-        Ok(output) => output,
-        Err(source) => return Err(ThrowawayError::Run { program, source }),
-    };
-    if output.status.success() {
-        return Ok(());
-    }
-    let mut words = String::from_utf8_lossy(&output.stdout).into_owned();
-    words.push_str(&folder.log_tail());
-    let output = words.trim().to_owned();
-    Err(ThrowawayError::Cluster { program, output })
-}
-
-/// Runs a command, which is killed when nobody waits for it any more, and captures its stdout.
-async fn run_to_its_end(command: Command) -> std::io::Result<Output> {
-    let mut command = tokio::process::Command::from(command);
-    let running = command.kill_on_drop(true).spawn()?;
-    running.wait_with_output().await
-}
-
-/// A program of Postgres's as the account, in a folder the account can enter, deaf to the terminal's
-/// Ctrl-C: the owner ends it in its own time.
-fn program(path: &std::path::Path, account: Option<&Account>, folder: &Folder) -> Command {
-    use std::os::unix::process::CommandExt;
-    let mut command = Command::new(path);
-    command
-        .current_dir(folder.path())
-        .stdin(Stdio::null())
-        .process_group(0);
-    // The log's words are looked into, and none of the caller's libpq settings are meant for it.
-    command
-        .env("LC_ALL", "C")
-        .env_remove("PGDATA")
-        .env_remove("PGPORT")
-        .env_remove("PGOPTIONS");
-    if let Some(account) = account {
-        command.uid(account.uid).gid(account.gid);
-    }
-    command
-}
-
-/// A port that nothing listens on, from a place in the range that is another for every server.
-fn free_port() -> Result<u16, ThrowawayError> {
-    let start = u16::from_str_radix(&folder::random_hex()?[..4], 16).unwrap_or_default();
-    let width = PORTS.end - PORTS.start;
-    (0..width)
-        .map(|step| PORTS.start + (start % width + step) % width)
-        .find(|&port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
-        .ok_or_else(|| ThrowawayError::Ended {
-            log: "no port is free".to_owned(),
-        })
-}
-
-/// Runs what blocks where it holds nobody up.
+/// Runs blocking work on the runtime's blocking threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ThrowawayError> + Send + 'static,
 ) -> Result<T, ThrowawayError> {
@@ -410,7 +322,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_runs_statements_and_copies_and_is_gone_when_dropped() {
+    async fn it_runs_statements_and_copies_and_is_removed_when_dropped() {
         let throwaway = Throwaway::start().await.unwrap();
         throwaway
             .execute("CREATE TABLE n (v int); INSERT INTO n VALUES (1)")
@@ -434,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_keeps_its_data_and_its_url_over_a_stop_and_a_crash() {
+    async fn it_keeps_its_data_and_its_url_across_a_stop_and_a_crash() {
         let throwaway = Throwaway::start().await.unwrap();
         let url = throwaway.url().to_owned();
         throwaway
@@ -454,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn settings_given_take_precedence() {
+    async fn given_settings_override_its_own() {
         let settings = [
             ("shared_preload_libraries", "pg_stat_statements"),
             ("max_connections", "7"),
@@ -470,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_setting_that_postgres_refuses_is_reported_in_its_own_words() {
+    async fn a_setting_that_postgres_refuses_is_reported() {
         let error = Throwaway::start_with(&[("no_such_setting", "1")])
             .await
             .unwrap_err();
@@ -478,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_killed_owner_left_behind_is_removed_at_the_next_start() {
+    async fn what_a_killed_owner_leaves_behind_is_removed_at_the_next_start() {
         let Throwaway {
             server,
             folder,
@@ -495,7 +407,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_refuses_connections_without_the_password() {
+    async fn it_rejects_a_wrong_password() {
         let throwaway = Throwaway::start().await.unwrap();
         let guess = throwaway.url().replace(&throwaway.password, "guess");
         assert!(tokio_postgres::connect(&guess, NoTls).await.is_err());

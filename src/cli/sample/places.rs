@@ -1,16 +1,16 @@
-//! Where the made-up customers are: real countries and cities, made-up people and firms.
+//! Where the customers are: real countries and cities, with made-up people and firms.
 
-/// A country and what its customers are made of. In the patterns `#` is a digit, and `*` what each
-/// customer has of its own: a family name in `trades`, a house number in `streets`.
+/// A country, and patterns for its customers. `#` stands for a digit; `*` for the family name in `trades`, and
+/// for the house number in `streets`.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) country: &'static str,
-    /// The sales territory; none for the Americas' second market.
+    /// The sales territory, if any.
     pub(super) territory: Option<&'static str>,
     pub(super) phone: &'static str,
-    /// Empty where letters go without.
+    /// Empty if the country has none.
     pub(super) postal_code: &'static str,
-    /// Cities with their states, which are empty where an address has none.
+    /// Cities with their states, which are empty if addresses have none.
     pub(super) cities: &'static [(&'static str, &'static str)],
     pub(super) streets: &'static [&'static str],
     pub(super) trades: &'static [&'static str],
@@ -18,7 +18,7 @@ pub(super) struct Place {
     pub(super) first_names: &'static [&'static str],
 }
 
-/// The markets, the most important first: the first ones have more of the best customers.
+/// The countries, the most important first.
 pub(super) const PLACES: [Place; 19] = [
     Place {
         country: "USA",

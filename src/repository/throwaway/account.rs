@@ -1,4 +1,4 @@
-//! Whom the server runs as. Postgres refuses to run as root, so root becomes somebody else.
+//! The user that the server runs as. Postgres refuses to run as root, so root switches to another user.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -7,8 +7,7 @@ use nix::unistd::{User, geteuid};
 
 use super::ThrowawayError;
 
-/// Who is asked to run the server in root's place: the packages' own user, then the one that exists
-/// everywhere.
+/// The users that may run the server instead of root: that of the packages, then one that exists everywhere.
 const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 
 /// An unprivileged user.
@@ -23,7 +22,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Whom to become; nobody else unless this process is root's.
+    /// The user to switch to; `None` unless this process runs as root.
     pub(super) fn choose() -> Result<Option<Self>, ThrowawayError> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -40,14 +39,14 @@ impl Account {
             .ok_or(ThrowawayError::NoAccount)
     }
 
-    /// Whether every folder on the way, and the folder itself, lets the account through. Access
-    /// lists beyond the permission bits are not looked at.
+    /// Whether the account may enter the folder and every folder above it, judging by the permission bits
+    /// alone.
     pub(super) fn can_enter(&self, folder: &Path) -> bool {
         let Ok(folder) = folder.canonicalize() else {
             return false;
         };
-        folder.ancestors().all(|on_the_way| {
-            on_the_way.metadata().is_ok_and(|metadata| {
+        folder.ancestors().all(|ancestor| {
+            ancestor.metadata().is_ok_and(|metadata| {
                 let execute = if metadata.uid() == self.uid {
                     0o100
                 } else if metadata.gid() == self.gid {

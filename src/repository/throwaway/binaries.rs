@@ -1,17 +1,17 @@
-//! Where `initdb` and `postgres` are. It runs nothing.
+//! Finds `initdb` and `postgres`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The line that installs Postgres on this kind of machine.
+/// The command that installs Postgres on this kind of machine.
 pub(super) const INSTALL: &str = if cfg!(target_os = "macos") {
     "brew install postgresql"
 } else {
     "apt-get install -y postgresql"
 };
 
-/// Where packages put the binaries when they leave them off PATH: below the folder, in every
-/// subfolder whose name begins so, at the place named last.
+/// Where packages put binaries that are not on PATH: a folder, the prefix of its subfolders, and the folder
+/// inside those.
 const PLACES: [(&str, &str, &str); 9] = [
     ("usr/lib/postgresql", "", "bin"),         // Debian, Ubuntu
     ("usr", "pgsql-", "bin"),                  // the RPMs of postgresql.org
@@ -38,18 +38,17 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// The first installation on `path`, else the newest one in the places that packages use below
-    /// `root`.
+    /// The first installation on `path`, or else the newest one in the packages' folders below `root`.
     pub(super) fn find(path: &OsStr, root: &Path) -> Option<Self> {
-        // An empty or relative element would mean another folder for the server than for us.
+        // An empty or relative element would mean a different folder to the server.
         let on_path = std::env::split_paths(path).filter(|folder| folder.is_absolute());
         on_path
             .chain(PLACES.iter().flat_map(|place| newest_first(root, place)))
             .find_map(|folder| Self::in_folder(&folder))
     }
 
-    /// The program that copies a running server's cluster, from the same installation: next
-    /// to the server itself, of which PATH may contain only a link.
+    /// The program of the same installation that copies a running server's cluster. It is in the folder of the
+    /// server itself, which PATH may only link to.
     pub(super) fn basebackup(&self) -> PathBuf {
         let postgres = self.postgres.canonicalize();
         let postgres = postgres.as_ref().unwrap_or(&self.postgres);
@@ -78,7 +77,7 @@ fn newest_first(root: &Path, (parent, prefix, rest): &(&str, &str, &str)) -> Vec
     found.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// The numbers in a folder's name: 17 is newer than 9.6, which text would not say.
+/// The numbers in a folder's name, so that 17 is newer than 9.6.
 fn version(name: &str) -> Vec<u32> {
     name.split(|c: char| !c.is_ascii_digit())
         .filter_map(|number| number.parse().ok())
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_found_where_nothing_is() {
+    fn nothing_is_found_where_nothing_is_installed() {
         assert_eq!(Machine::with("nothing", &[]).found(""), None);
     }
 }

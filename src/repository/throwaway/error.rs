@@ -1,22 +1,22 @@
-//! What can go wrong with a throwaway Postgres, in words for the user.
+//! What can go wrong with a temporary Postgres.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a throwaway Postgres does not start, or does not execute a statement.
+/// Why a temporary Postgres could not be started or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ThrowawayError {
-    /// `initdb` and `postgres` are nowhere to be found.
+    /// `initdb` and `postgres` were not found.
     #[error(
         "no PostgreSQL server was found on this machine; install it with `{install}`, or put the \
          folder that holds `initdb` and `postgres` on PATH"
     )]
     NotInstalled {
-        /// The line that installs it here.
+        /// The command that installs them here.
         install: &'static str,
     },
-    /// This process is root's, which Postgres refuses, and there is nobody else to be.
+    /// This process runs as root, which Postgres refuses, and there is no other user to run it as.
     #[error(
         "PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as"
     )]
@@ -24,7 +24,7 @@ pub enum ThrowawayError {
     /// The user that the server runs as cannot enter any temporary folder.
     #[error("user `{user}` cannot enter {}; set TMPDIR to a folder that everyone can enter", folder.display())]
     NoFolder {
-        /// Whom the server would run as.
+        /// The user that the server would run as.
         user: String,
         /// The temporary folder of this process.
         folder: PathBuf,
@@ -32,14 +32,14 @@ pub enum ThrowawayError {
     /// A file or folder could not be made, read or removed.
     #[error("cannot {action} {}", path.display())]
     Folder {
-        /// What was tried, as a verb.
+        /// What failed, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
     },
-    /// A program is there but does not run.
+    /// A program exists but does not run.
     #[error("cannot run {}", program.display())]
     Run {
         /// Which one.
@@ -47,32 +47,32 @@ pub enum ThrowawayError {
         /// Why it failed.
         source: io::Error,
     },
-    /// The program that was to make the cluster ran and failed.
+    /// The program that makes the cluster failed.
     #[error("{} failed:\n{output}", program.display())]
     Cluster {
         /// Which one.
         program: PathBuf,
-        /// Its own words.
+        /// Its output.
         output: String,
     },
-    /// The server ended while it was starting.
-    #[error("postgres ended while it was starting; the end of its log:\n{log}")]
+    /// The server ended during its start.
+    #[error("Postgres ended during its start; the end of its log:\n{log}")]
     Ended {
         /// The last lines of its log.
         log: String,
     },
     /// The server runs but does not answer.
-    #[error("postgres did not answer within {limit:?}; the end of its log:\n{log}")]
+    #[error("Postgres did not answer within {limit:?}; the end of its log:\n{log}")]
     Silent {
         /// How long it was given.
         limit: Duration,
         /// The last lines of its log.
         log: String,
     },
-    /// The server refused a statement, or is stopped.
-    #[error("the throwaway postgres failed")]
+    /// The server refused a statement, or is not running.
+    #[error("the temporary Postgres refused a statement")]
     Postgres {
-        /// Its words, or the connection's.
+        /// Its error, or that of the connection.
         #[from]
         source: tokio_postgres::Error,
     },

@@ -1,14 +1,14 @@
-//! The temporary folder of a server, and those that a killed owner left behind.
+//! The temporary folder of a server, and those that killed owners left behind.
 //!
-//! | entry    | is                                                                             |
-//! |----------|--------------------------------------------------------------------------------|
-//! | `owner`  | locked by the process that made the folder, for as long as that process lives  |
-//! | `log`    | what `initdb` and the server say, locked as long as any part of them lives     |
-//! | `server` | the server's process number                                                    |
-//! | `data`   | the cluster, the only thing here that belongs to the server's account          |
+//! | entry    | is                                                                            |
+//! |----------|-------------------------------------------------------------------------------|
+//! | `owner`  | locked by the process that made the folder, as long as that process lives     |
+//! | `log`    | the output of `initdb` and the server, locked as long as any part of them lives |
+//! | `server` | the server's process id                                                       |
+//! | `data`   | the cluster, the only entry that belongs to the server's account              |
 //!
-//! The kernel gives locks back when a process ends, however it ends, and never to another process
-//! that happens to get its number.
+//! The kernel releases a process's locks when it ends for whatever reason, even if another process gets its
+//! id.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -24,7 +24,7 @@ use super::process;
 
 const PREFIX: &str = "larder-postgres-";
 
-/// How much of the log goes into an error: a failed start says why in its last few lines.
+/// How many lines of the log an error includes: the reason for a failed start is in the last few.
 const TAIL_LINES: usize = 20;
 
 /// A temporary folder, removed when dropped.
@@ -35,13 +35,12 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes one in a temporary folder that the account can enter, after removing what killed owners
-    /// left there.
+    /// Makes a folder that the account can enter, after removing what killed owners left behind.
     pub(super) fn create(account: Option<&Account>) -> Result<Self, ThrowawayError> {
         let parent = parent(account)?;
-        sweep(&parent);
+        remove_abandoned(&parent);
         let path = parent.join(format!("{PREFIX}{}", random_hex()?));
-        // Others may pass through to their data when this is root's, but nobody may look around.
+        // If it belongs to root, the account may pass through to its data, but no one else may list it.
         let mode = if account.is_some() { 0o711 } else { 0o700 };
         DirBuilder::new()
             .mode(mode)
@@ -66,7 +65,7 @@ impl Folder {
         self.path.join("data")
     }
 
-    /// Opens the log to be written to and locks it, waiting for a server that is about to end.
+    /// Opens the log for writing and locks it, after waiting for a server that is about to end.
     pub(super) fn open_log(&self) -> Result<File, ThrowawayError> {
         let path = self.path.join("log");
         let mut options = OpenOptions::new();
@@ -84,13 +83,13 @@ impl Folder {
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }
 
-    /// Records the server's process number, for a later process that may have to end it.
-    pub(super) fn note_server(&self, process: u32) -> Result<(), ThrowawayError> {
+    /// Writes down the server's process id, for the process that may have to end it.
+    pub(super) fn write_server(&self, process: u32) -> Result<(), ThrowawayError> {
         let path = self.path.join("server");
         fs::write(&path, process.to_string()).map_err(failed("write", &path))
     }
 
-    /// Writes a file that the account alone can read.
+    /// Writes a file that only the account can read.
     pub(super) fn write_for(
         &self,
         account: Option<&Account>,
@@ -109,8 +108,8 @@ impl Folder {
         Ok(path)
     }
 
-    /// Locks `owner`. It gets its name when it is locked, so that nobody finds it in between and
-    /// takes the folder for a dead process's.
+    /// Locks `owner`. The file gets its name only after it is locked, so that no other process takes the folder
+    /// for an abandoned one in between.
     fn own(&self) -> Result<File, ThrowawayError> {
         let (new, path) = (self.path.join("owner.new"), self.path.join("owner"));
         let owner = File::create_new(&new).map_err(failed("make", &new))?;
@@ -129,17 +128,17 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Processes that still write here have been asked to end.
+        // Wait for processes that still write to the log; they have been signalled to end.
         if let Ok(log) = File::open(self.path.join("log")) {
             drop(log.lock());
         }
-        // There is nobody left to tell; what stays behind is taken away at the next start.
+        // A failure cannot be reported; the next start removes what is left.
         drop(fs::remove_dir_all(&self.path));
     }
 }
 
-/// Ends the servers of owners that are no more, and removes their folders.
-fn sweep(parent: &Path) {
+/// Ends the servers of owners that no longer live, and removes their folders.
+fn remove_abandoned(parent: &Path) {
     let Ok(entries) = parent.read_dir() else {
         return;
     };
@@ -149,15 +148,15 @@ fn sweep(parent: &Path) {
             .as_encoded_bytes()
             .starts_with(PREFIX.as_bytes())
         {
-            // Another process may be at it as well: whatever is gone already is fine.
-            drop(sweep_one(&entry.path()));
+            // Another process may remove it at the same time, so errors are ignored.
+            drop(remove_if_abandoned(&entry.path()));
         }
     }
 }
 
-fn sweep_one(path: &Path) -> io::Result<()> {
+fn remove_if_abandoned(path: &Path) -> io::Result<()> {
     let metadata = path.symlink_metadata()?;
-    // Everyone may write to a temporary folder: what is not our own tells us nothing.
+    // Anyone may write to a temporary folder: ignore what belongs to others.
     if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() {
         return Ok(());
     }
@@ -176,13 +175,13 @@ fn sweep_one(path: &Path) -> io::Result<()> {
     fs::remove_dir_all(path)
 }
 
-/// The temporary folder to be in.
+/// The temporary folder to use.
 fn parent(account: Option<&Account>) -> Result<PathBuf, ThrowawayError> {
     let folder = std::env::temp_dir();
     let Some(account) = account else {
         return Ok(folder);
     };
-    // Root's own temporary folder is often closed to everybody else.
+    // Root's own temporary folder is often closed to other users.
     let candidates = [
         folder.clone(),
         PathBuf::from("/tmp"),
@@ -209,7 +208,7 @@ pub(super) fn remove_file(path: &Path) -> Result<(), ThrowawayError> {
     fs::remove_file(path).map_err(failed("remove", path))
 }
 
-/// 128 random bits, which nobody guesses, as 32 hexadecimal digits.
+/// 128 random bits from the system, as 32 hexadecimal digits.
 pub(super) fn random_hex() -> Result<String, ThrowawayError> {
     let source = Path::new("/dev/urandom");
     let mut bytes = [0; 16];

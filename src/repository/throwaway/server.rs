@@ -1,5 +1,4 @@
-//! The server's process: started, stopped, ended with its handle. What it listens on and where its
-//! data is, the command says.
+//! The server's process, ended with its handle.
 
 use std::process::{Child, Command};
 
@@ -9,10 +8,10 @@ use super::ThrowawayError;
 use super::folder::Folder;
 use super::process;
 
-/// How a server is stopped: see "Shutting Down the Server" in Postgres's documentation.
+/// How a server is stopped; see "Shutting Down the Server" in Postgres's documentation.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shutdown {
-    /// Sessions are ended, the data is written.
+    /// Sessions are ended, and data is written to disk.
     Fast,
     /// Everything stops at once, as in a crash.
     Immediate,
@@ -25,8 +24,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts the process with its output in the folder's log, whose lock it holds from here on. It
-    /// does not answer yet.
+    /// Starts the process, which does not answer yet. Its output goes to the folder's log, whose lock it
+    /// holds.
     pub(super) fn spawn(mut command: Command, folder: &Folder) -> Result<Self, ThrowawayError> {
         let run = |command: &Command, source| ThrowawayError::Run {
             program: command.get_program().into(),
@@ -37,7 +36,7 @@ impl Server {
         command.stdout(log).stderr(also);
         let process = command.spawn().map_err(|source| run(&command, source))?;
         let server = Self { process };
-        folder.note_server(server.process.id())?;
+        folder.write_server(server.process.id())?;
         Ok(server)
     }
 
@@ -58,7 +57,7 @@ impl Server {
             Shutdown::Fast => Signal::SIGINT,
             Shutdown::Immediate => Signal::SIGQUIT,
         };
-        // It has not been waited for, so its number is still its own.
+        // It has not been waited for, so no other process has its id.
         if process::send(self.process.id(), signal).is_ok() {
             drop(self.process.wait());
         }

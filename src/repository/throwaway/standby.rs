@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use super::cluster::{make_cluster, program};
 use super::folder::Folder;
-use super::{NAME, Throwaway, ThrowawayError, blocking, make_cluster, program};
+use super::{NAME, Throwaway, ThrowawayError, blocking};
 
 impl Throwaway {
-    /// A hot standby of this server: a copy that follows it and answers queries, with the same roles
-    /// and passwords, until `SELECT pg_promote()` makes it a server of its own.
+    /// A hot standby of this server: a copy that replicates it and answers queries, with the same roles and
+    /// passwords, until `SELECT pg_promote()` makes it a primary.
     ///
     /// # Errors
-    /// [`ThrowawayError::Cluster`] when the copy cannot be made, and as [`Throwaway::start`].
+    /// [`ThrowawayError::Cluster`] if the copy cannot be made, and those of [`Throwaway::start`].
     pub async fn standby(&self) -> Result<Self, ThrowawayError> {
         let account = self.account.clone();
         let folder = blocking(move || Folder::create(account.as_ref())).await?;

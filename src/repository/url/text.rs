@@ -115,7 +115,9 @@ fn hosts_and_ports(text: &str) -> Result<(String, String), Reason> {
                 Some(port) => (host, port),
                 None if behind.is_empty() => (host, ""),
                 None => {
-                    return Err("an address in brackets is followed by something other than a port");
+                    return Err(
+                        "an address in brackets is followed by something other than a port",
+                    );
                 }
             }
         } else {
