@@ -150,7 +150,7 @@ async fn it_ends_with_its_terminal() {
         let mut demo = Program::larder(&["demo", "--listen", "127.0.0.1:0"])
             .env("TMPDIR", room.path())
             .start();
-        demo.on_stdout(|text| text.contains("Starting a Postgres").then_some(()))
+        demo.on_stdout(|text| text.contains("Starting a temporary Postgres").then_some(()))
             .await;
         demo.signal(signal);
         demo.ended().await.assert_code(0).assert_stderr("");
