@@ -241,11 +241,11 @@ async fn what_is_wrong_with_the_url_is_said_without_the_password() {
         (&*missing, "sslrootcert /nowhere/root.pem: "),
         (
             "postgresql://larder:hunter2-of-nowhere@db/x?sslmode=sometimes",
-            "sslmode is none of disable, allow",
+            "sslmode is not one of disable, allow",
         ),
         (
             "mysql://larder:hunter2-of-mysql@db/x",
-            "its scheme is neither",
+            "its scheme is not postgres",
         ),
         (
             &wrong_password,
@@ -314,7 +314,7 @@ async fn wrong_usage_has_another_exit_code_than_a_wrong_configuration() {
 
 #[tokio::test]
 async fn help_on_every_command_is_complete() {
-    let everywhere = ["Usage: larder", "Exit codes: 0 done, 1 ", "RUST_LOG"];
+    let everywhere = ["Usage: larder", "Exit codes: 0 success, 1 ", "RUST_LOG"];
     for (arguments, words) in [
         (
             &["--help"][..],

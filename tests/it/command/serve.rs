@@ -266,7 +266,7 @@ async fn an_address_that_is_taken_is_named_with_the_way_out() {
         .assert_code(1)
         .assert_stdout("")
         .assert_stderr_has(&format!("error: cannot listen on {taken}: "))
-        .assert_stderr_has("stop what listens there")
+        .assert_stderr_has("stop the process that listens there")
         .assert_stderr_has("`listen` under [server]");
     Program::larder(&["demo", "--listen", &taken])
         .within(folder.path())
