@@ -144,7 +144,7 @@ fn start() {
         tracing::warn!(
             lines,
             "{lines} log lines were dropped: stderr was full or not read"
-        )
+        );
     };
     let writing = std::thread::Builder::new().name("log".to_owned());
     let writing = writing.spawn(move || LINES.write_to(io::stderr(), report));
@@ -256,7 +256,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         }
         Event::RepositoryReached => tracing::info!("connected to the repository"),
         Event::RepositoryLost { cause } => {
-            tracing::warn!("lost the connection to the repository: {cause}")
+            tracing::warn!("lost the connection to the repository: {cause}");
         }
         Event::StatementRedescribed { endpoint } => {
             let endpoint = path(*endpoint);
