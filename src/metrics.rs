@@ -1,11 +1,11 @@
-//! Events as Prometheus sees them. Each metric is declared once, here, by its contract name; handles
-//! are resolved per endpoint ahead of time, so that a hit costs a few atomic adds.
+//! Events as Prometheus metrics. Each metric is declared once, here, under its public name. Handles are
+//! looked up per endpoint in advance, so that a hit costs a few atomic additions.
 //!
-//! | part        | has                              |
-//! |-------------|----------------------------------|
-//! | `endpoints` | what there is one of an endpoint |
-//! | `server`    | what there is one of             |
-//! | `readings`  | what is counted, for `/status`   |
+//! | part        | has                                                         |
+//! |-------------|-------------------------------------------------------------|
+//! | `endpoints` | the metrics that exist per endpoint                         |
+//! | `server`    | the metrics of the server as a whole                        |
+//! | `readings`  | the current values of counters and gauges, for the status page |
 
 mod endpoints;
 mod readings;
@@ -29,7 +29,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Metrics {
     registry: Registry,
     endpoints: Box<[EndpointMetrics]>,
-    elsewhere: RequestCounters,
+    unmatched: RequestCounters,
     problems: IntCounterVec,
     server: ServerMetrics,
 }
@@ -45,7 +45,7 @@ impl Metrics {
                 .iter()
                 .map(|e| families.endpoint(e))
                 .collect(),
-            elsewhere: families.elsewhere(),
+            unmatched: families.unmatched(),
             problems: families.problems(),
             server: ServerMetrics::new(&registry, plan),
             registry,
@@ -64,7 +64,7 @@ impl Metrics {
                 stale_if_error,
             } => {
                 let Some(endpoint) = endpoint else {
-                    return self.elsewhere.count(*cache, *code);
+                    return self.unmatched.count(*cache, *code);
                 };
                 let endpoint = self.endpoint(*endpoint);
                 endpoint.requests.count(*cache, *code);
@@ -84,7 +84,7 @@ impl Metrics {
                 endpoint,
                 outcome,
                 elapsed,
-            } => self.endpoint(*endpoint).queried(*outcome, *elapsed),
+            } => self.endpoint(*endpoint).record_query(*outcome, *elapsed),
             Event::RefreshFinished {
                 endpoint,
                 trigger,
@@ -94,9 +94,9 @@ impl Metrics {
                 lifetime,
             } => {
                 let endpoint = self.endpoint(*endpoint);
-                endpoint.refreshed(*trigger, *outcome, *elapsed, *at);
+                endpoint.record_refresh(*trigger, *outcome, *elapsed, *at);
                 if let Some(lifetime) = lifetime {
-                    endpoint.limited_to(lifetime);
+                    endpoint.record_limits(lifetime);
                 }
             }
             Event::RepositoryReached => self.server.repository_up.set(1),
@@ -121,9 +121,9 @@ impl Metrics {
                 self.server.connections_idle.set(gauge(*idle));
                 self.server.connections_active.set(gauge(*active));
             }
-            Event::TaskFailed { task, .. } => self.server.task_failed(*task),
+            Event::TaskFailed { task, .. } => self.server.record_task_failure(*task),
             Event::LogLinesDropped { lines } => self.server.log_lines_dropped.inc_by(*lines),
-            // Lines for people, or no metric of the contract.
+            // Only logged.
             Event::LoadsFailing { .. }
             | Event::LoadsRecovered { .. }
             | Event::StatementRedescribed { .. }
@@ -144,10 +144,10 @@ impl Metrics {
         }
     }
 
-    /// Everything counted so far, in Prometheus's text format: see [`CONTENT_TYPE`].
+    /// All metrics in Prometheus's text format: see [`CONTENT_TYPE`].
     pub fn render(&self) -> Vec<u8> {
         for endpoint in &self.endpoints {
-            endpoint.saved_until_now(None);
+            endpoint.record_saved(None);
         }
         let mut text = Vec::new();
         TextEncoder::new()

@@ -1,4 +1,4 @@
-//! What there is one of an endpoint.
+//! The metrics that exist per endpoint.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,28 +13,28 @@ use crate::lock::lock;
 use crate::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, Lifetime};
 
-/// Time to answer. A hit takes tens of microseconds, a load as long as its query: five decades in
-/// steps of about three, so that twelve buckets distinguish both.
+/// Buckets of response times. A hit takes tens of microseconds, a load as long as its query: five decades in
+/// steps of about three, so that twelve buckets resolve both.
 const REQUEST_SECONDS: &[f64] = &[
     0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0,
 ];
 
-/// Age of data when served: from "just loaded" to the longest `stale_if_error` anyone sets in hours.
+/// Buckets of the age of served data: from half a second to a `stale_if_error` of a day.
 const AGE_SECONDS: &[f64] = &[
     0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0,
 ];
 
-/// Time a query takes: below a millisecond lies the network, above thirty seconds the default
-/// `statement_timeout`.
+/// Buckets of query times: the network takes up to a millisecond, and the default `statement_timeout`
+/// is thirty seconds.
 const QUERY_SECONDS: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
-/// The status codes an endpoint's answers can have; each has its counter ahead of time.
+/// The status codes that an endpoint's responses can have. Each has a counter that is found by index.
 pub(super) const CODES: [u16; 11] = [200, 204, 304, 400, 404, 405, 406, 500, 502, 503, 504];
 
-/// What an answer may be used as until an age, in the order of the ages.
+/// The names of the limits on age, in ascending order of the ages.
 pub(super) const LIMITS: [&str; 3] = ["fresh", "stale_while_revalidate", "stale_if_error"];
 
-/// The families that have one child per endpoint.
+/// The metric families with one child per endpoint.
 pub(super) struct Families {
     requests: IntCounterVec,
     request_seconds: HistogramVec,
@@ -52,71 +52,71 @@ pub(super) struct Families {
 
 impl Families {
     pub(super) fn new(registry: &Registry) -> Self {
-        // Label values are concatenated without separators to find a child, so every family has the
-        // free-form label first, then closed sets whose words cannot be confused.
+        // The library finds a child by its label values, concatenated without separators. So in every family
+        // the free-form label comes first, and no value of a later label is the suffix of another.
         let families = Self {
             requests: counters(
                 "larder_requests_total",
-                "Requests by declared endpoint, how the cache answered, and status code.",
+                "Requests by declared endpoint, cache status and status code.",
                 &["endpoint", "cache", "code"],
             ),
             request_seconds: histograms(
                 "larder_request_duration_seconds",
-                "Time from the head of a request to the head of its answer.",
+                "Time from the head of a request to the head of its response.",
                 REQUEST_SECONDS,
             ),
             response_age: histograms(
                 "larder_response_age_seconds",
-                "Age of the data when it was served, since its query began.",
+                "Age of the served data, counted from the start of its query.",
                 AGE_SECONDS,
             ),
             queries: counters(
                 "larder_repository_queries_total",
-                "Queries sent to Postgres, by how they ended.",
+                "Queries sent to Postgres, by outcome.",
                 &["endpoint", "outcome"],
             ),
             query_seconds: histograms(
                 "larder_repository_query_duration_seconds",
-                "Time a query took, with all its rows.",
+                "Time a query took, including all its rows.",
                 QUERY_SECONDS,
             ),
             refreshes: counters(
                 "larder_refreshes_total",
-                "Loads in the background, by what caused them and how they ended.",
+                "Loads in the background, by their trigger and outcome.",
                 &["endpoint", "trigger", "outcome"],
             ),
             refresh_seconds: histograms(
                 "larder_refresh_duration_seconds",
-                "Time a load in the background took, with waiting, query and encoding.",
+                "Time a load in the background took, including waiting, query and encoding.",
                 QUERY_SECONDS,
             ),
             last_success: gauges(
                 "larder_last_refresh_success_timestamp_seconds",
-                "When the endpoint was last loaded in the background with success.",
+                "When the endpoint was last loaded in the background successfully.",
                 &["endpoint"],
             ),
             stale_if_error: counters(
                 "larder_responses_stale_if_error_total",
-                "Answers that were given because loading failed or took too long: older than \
-                 stale_while_revalidate allows, or known to have changed.",
+                "Responses served only because loading failed or took too long: their data were older than \
+                 stale_while_revalidate allows, or had been invalidated.",
                 &["endpoint"],
             ),
             limits: gauges(
                 "larder_response_age_limit_seconds",
-                "The age up to which an answer is served: as fresh, while it is loaded again, while \
-                 loading fails. On a schedule, that of the last load.",
+                "The age up to which data are served: as fresh, while they are refreshed, while loading \
+                 fails. On a schedule, the limit of the last load.",
                 &["endpoint", "limit"],
             ),
             problems: counters(
                 "larder_problems_total",
-                "Answers that are problems, by declared endpoint and the code in their body.",
+                "Responses that are problems, by declared endpoint and the problem's code.",
                 &["endpoint", "problem"],
             ),
             saved: CounterVec::new(
                 Opts::new(
                     "larder_repository_seconds_saved_total",
-                    "Time that Postgres did not spend: each answer from memory, or from another's load, at \
-                     what the endpoint's query took when it last ran.",
+                    "Time that Postgres did not spend: every response from the cache or from a load that was \
+                     already running, times the duration of the endpoint's last query.",
                 ),
                 &["endpoint"],
             )
@@ -141,14 +141,13 @@ impl Families {
         register(registry, &self.problems);
     }
 
-    /// The problems of all endpoints, and of no endpoint. Looked up each time: there are as many children as
-    /// problems have occurred, and none is on the way of a hit.
+    /// The problems of all endpoints, and of no endpoint. Looked up each time, because hits do not need it.
     pub(super) fn problems(&self) -> IntCounterVec {
         self.problems.clone()
     }
 
-    /// The requests that no endpoint answers.
-    pub(super) fn elsewhere(&self) -> RequestCounters {
+    /// The requests that match no endpoint.
+    pub(super) fn unmatched(&self) -> RequestCounters {
         RequestCounters::new(&self.requests, "")
     }
 
@@ -168,11 +167,11 @@ impl Families {
             saved: self.saved.with_label_values(&[name]),
             stale_if_error: self.stale_if_error.with_label_values(&[name]),
             limits: self.limits.clone(),
-            accounted: Mutex::default(),
+            saved_so_far: Mutex::default(),
         };
         // On a schedule without `max_age` it takes a load to know.
         if endpoint.freshness.max_age.is_some() {
-            metrics.limited_to(&endpoint.freshness.lifetime(None, endpoint.timeout));
+            metrics.record_limits(&endpoint.freshness.lifetime(None, endpoint.timeout));
         }
         metrics
     }
@@ -193,14 +192,15 @@ pub(super) struct EndpointMetrics {
     pub(super) saved: Counter,
     pub(super) stale_if_error: IntCounter,
     limits: GaugeVec,
-    accounted: Mutex<Accounted>,
+    saved_so_far: Mutex<Saved>,
 }
 
-/// What is in `larder_repository_seconds_saved_total` already. Hits pay nothing for it: they are counted
-/// anyway, and multiplied when the time of the query changes or somebody looks.
+/// What `larder_repository_seconds_saved_total` includes already. It costs hits nothing: they are counted
+/// anyway, and multiplied by the query's duration when that changes and when metrics are read.
 #[derive(Debug, Default)]
-struct Accounted {
-    answers: u64,
+struct Saved {
+    responses: u64,
+    /// The duration of the last query.
     query: Duration,
 }
 
@@ -210,32 +210,31 @@ impl EndpointMetrics {
         &self.name
     }
 
-    /// Accounts for the answers since the last time, at the time the query took until now; it has just
-    /// taken `query`, if it ran.
-    pub(super) fn saved_until_now(&self, query: Option<Duration>) {
-        let answers = self.requests.without_query();
-        let mut accounted = lock(&self.accounted);
-        // A count read before the lock may be behind one that was read after it.
-        let more = answers.saturating_sub(accounted.answers);
-        self.saved
-            .inc_by(accounted.query.as_secs_f64() * more as f64);
-        accounted.answers += more;
+    /// Adds the responses since the last call, at the duration of the query before `query`, which has just
+    /// ended.
+    pub(super) fn record_saved(&self, query: Option<Duration>) {
+        let responses = self.requests.without_query();
+        let mut saved = lock(&self.saved_so_far);
+        // The count was read before the lock, and another call may have added more since.
+        let more = responses.saturating_sub(saved.responses);
+        self.saved.inc_by(saved.query.as_secs_f64() * more as f64);
+        saved.responses += more;
         if let Some(query) = query {
-            accounted.query = query;
+            saved.query = query;
         }
     }
 
-    pub(super) fn queried(&self, outcome: QueryOutcome, elapsed: Duration) {
+    pub(super) fn record_query(&self, outcome: QueryOutcome, elapsed: Duration) {
         self.queries
             .with_label_values(&[&self.name, outcome.as_str()])
             .inc();
         self.query_seconds.observe(elapsed.as_secs_f64());
         if outcome == QueryOutcome::Ok {
-            self.saved_until_now(Some(elapsed));
+            self.record_saved(Some(elapsed));
         }
     }
 
-    pub(super) fn limited_to(&self, lifetime: &Lifetime) {
+    pub(super) fn record_limits(&self, lifetime: &Lifetime) {
         let ages = [
             lifetime.fresh,
             lifetime.stale_while_revalidate,
@@ -248,7 +247,7 @@ impl EndpointMetrics {
         }
     }
 
-    pub(super) fn refreshed(
+    pub(super) fn record_refresh(
         &self,
         trigger: Trigger,
         outcome: RefreshOutcome,
@@ -259,7 +258,7 @@ impl EndpointMetrics {
             .with_label_values(&[&self.name, trigger.as_str(), outcome.as_str()])
             .inc();
         if outcome == RefreshOutcome::Skipped {
-            return; // nothing ran that could have taken time
+            return; // no load ran
         }
         self.refresh_seconds.observe(elapsed.as_secs_f64());
         if outcome != RefreshOutcome::Failed {
@@ -271,8 +270,8 @@ impl EndpointMetrics {
     }
 }
 
-/// `larder_requests_total` of one endpoint. Each counter is looked up once, when it is first needed,
-/// so that a hit finds its own by index and a scrape does not list what never happened.
+/// `larder_requests_total` of one endpoint. Each counter is looked up once, at first use, so that a hit finds
+/// its own by index, and a scrape does not list counters that are zero.
 #[derive(Debug)]
 pub(super) struct RequestCounters {
     name: String,
@@ -289,7 +288,7 @@ impl RequestCounters {
         }
     }
 
-    /// How many were answered without a query of their own.
+    /// The number of requests that caused no query.
     fn without_query(&self) -> u64 {
         let of = |cache: CacheStatus| {
             let counters = self.resolved[cache as usize].iter();
@@ -309,7 +308,7 @@ impl RequestCounters {
             self.family
                 .with_label_values(&[&self.name, cache.as_str(), &code.to_string()])
         };
-        match CODES.iter().position(|known| *known == code) {
+        match CODES.iter().position(|it| *it == code) {
             Some(column) => self.resolved[cache as usize][column]
                 .get_or_init(look_up)
                 .inc(),

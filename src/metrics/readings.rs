@@ -1,4 +1,4 @@
-//! Current values of the counters, for the status page.
+//! The current values of counters and gauges, for the status page.
 
 use std::sync::OnceLock;
 
@@ -9,53 +9,53 @@ use super::endpoints::{CODES, EndpointMetrics, RequestCounters};
 use crate::observe::CacheStatus;
 use crate::plan::EndpointId;
 
-/// One endpoint's counters since the start. They only grow.
+/// An endpoint's counters since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct EndpointReadings {
-    /// Answers by a fresh entry.
+    /// Responses with a fresh entry.
     pub hits: u64,
-    /// Answers by a stale entry.
+    /// Responses with a stale entry.
     pub stale: u64,
-    /// Answers by a load of their own, and failures of one.
+    /// Responses with a load that the request caused, and failures of one.
     pub misses: u64,
-    /// Answers by another request's load.
+    /// Responses with a load that was already running.
     pub coalesced: u64,
-    /// Answers that owe nothing to the cache: refusals.
+    /// Responses that did not involve the cache: refusals.
     pub uncached: u64,
-    /// The 5xx answers among all of these.
+    /// Of all these, the server errors: 5xx.
     pub errors: u64,
-    /// Time all these answers took, in seconds.
+    /// The total time of all these responses, in seconds.
     pub request_seconds: f64,
     /// Queries sent to Postgres.
     pub queries: u64,
-    /// Time that Postgres did not spend, in seconds.
+    /// The time that Postgres did not spend, in seconds.
     pub seconds_saved: f64,
 }
 
-/// What there is one of, as it was last measured.
+/// The values of the server as a whole, as last measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ServerReadings {
-    /// Entries held.
+    /// Entries in the cache.
     pub cache_entries: u64,
-    /// Bytes they take.
+    /// Their size in bytes.
     pub cache_bytes: u64,
     /// Entries evicted to make room since the start.
     pub cache_evictions: u64,
-    /// Connections to Postgres that wait for work.
+    /// Idle connections to Postgres.
     pub connections_idle: u64,
-    /// Connections to Postgres at work.
+    /// Active connections to Postgres.
     pub connections_active: u64,
-    /// Clients' connections.
+    /// Open client connections.
     pub http_connections: u64,
 }
 
 impl Metrics {
-    /// One endpoint's counters.
+    /// An endpoint's counters.
     pub fn endpoint_readings(&self, endpoint: EndpointId) -> EndpointReadings {
         self.endpoint(endpoint).readings()
     }
 
-    /// What there is one of.
+    /// The values of the server as a whole.
     pub fn server_readings(&self) -> ServerReadings {
         let server = &self.server;
         let gauge = |value: i64| u64::try_from(value).unwrap_or_default();
@@ -72,16 +72,16 @@ impl Metrics {
 
 impl EndpointMetrics {
     fn readings(&self) -> EndpointReadings {
-        self.saved_until_now(None);
+        self.record_saved(None);
         let requests = &self.requests;
         EndpointReadings {
-            hits: requests.counted(CacheStatus::Hit, |_| true),
-            stale: requests.counted(CacheStatus::Stale, |_| true),
-            misses: requests.counted(CacheStatus::Miss, |_| true),
-            coalesced: requests.counted(CacheStatus::Coalesced, |_| true),
-            uncached: requests.counted(CacheStatus::None, |_| true),
+            hits: requests.sum(CacheStatus::Hit, |_| true),
+            stale: requests.sum(CacheStatus::Stale, |_| true),
+            misses: requests.sum(CacheStatus::Miss, |_| true),
+            coalesced: requests.sum(CacheStatus::Coalesced, |_| true),
+            uncached: requests.sum(CacheStatus::None, |_| true),
             errors: CacheStatus::ALL
-                .map(|cache| requests.counted(cache, |code| code >= 500))
+                .map(|cache| requests.sum(cache, |code| code >= 500))
                 .iter()
                 .sum(),
             request_seconds: self.request_seconds.get_sample_sum(),
@@ -92,12 +92,12 @@ impl EndpointMetrics {
 }
 
 impl RequestCounters {
-    /// How many answers were found in this way and have such a code. One that is not in [`CODES`] has
-    /// no counter ahead of time, and is not among them.
-    fn counted(&self, cache: CacheStatus, is_such: impl Fn(u16) -> bool) -> u64 {
+    /// The number of responses with this cache status and a code that `is_counted` selects. Those with a code
+    /// that is not in [`CODES`] are not included.
+    fn sum(&self, cache: CacheStatus, is_counted: impl Fn(u16) -> bool) -> u64 {
         let counters = CODES.iter().zip(&self.resolved[cache as usize]);
         counters
-            .filter(|(code, _)| is_such(**code))
+            .filter(|(code, _)| is_counted(**code))
             .filter_map(|(_, counter)| OnceLock::get(counter))
             .map(IntCounter::get)
             .sum()

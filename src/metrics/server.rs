@@ -1,4 +1,4 @@
-//! What there is one of.
+//! The metrics of the server as a whole.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
@@ -6,7 +6,7 @@ use super::{DECLARED, gauge, register};
 use crate::observe::Task;
 use crate::plan::Plan;
 
-/// What there is one of.
+/// The metrics of the server as a whole.
 #[derive(Debug)]
 pub(super) struct ServerMetrics {
     pub(super) cache_entries: IntGauge,
@@ -39,7 +39,7 @@ impl ServerMetrics {
         let build = IntGaugeVec::new(
             Opts::new(
                 "larder_build_info",
-                "Always 1; the label says which Larder this is.",
+                "Always 1; the label is the version of Larder.",
             ),
             &["version"],
         )
@@ -55,46 +55,46 @@ impl ServerMetrics {
         let task_failures = IntCounterVec::new(
             Opts::new(
                 "larder_background_task_failures_total",
-                "Tasks of the server's own that panicked or ended, and were started again.",
+                "Background tasks of the server that panicked or ended, and were restarted.",
             ),
             &["task"],
         )
         .expect(DECLARED);
         register(registry, &task_failures);
-        // Those that never fail are there as well, so that the first failure is an increase.
+        // Tasks that never failed are exported too, so that the first failure is an increase.
         for task in Task::ALL {
             task_failures.with_label_values(&[task.as_str()]);
         }
         integer(
             registry,
             "larder_cache_max_bytes",
-            "The bound on the part of larder_cache_bytes that belongs to endpoints with parameters.",
+            "The limit on the part of larder_cache_bytes that belongs to endpoints with parameters.",
         )
         .set(gauge(plan.cache().max_size));
         integer(
             registry,
             "larder_http_max_connections",
-            "The most client connections open at once.",
+            "The limit on open client connections.",
         )
         .set(gauge(plan.server().max_connections as u64));
         integer(
             registry,
             "larder_http_max_pending_bytes",
-            "The bound on larder_http_pending_bytes, beyond which the slowest clients are cut off.",
+            "The limit on larder_http_pending_bytes, beyond which the slowest clients are cut off.",
         )
         .set(gauge(plan.server().max_pending));
         integer(
             registry,
             "larder_repository_max_connections",
-            "The most connections to Postgres at once, not counting the one for notifications.",
+            "The limit on connections to Postgres, not counting the one for notifications.",
         )
         .set(gauge(plan.repository().max_connections as u64));
         Self {
-            cache_entries: integer(registry, "larder_cache_entries", "Entries held."),
+            cache_entries: integer(registry, "larder_cache_entries", "Entries in the cache."),
             cache_bytes: integer(
                 registry,
                 "larder_cache_bytes",
-                "Bytes held for entries: bodies, keys and overhead.",
+                "Size of the entries in the cache: bodies, keys and overhead.",
             ),
             cache_evictions: counter(
                 registry,
@@ -106,50 +106,50 @@ impl ServerMetrics {
             loads_waiting: integer(
                 registry,
                 "larder_repository_loads_waiting",
-                "Loads that wait for others to end before they ask Postgres.",
+                "Loads that wait for a connection to Postgres.",
             ),
             repository_up: integer(
                 registry,
                 "larder_repository_up",
-                "Whether Postgres could be reached when it was last tried.",
+                "Whether the last attempt to reach Postgres succeeded.",
             ),
             http_connections: integer(
                 registry,
                 "larder_http_connections",
-                "Client connections open.",
+                "Open client connections.",
             ),
             http_connections_refused: counter(
                 registry,
                 "larder_http_connections_refused_total",
-                "Client connections refused because as many as allowed were open.",
+                "Client connections refused because the limit was reached.",
             ),
             task_failures,
             log_lines_dropped: counter(
                 registry,
                 "larder_log_lines_dropped_total",
-                "Lines of the log that stderr could not take: it was full, or nobody read it.",
+                "Log lines dropped because stderr did not accept them: it was full, or nothing read it.",
             ),
             http_pending_bytes: integer(
                 registry,
                 "larder_http_pending_bytes",
-                "Bytes of answers that the cache no longer keeps and that clients have not taken yet.",
+                "Bytes of responses that clients have not read yet and that are no longer in the cache.",
             ),
             http_slow_clients_cut: counter(
                 registry,
                 "larder_http_slow_clients_cut_total",
-                "Answers and connections cut off because their client took too little or held too much.",
+                "Responses and connections cut off because the client read too slowly or too much was buffered for it.",
             ),
             ready: integer(
                 registry,
                 "larder_ready",
-                "Whether /readyz says ready: no while it warms up or drains.",
+                "Whether /readyz reports ready: not while warming up or draining.",
             ),
         }
     }
 }
 
 impl ServerMetrics {
-    pub(super) fn task_failed(&self, task: Task) {
+    pub(super) fn record_task_failure(&self, task: Task) {
         self.task_failures.with_label_values(&[task.as_str()]).inc();
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted, and under which labels.
+//! Which events are counted, under which labels.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,9 +8,9 @@ use crate::config::Config;
 use crate::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
 use crate::plan::FreshnessPolicy;
 
-/// The child of a family is found by a hash over its label values with nothing between them.
+/// The library finds a child of a family by its label values, concatenated without separators.
 #[test]
-fn label_values_after_the_endpoint_are_unambiguous_without_separators() {
+fn no_label_value_after_the_endpoint_is_the_suffix_of_another() {
     let ends: Vec<String> = CacheStatus::ALL
         .iter()
         .flat_map(|cache| {
@@ -57,7 +57,7 @@ fn value(metrics: &Metrics, sample: &str) -> Option<f64> {
 }
 
 #[test]
-fn limits_on_age_are_those_of_the_plan_or_else_of_the_last_load() {
+fn limits_on_age_come_from_the_plan_or_else_from_the_last_load() {
     let limit = |metrics: &Metrics, limit| {
         let sample =
             format!("larder_response_age_limit_seconds{{endpoint=\"/n\",limit=\"{limit}\"}}");
@@ -96,7 +96,7 @@ fn limits_on_age_are_those_of_the_plan_or_else_of_the_last_load() {
 }
 
 #[test]
-fn limits_and_readings_of_the_server_are_exported() {
+fn the_limits_and_the_state_of_the_server_are_exported() {
     let metrics = of_one_endpoint();
     assert_eq!(value(&metrics, "larder_http_max_connections"), Some(20.0));
     assert_eq!(
@@ -118,7 +118,7 @@ fn limits_and_readings_of_the_server_are_exported() {
 }
 
 #[test]
-fn answers_that_are_given_because_loading_fails_are_counted() {
+fn responses_served_only_because_loading_fails_are_counted() {
     let metrics = of_one_endpoint();
     let sample = "larder_responses_stale_if_error_total{endpoint=\"/n\"}";
     assert_eq!(value(&metrics, sample), Some(0.0));
@@ -136,7 +136,7 @@ fn answers_that_are_given_because_loading_fails_are_counted() {
 }
 
 #[test]
-fn problems_are_counted_by_their_code_with_an_endpoint_and_without() {
+fn problems_are_counted_by_code_with_and_without_an_endpoint() {
     let metrics = of_one_endpoint();
     let text = String::from_utf8(metrics.render()).unwrap();
     assert!(
@@ -163,7 +163,7 @@ fn problems_are_counted_by_their_code_with_an_endpoint_and_without() {
 }
 
 #[test]
-fn time_is_saved_at_what_the_query_took_when_it_last_ran() {
+fn saved_time_is_counted_at_the_duration_of_the_last_query() {
     let metrics = of_one_endpoint();
     let endpoint = EndpointId::new(0);
     let queried = |millis, outcome| {
