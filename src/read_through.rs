@@ -93,7 +93,7 @@ struct Shared<S> {
     ahead_checks: OnceLock<mpsc::UnboundedSender<AheadCheck>>,
     /// The defect that the simulation must detect.
     #[cfg(test)]
-    broken: simulation::Broken,
+    defect: simulation::Defect,
 }
 
 #[derive(Debug, Default)]
@@ -149,7 +149,7 @@ impl<S: Source> ReadThrough<S> {
             key_backoff: KeyBackoff::default(),
             clock: Clock::default(),
             #[cfg(test)]
-            broken: simulation::Broken::default(),
+            defect: simulation::Defect::default(),
             plan,
             source,
             cache,
@@ -231,7 +231,7 @@ impl<S: Source> ReadThrough<S> {
 
     fn version(&self, endpoint: EndpointId) -> EndpointVersion {
         #[cfg(test)]
-        if self.shared.broken == simulation::Broken::Generations {
+        if self.shared.defect == simulation::Defect::IgnoresInvalidations {
             return EndpointVersion::default();
         }
         **self.state(endpoint).version.load()

@@ -128,7 +128,7 @@ impl<S: Source> ReadThrough<S> {
     /// Whether clients use the key: it is in the cache, or was until a short while ago.
     fn is_in_use(&self, key: &Key, there: Option<&Entry>) -> bool {
         #[cfg(test)]
-        if self.shared.broken == super::simulation::Broken::Reserve {
+        if self.shared.defect == super::simulation::Defect::NoReserve {
             return false;
         }
         there.is_some() || self.shared.cache.was_in_use(key)

@@ -1,7 +1,7 @@
 """/status in a real Chromium: `check.py FOLDER_OF_PROGRAMS FOLDER_FOR_SCREENSHOTS`.
 
-A healthy server, an outage of Postgres and its end, a Larder that goes and comes back, three hundred
-endpoints; by keyboard, on a phone, in the dark. The screenshots are for people to look at.
+A healthy server, an outage of Postgres and its end, a restart of Larder, three hundred endpoints, the
+keyboard, a phone, and the dark colour scheme. The screenshots are for people to look at.
 """
 
 import contextlib
@@ -63,10 +63,10 @@ sql = "SELECT 'nobody asks for this' AS report"
 max_age = "1s"
 """
 
-ASKED = ["/orders/count", "/orders/by-country", "/orders/Ada", "/orders/Grace", "/orders/Alan", "/stock", "/orders/count",
+POLLED = ["/orders/count", "/orders/by-country", "/orders/Ada", "/orders/Grace", "/orders/Alan", "/stock", "/orders/count",
          "/revenue/by-month", "/orders/count"]
 
-# What the page must never show: SQL, who logs in where, and what clients ask for.
+# What the page must never show: SQL, logins, hosts and arguments.
 SECRETS = ["generate_series", "secret_column", "not-to-be-shown", "127.0.0.1", "Ada", "Grace", "division"]
 
 MANY = "".join(
@@ -87,8 +87,8 @@ def expect(is_so, what):
 
 
 @contextlib.contextmanager
-def asking(port, paths):
-    """Some clients that poll, until the end of the block."""
+def polling(port, paths):
+    """Clients that poll until the end of the block."""
     over = threading.Event()
 
     def client(turn):
@@ -100,7 +100,7 @@ def asking(port, paths):
                 connection.request("GET", path)
                 connection.getresponse().read()
             except (OSError, http.client.HTTPException):
-                connection.close()  # Larder is away for a while
+                connection.close()  # Larder is down for a while
 
     clients = [threading.Thread(target=client, args=(turn,)) for turn in range(4)]
     for one in clients:
@@ -131,7 +131,7 @@ def opened(devtools, url, width=1280, height=800):
 
 
 def title(page, text):
-    """Waits until the verdict says so, and says when that was."""
+    """Waits until the title contains the text, and returns when that was."""
     return page.once(f"document.getElementById('title').textContent.includes({json.dumps(text)}) && Date.now() / 1000")
 
 
@@ -141,7 +141,7 @@ def status_json(url):
 
 
 def late(url, shown):
-    """How many seconds after Larder had known it the page showed that Postgres left, or came back."""
+    """How many seconds after Larder the page noticed that Postgres left, or came back."""
     return round(shown - json.loads(status_json(url))["repository"]["since_timestamp_seconds"], 2)
 
 
@@ -150,7 +150,7 @@ def row(path):
 
 
 def state(page, path, word):
-    """Waits until an endpoint is in this state, by the word that people read."""
+    """Waits until an endpoint is shown in this state."""
     page.once(f"{row(path)}?.querySelector('.state').innerText.trim() === {json.dumps(word)}")
 
 
@@ -158,7 +158,7 @@ def order(page):
     return page.value("[...document.querySelectorAll('#rows > .row')].map((row) => row.dataset.endpoint)")
 
 
-# Text against what is behind it, by WCAG 2.1, 1.4.3, with 4.5 for all sizes.
+# The contrast of text with its background by WCAG 2.1, 1.4.3, with 4.5 for all sizes.
 CONTRAST = """(() => {
     const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
     const rgba = (colours) => { canvas.clearRect(0, 0, 1, 1);
@@ -181,7 +181,7 @@ CONTRAST = """(() => {
 })()"""
 
 
-def legible(page, where):
+def check_contrast(page, where):
     bad = page.value(CONTRAST)
     expect(not bad, f"{where}: too little contrast: {bad}")
 
@@ -191,7 +191,7 @@ OVERFLOWING = """[...document.querySelectorAll('#rows > .row > *')]
     .filter((cell) => cell.scrollWidth > cell.clientWidth).map((cell) => cell.innerText)"""
 
 
-def fits(page, where):
+def check_overflow(page, where):
     overflowing = page.value(OVERFLOWING)
     expect(not overflowing, f"{where}: cells overflow: {overflowing}")
 
@@ -212,71 +212,71 @@ def healthy(page):
     page.value(f"{idle}.click()")
     page.once("document.querySelectorAll('.facts canvas').length === 6")
     page.value(f"{idle}.click()")
-    legible(page, "healthy")
-    fits(page, "healthy")
+    check_contrast(page, "healthy")
+    check_overflow(page, "healthy")
 
 
 def outage(page, postgres, url):
     postgres.stop()
-    began = late(url, title(page, "Postgres cannot be reached"))
+    began = late(url, title(page, "Postgres is unreachable"))
     state(page, "/orders/count", "Failing")
-    page.once(f"{row('/orders/count')}.querySelector('.error').innerText.includes('Postgres cannot answer')")
+    page.once(f"{row('/orders/count')}.querySelector('.error').innerText.includes('Postgres is unreachable')")
     page.once("document.querySelector('#rows > .row').classList.contains('failing')")
-    expect(page.value("document.title").startswith("Postgres cannot be reached"), "the tab says it as well")
+    expect(page.value("document.title").startswith("Postgres is unreachable"), "the title of the tab shows it")
     page.screenshot(SHOTS / "outage.png")
-    legible(page, "outage")
+    check_contrast(page, "outage")
     text = status_json(url) + page.value("document.documentElement.outerHTML")
     shown = [secret for secret in SECRETS if secret in text]
-    expect(not shown, f"these are shown to everybody: {shown}")
+    expect(not shown, f"these are public: {shown}")
     postgres.start()
-    page.once("document.querySelector('#title').innerText !== 'Postgres cannot be reached'")
+    page.once("document.querySelector('#title').innerText !== 'Postgres is unreachable'")
     ended = late(url, page.value("Date.now() / 1000"))
     title(page, "Everything in use is fresh")
     state(page, "/orders/count", "Fresh")
-    print(f"/status: an outage was shown {began} s after it was noticed, its end {ended} s")
+    print(f"/status: an outage was shown {began} s after Larder noticed it, its end after {ended} s")
 
 
-def in_the_back(page):
-    """A page that nobody sees asks rarely, and at once when it is seen again."""
+def hidden(page):
+    """A hidden page polls rarely, and at once when it becomes visible."""
     turn = "Object.defineProperty(document, 'hidden', {{ configurable: true, get: () => {} }}); document.dispatchEvent(new Event('visibilitychange'))"
-    # A wait of more than five seconds, which the page has for nothing else, is reported and never ends by itself.
+    # A wait of more than five seconds, which the page uses for nothing else, is returned and never ends by itself.
     wait = page.value(f"""new Promise((done) => {{
         const real = window.setTimeout;
         window.setTimeout = (call, wait) => {{ if (wait <= 5000) return real(call, wait); window.setTimeout = real; done(wait); }};
         {turn.format("true")};
     }})""")
-    expect(wait == 30_000, f"it asks again after {wait} ms though it is not seen")
+    expect(wait == 30_000, f"it polls again after {wait} ms though it is hidden")
     before = page.value("document.getElementById('as-of').innerText")
     page.value(turn.format("false"))
     page.once(f"document.getElementById('as-of').innerText !== {json.dumps(before)}")
 
 
 def lost_and_found(page, postgres, port):
-    title(page, "Larder cannot be reached")
-    page.once("document.getElementById('detail').innerText.includes('This page shows the state at')")
+    title(page, "Larder is unreachable")
+    page.once("document.getElementById('detail').innerText.includes('The values are from')")
     page.screenshot(SHOTS / "lost.png")
     with larder(postgres, port, FEW) as url:
-        # The history of the previous process is not shown.
+        # The errors of the server before the restart are gone.
         title(page, "Everything in use is fresh")
         page.once("document.getElementById('rows').innerText.includes('/orders/count')")
-        expect("Postgres cannot" not in page.value("document.body.innerText"), "the errors are forgotten")
+        expect("Postgres is unreachable" not in page.value("document.body.innerText"), "the errors are gone")
         page.expect_no_complaints(url)
 
 
 def many(page):
     title(page, "Everything in use is fresh")
     rows = "document.querySelectorAll('#rows > .row').length"
-    expect(page.value(rows) == 200, "not all are drawn at once")
+    expect(page.value(rows) == 200, "only the first rows are drawn")
     page.once(f"{row('/visits/299/by-country')} === null && !document.getElementById('more').hidden")
     page.screenshot(SHOTS / "many.png")
     drawn = page.value("document.querySelectorAll('#rows canvas').length")
-    expect(drawn < 40, f"{drawn} curves are drawn, of which few are seen")
+    expect(drawn < 40, f"{drawn} curves are drawn, of which few are visible")
     page.value("document.getElementById('more').click()")
     page.once(f"{rows} === 300 && document.getElementById('more').hidden")
 
 
 def by_keyboard(page):
-    """Everything can be done without a pointer."""
+    """Everything works without a pointer."""
     focused = "document.activeElement"
     page.value("document.body.focus()")
     page.press("/")
@@ -300,7 +300,7 @@ def by_keyboard(page):
     page.press("Enter", "\r")
     page.once(f"{head}.ariaSort === 'descending'")
     down = order(page)
-    expect(down == sorted(down, reverse=True) and down[0] == "/visits/299/by-country", "sorted by path, downwards")
+    expect(down == sorted(down, reverse=True) and down[0] == "/visits/299/by-country", "sorted by path, descending")
     for _ in range(8):  # the other columns, then the first row
         page.press("Tab")
     page.press("Enter", "\r")
@@ -310,11 +310,11 @@ def by_keyboard(page):
 
 
 def accessible(page):
-    """The table is one to those who do not see it, also where it is drawn as something else."""
+    """The table has the roles of a table, even where it is drawn as something else."""
     nodes = page.call("Accessibility.getFullAXTree")["nodes"]
     roles = {node["role"]["value"] for node in nodes if not node["ignored"]}
     missing = {"table", "row", "cell", "rowheader", "status", "searchbox", "radio", "heading"} - roles
-    expect(not missing, f"roles that are not there: {missing}")
+    expect(not missing, f"missing roles: {missing}")
 
 
 def on_a_phone(page):
@@ -326,8 +326,8 @@ def on_a_phone(page):
     width = page.value("document.documentElement.scrollWidth")
     expect(width == 360, f"it is {width} pixels wide on a phone of 360")
     accessible(page)
-    legible(page, "on a phone")
-    fits(page, "on a phone")
+    check_contrast(page, "on a phone")
+    check_overflow(page, "on a phone")
     page.value("(document.getElementById('sort').value = 'Endpoint', document.getElementById('sort').dispatchEvent(new Event('change')))")
     page.once("document.querySelector('#rows > .row').dataset.endpoint === '/orders/by-country'")
 
@@ -336,7 +336,7 @@ def in_the_dark(page):
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     page.call("Emulation.setEmulatedMedia", features=dark)
     page.once("getComputedStyle(document.body).backgroundColor === 'rgb(22, 25, 29)'")
-    legible(page, "in the dark")
+    check_contrast(page, "in the dark")
     page.screenshot(SHOTS / "dark.png")
 
 
@@ -344,20 +344,20 @@ def main():
     SHOTS.mkdir(parents=True, exist_ok=True)
     with Postgres() as postgres, chromium() as devtools:
         port = free_port()
-        with larder(postgres, port, FEW) as url, asking(port, ASKED):
+        with larder(postgres, port, FEW) as url, polling(port, POLLED):
             page = opened(devtools, url)
             healthy(page)
             accessible(page)
             outage(page, postgres, url)
             in_the_dark(page)
-            in_the_back(page)
+            hidden(page)
             phone = opened(devtools, url, 360, 740)
             on_a_phone(phone)
             phone.expect_no_complaints(url)
         lost_and_found(page, postgres, port)
 
         port = free_port()
-        with larder(postgres, port, MANY) as url, asking(port, [f"/orders/{n:03}/daily" for n in range(0, 300, 15)]):
+        with larder(postgres, port, MANY) as url, polling(port, [f"/orders/{n:03}/daily" for n in range(0, 300, 15)]):
             page = opened(devtools, url)
             many(page)
             by_keyboard(page)

@@ -19,12 +19,12 @@ use crate::status::{self, Explanation};
 const PAGE: &str = include_str!("status/status.html");
 const STYLE: &str = include_str!("status/status.css");
 const SCRIPT: &str = concat!(
-    include_str!("status/words.js"),
-    include_str!("status/curves.js"),
-    include_str!("status/known.js"),
+    include_str!("status/format.js"),
+    include_str!("status/charts.js"),
+    include_str!("status/data.js"),
     include_str!("status/totals.js"),
     include_str!("status/endpoints.js"),
-    include_str!("status/status.js"),
+    include_str!("status/page.js"),
 );
 const CHART_STYLE: &str = include_str!("status/uplot/uPlot.min.css");
 const CHART_SCRIPT: &str = include_str!("status/uplot/uPlot.iife.min.js");

@@ -1,5 +1,5 @@
-//! The simulated database: per endpoint a version that writes raise, answers that take their time, and
-//! the ways in which they fail. Knows what was true when, and so judges what clients got.
+//! The simulated database: a version per endpoint, which writes increment, answers with a duration, and the
+//! ways in which they fail. It knows which version was current when, which is what answers are checked by.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -8,39 +8,39 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
 use super::super::{LoadError, Source};
-use super::story::{Line, Story};
+use super::trace::{Line, Trace};
 use crate::cache::Answer;
 use crate::encode::{Body, Document};
 use crate::plan::{Arguments, Endpoint, EndpointId, Plan, Shape};
 use crate::repository::Refusal;
 use crate::repository::RepositoryError;
 
-/// Keys an endpoint with parameters is asked for.
+/// The number of keys that are requested of an endpoint with parameters.
 pub(super) const KEYS: usize = 5;
 
-/// A key's number in the tables here.
+/// A key's index in the tables of the model.
 pub(super) fn number(endpoint: EndpointId, arguments: &Arguments) -> usize {
     let argument = arguments.iter().next().flatten();
     let place = argument.map_or(0, |text| text.parse::<usize>().unwrap());
     endpoint.index() * KEYS + place
 }
 
-/// What the database is up to.
+/// How the database behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mood {
-    /// Mostly quick, at times slow, at times an error.
+pub(super) enum Mode {
+    /// Mostly fast, sometimes slow, sometimes an error.
     Usual,
-    /// Every answer comes soon.
+    /// Every answer is fast.
     Well,
     /// Every answer is an error.
     Failing,
-    /// Every answer takes longer than anyone waits.
+    /// Every answer takes longer than the timeout.
     Hanging,
-    /// It cannot be reached, and Larder knows.
+    /// It is unreachable, and that is known.
     Away,
 }
 
-/// How one answer goes.
+/// The course of one answer.
 #[derive(Debug, Clone, Copy)]
 struct Course {
     until_snapshot: Duration,
@@ -57,22 +57,22 @@ enum End {
     Panic,
 }
 
-/// Everything that is true.
+/// The state of the database, and what happened.
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) mood: Mood,
-    pub(super) story: Story,
+    pub(super) mode: Mode,
+    pub(super) trace: Trace,
     seed: u64,
-    /// Per endpoint: when each version came to be.
+    /// Per endpoint: when each version was written.
     versions: Vec<Vec<Instant>>,
     running: Vec<usize>,
     begun: Vec<u64>,
     running_together: usize,
-    /// The most at once, by the configuration.
+    /// The limit on concurrent answers, from the configuration.
     connections: usize,
-    /// Per key: whether its last answer was a panic.
+    /// Per key: whether its last answer panicked.
     pub(super) panicked: Vec<bool>,
-    /// Per key: whether its last answer was none.
+    /// Per key: whether its last answer failed.
     pub(super) failed: Vec<bool>,
     pub(super) panics: u64,
 }
@@ -81,8 +81,8 @@ impl World {
     pub(super) fn new(seed: u64, plan: &Plan) -> Self {
         let endpoints = plan.endpoints().len();
         Self {
-            mood: Mood::Usual,
-            story: Story::new(endpoints, plan),
+            mode: Mode::Usual,
+            trace: Trace::new(endpoints, plan),
             seed,
             versions: vec![vec![Instant::now()]; endpoints],
             running: vec![0; endpoints * KEYS],
@@ -97,41 +97,41 @@ impl World {
 
     pub(super) fn write(&mut self, endpoint: EndpointId) {
         self.versions[endpoint.index()].push(Instant::now());
-        self.story.tell(Line::Wrote(endpoint.index()));
+        self.trace.record(Line::Wrote(endpoint.index()));
     }
 
     pub(super) fn version(&self, endpoint: EndpointId) -> usize {
         self.versions[endpoint.index()].len() - 1
     }
 
-    /// When a version ceased to be true, if it did.
+    /// When a version was replaced, if it was.
     pub(super) fn ended(&self, endpoint: EndpointId, version: usize) -> Option<Instant> {
         self.versions[endpoint.index()].get(version + 1).copied()
     }
 
-    /// Drawn from the key and how often it was asked for, not from one stream for all: so that the
-    /// order in which equal moments are taken changes nothing that comes later.
+    /// Drawn from the key and the number of its answers, not from one stream for all, so that the order of
+    /// simultaneous answers does not influence later ones.
     fn course(&mut self, endpoint: &Endpoint, key: usize) -> Course {
         self.begun[key] += 1;
         let mixed = (self.seed << 20) ^ ((key as u64) << 50) ^ self.begun[key];
         let mut rng = Rng::with_seed(mixed);
         let timeout = u64::try_from(endpoint.timeout.as_millis()).unwrap();
-        let whole = match (self.mood, rng.u8(..100)) {
-            (Mood::Away, _) => 0,
-            (Mood::Hanging, _) => timeout + rng.u64(0..=timeout / 2),
-            (Mood::Well, _) | (_, 0..60) => rng.u64(0..=60),
+        let whole = match (self.mode, rng.u8(..100)) {
+            (Mode::Away, _) => 0,
+            (Mode::Hanging, _) => timeout + rng.u64(0..=timeout / 2),
+            (Mode::Well, _) | (_, 0..60) => rng.u64(0..=60),
             (_, 60..90) => rng.u64(0..=timeout / 2),
             (_, _) => rng.u64(0..=timeout * 3 / 2),
         };
-        let end = match (self.mood, rng.u8(..100)) {
-            (Mood::Away, _) => End::Unavailable,
-            (Mood::Well, _) => End::Answer,
-            (Mood::Hanging, 0..80) => End::TimedOut,
-            (Mood::Usual | Mood::Failing, 0..4) => End::Panic,
-            (Mood::Usual, 4..8) | (Mood::Failing, 4..40) => End::Refused,
-            (Mood::Usual, 8..12) | (Mood::Failing, 40..70) => End::TimedOut,
-            (Mood::Failing, _) => End::Unavailable,
-            (Mood::Usual | Mood::Hanging, _) => End::Answer,
+        let end = match (self.mode, rng.u8(..100)) {
+            (Mode::Away, _) => End::Unavailable,
+            (Mode::Well, _) => End::Answer,
+            (Mode::Hanging, 0..80) => End::TimedOut,
+            (Mode::Usual | Mode::Failing, 0..4) => End::Panic,
+            (Mode::Usual, 4..8) | (Mode::Failing, 4..40) => End::Refused,
+            (Mode::Usual, 8..12) | (Mode::Failing, 40..70) => End::TimedOut,
+            (Mode::Failing, _) => End::Unavailable,
+            (Mode::Usual | Mode::Hanging, _) => End::Answer,
         };
         let snapshot = rng.u64(0..=whole);
         Course {
@@ -142,13 +142,13 @@ impl World {
     }
 }
 
-/// What a query answers with.
+/// A document with these bytes.
 pub(in crate::read_through) fn document(bytes: Vec<u8>) -> Arc<Document> {
     let columns = Arc::new([]);
     Arc::new(Document::new(Shape::Value, columns, Body::new(bytes)))
 }
 
-/// The database, as the engine sees it.
+/// The database as a source for the engine.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
     pub(super) world: Arc<Mutex<World>>,
@@ -164,22 +164,24 @@ impl Model {
         let course = world.course(endpoint, key);
         world.running[key] += 1;
         world.running_together += 1;
-        world.story.tell(Line::Began(key));
+        world.trace.record(Line::Began(key));
         if world.running[key] > 1 {
             world
-                .story
-                .accuse(format!("two loads of key {key} at once"));
+                .trace
+                .report_violation(format!("two loads of key {key} at once"));
         }
         if world.running_together > world.connections {
-            world.story.accuse("more loads than connections".to_owned());
+            world
+                .trace
+                .report_violation("more loads than connections".to_owned());
         }
-        world.story.began(endpoint, key);
+        world.trace.began(endpoint, key);
         let model = self.clone();
         (course, Running { model, key })
     }
 }
 
-/// An answer on its way.
+/// A running answer.
 struct Running {
     model: Model,
     key: usize,
@@ -206,8 +208,8 @@ impl Source for Model {
         sleep(course.from_there).await;
         let mut world = self.world();
         world
-            .story
-            .tell(Line::Ended(key, course.end == End::Answer));
+            .trace
+            .record(Line::Ended(key, course.end == End::Answer));
         world.panicked[key] = course.end == End::Panic;
         world.failed[key] = course.end != End::Answer;
         world.panics += u64::from(course.end == End::Panic);
@@ -217,7 +219,7 @@ impl Source for Model {
                 let body = format!("{key} {version}").into_bytes();
                 return Ok(Answer::Document(document(body)));
             }
-            // Without the hook that would print it.
+            // Skips the panic hook, which would print it.
             End::Panic => std::panic::resume_unwind(Box::new("by design")),
             End::Unavailable => RepositoryError::Unavailable {
                 cause: "an outage".to_owned(),
@@ -239,9 +241,9 @@ impl Source for Model {
     }
 
     fn retry_in(&self) -> Duration {
-        match self.world().mood {
-            Mood::Away => Duration::from_millis(500),
-            Mood::Usual | Mood::Well | Mood::Failing | Mood::Hanging => Duration::ZERO,
+        match self.world().mode {
+            Mode::Away => Duration::from_millis(500),
+            Mode::Usual | Mode::Well | Mode::Failing | Mode::Hanging => Duration::ZERO,
         }
     }
 }

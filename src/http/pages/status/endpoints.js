@@ -1,10 +1,10 @@
 // The table of endpoints.
 
-const STATES = ["failing", "stale", "warming", "fresh", "idle"]; // in the order of who has to look
-const ROWS = 200; // endpoints shown at once; more on demand
-const HANDS_OFF = 5_000; // milliseconds after which rows that somebody is at may move again
+const STATES = ["failing", "stale", "warming", "fresh", "idle"]; // most urgent first
+const ROWS = 200; // endpoints shown at first; more on demand
+const IDLE_AFTER = 5_000; // milliseconds without interaction after which rows may move again
 
-/** The age of the only entry, or from the youngest to the oldest of many, against the limit. */
+/** The age of the only entry, or of the youngest and the oldest of many, relative to the limit. */
 function ages(one) {
   const limit = one.limits?.fresh_seconds ?? null;
   const from = one.entry ? 0 : one.keys?.youngest_age_seconds ?? null;
@@ -23,7 +23,7 @@ function nextText(one) {
   if (next !== null && one.state === "failing") return next < 1 ? "retries now" : `retry in ${span(next)}`;
   if (next !== null) return next < 1 ? "now" : `in ${span(next)}`;
   if (one.refresh.includes("probe") || one.refresh.includes("notify")) return "on change";
-  return one.refresh.includes("ahead") ? "while in use" : "when asked";
+  return one.refresh.includes("ahead") ? "while in use" : "on request";
 }
 
 function sizeOf(one) {
@@ -35,20 +35,20 @@ function keysText({ keys }) {
   return `${keys.entries.toLocaleString("en")} key${keys.entries === 1 ? "" : "s"}`;
 }
 
-/** What a code means to the operator, where clients get less. */
+/** What a code means to operators; clients get less detail. */
 const FAULTS = {
-  "LRD-301": "Postgres cannot answer", "LRD-302": "Took too long", "LRD-303": "Postgres refuses the query",
-  "LRD-304": "Answer too large", "LRD-305": "More than one row", "LRD-501": "A defect of Larder",
+  "LRD-301": "Postgres is unreachable", "LRD-302": "Took too long", "LRD-303": "Postgres refuses the query",
+  "LRD-304": "Answer too large", "LRD-305": "More than one row", "LRD-501": "A bug in Larder",
 };
 
-/** What failed last, and when. */
+/** The last error, and when it occurred. */
 function lastError(one) {
   const { code, detail, timestamp_seconds: when } = one.last_error ?? {};
   if (code) return [FAULTS[code] ?? detail, ago(when)];
   return one.state === "failing" && away() ? [FAULTS["LRD-301"], ""] : ["", ""];
 }
 
-// `by` is what a column is sorted by; what there is none of comes last.
+// `by` is what a column is sorted by; missing values come last.
 const COLUMNS = [
   { name: "State", class: "state", by: (one) => STATES.indexOf(one.state) },
   { name: "Endpoint", class: "path", by: (one) => one.endpoint },
@@ -63,7 +63,7 @@ const COLUMNS = [
 
 class Row {
   constructor(one) {
-    this.isSeen = false;
+    this.isVisible = false;
     const column = (name) => COLUMNS.find((column) => column.name === name);
     const cell = (name, ...children) => make("td", { role: "cell", class: column(name).class, "data-label": name }, ...children);
     this.sign = make("span", { class: "sign", "aria-hidden": "true" });
@@ -90,25 +90,25 @@ class Row {
     this.element.className = `row ${one.state}`;
     this.element.dataset.endpoint = one.endpoint;
     this.sign.className = `sign ${one.state}`;
-    say(this.word, capital(one.state));
+    setText(this.word, capital(one.state));
     const { limit, from, to, share } = ages(one);
-    say(this.age, ageText(one));
+    setText(this.age, ageText(one));
     this.bar.element.hidden = share === null;
     this.bar.element.classList.toggle("over", share > 1);
     this.bar.set(from && limit ? Math.min(from / limit, 1) : 0, share ?? 0);
-    say(this.next, nextText(one));
+    setText(this.next, nextText(one));
     const errors = one.errors_per_second > 0;
-    say(this.rate, count(one.requests_per_second) + (errors ? `, ${count(one.errors_per_second)} errors` : ""));
+    setText(this.rate, count(one.requests_per_second) + (errors ? `, ${count(one.errors_per_second)} errors` : ""));
     this.rate.className = errors ? "bad" : "";
-    say(this.ratio, percent(one.hit_ratio));
-    say(this.latency, duration(one.request_duration_seconds));
-    say(this.size, sizeOf(one) ? bytes(sizeOf(one)) : NOTHING);
-    say(this.keys, keysText(one));
+    setText(this.ratio, percent(one.hit_ratio));
+    setText(this.latency, duration(one.request_duration_seconds));
+    setText(this.size, sizeOf(one) ? bytes(sizeOf(one)) : NOTHING);
+    setText(this.keys, keysText(one));
     const [error, when] = lastError(one);
-    say(this.error, error);
-    say(this.when, when);
+    setText(this.error, error);
+    setText(this.when, when);
     this.error.className = one.state === "failing" ? "bad" : "quiet";
-    const [requests] = past.endpoints.get(one.endpoint) ?? [[]];
+    const [requests] = recent.endpoints.get(one.endpoint) ?? [[]];
     if (requests.some((rate) => rate > 0)) this.spark.show(requests);
     else this.spark.drop();
     this.facts?.show(one);
@@ -132,21 +132,21 @@ class Row {
     this.facts = undefined;
   }
 
-  seen(isSeen) {
-    this.isSeen = isSeen;
-    if (isSeen) this.show(this.one);
+  setVisible(isVisible) {
+    this.isVisible = isVisible;
+    if (isVisible) this.show(this.one);
     else this.spark.drop();
   }
 }
 
-/** The details of an endpoint below its row. */
+/** The details of an endpoint, below its row. */
 class Facts {
   constructor(row) {
     const limit = () => ages(row.one).limit;
     this.charts = [
       new Chart("Requests per second", count),
       new Chart("Latency", duration),
-      ...(row.one.keys ? [] : [new Chart("Age, and until when it is fresh", age, limit)]),
+      ...(row.one.keys ? [] : [new Chart("Age, and the age up to which it is fresh", age, limit)]),
     ];
     this.list = make("dl");
     this.element = make("tr", { role: "row", class: "facts" }, make("td", { role: "cell", colspan: COLUMNS.length },
@@ -154,21 +154,21 @@ class Facts {
   }
 
   show(one) {
-    const series = past.endpoints.get(one.endpoint) ?? SERIES.map(() => []);
+    const series = recent.endpoints.get(one.endpoint) ?? SERIES.map(() => []);
     this.charts.forEach((chart, index) => chart.show(series[index]));
     const facts = Facts.of(one);
     if (this.list.children.length !== facts.length) {
       this.list.replaceChildren(...facts.map(([name]) => make("div", {}, make("dt", {}, name), make("dd"))));
     }
     facts.forEach(([name, value], index) => {
-      say(this.list.children[index].firstChild, name);
-      say(this.list.children[index].lastChild, value);
+      setText(this.list.children[index].firstChild, name);
+      setText(this.list.children[index].lastChild, value);
     });
   }
 
   static of(one) {
     const { limits, entry, keys, last_error: error } = one;
-    const facts = [["Refresh", one.refresh.length ? one.refresh.join(", ") : "when asked for and stale"]];
+    const facts = [["Refresh", one.refresh.length ? one.refresh.join(", ") : "on request, when stale"]];
     if (limits) {
       facts.push(["Fresh up to", duration(limits.fresh_seconds)],
         ["Stale up to", duration(limits.stale_while_revalidate_seconds)],
@@ -180,7 +180,7 @@ class Facts {
     if (keys?.entries) facts.push(["Ages", `${age(keys.youngest_age_seconds)} to ${age(keys.oldest_age_seconds)}`]);
     if (keys) facts.push(["Keys in memory", `${keys.entries.toLocaleString("en")} of ${keys.max_entries.toLocaleString("en")}, ${keys.fresh.toLocaleString("en")} fresh`]);
     facts.push(["Stale answers", percent(one.stale_ratio)], ["Queries", `${count(one.queries_per_second)} /s`],
-      ["Postgres spared", `${duration(one.repository_seconds_saved_per_second)} a second`]);
+      ["Query time saved", `${duration(one.repository_seconds_saved_per_second)} per second`]);
     if (error) facts.push(["Last error", `${clock(error.timestamp_seconds)}, ${error.code}: ${error.detail} (fault: ${error.fault})`]);
     return facts;
   }
@@ -193,13 +193,13 @@ class Facts {
 
 const view = { column: COLUMNS[0], falls: false, words: [], state: "all", most: ROWS };
 const rows = new Map();
-let handsOn = -HANDS_OFF;
+let lastInteraction = -IDLE_AFTER;
 
-const seen = new IntersectionObserver((entries) => {
-  for (const entry of entries) entry.target.row.seen(entry.isIntersecting);
+const visibility = new IntersectionObserver((entries) => {
+  for (const entry of entries) entry.target.row.setVisible(entry.isIntersecting);
 }, { rootMargin: "200px" });
 
-/** Those that are asked for, in the order that is asked for. */
+/** The selected endpoints, in the selected order. */
 function selected() {
   const { column, falls, words, state } = view;
   const found = now.endpoints.filter((one) => (state === "all" || one.state === state)
@@ -214,40 +214,40 @@ function selected() {
   return keyed.map(([, one]) => one);
 }
 
-/** `isAsked` when the view was changed by hand: rows move then, even under the pointer. */
-function showEndpoints(isAsked) {
+/** `isByHand` if the user changed the view: then rows may move at any time. */
+function showEndpoints(isByHand) {
   let found = selected();
   at("none").hidden = found.length > 0;
   const rest = found.length - view.most;
   at("more").hidden = rest <= 0;
-  if (rest > 0) say(at("more"), `Show ${Math.min(rest, ROWS)} more of ${endpoints(found.length)}`);
+  if (rest > 0) setText(at("more"), `Show ${Math.min(rest, ROWS)} more of ${endpoints(found.length)}`);
   found = found.slice(0, view.most);
   for (const one of found) {
     const row = rows.get(one.endpoint) ?? new Row(one);
     const isNew = !rows.has(one.endpoint);
     rows.set(one.endpoint, row);
-    if (isNew || row.isSeen) row.show(one);
+    if (isNew || row.isVisible) row.show(one);
     else row.one = one;
-    if (isNew) seen.observe(row.element);
+    if (isNew) visibility.observe(row.element);
   }
-  arrange(found, isAsked);
+  arrange(found, isByHand);
   showStates();
 }
 
-function arrange(found, isAsked) {
+function arrange(found, isByHand) {
   const body = at("rows");
   const there = [...body.querySelectorAll(":scope > .row")].map((element) => element.dataset.endpoint);
   const wanted = found.map((one) => one.endpoint);
   if (there.length === wanted.length && wanted.every((name, index) => name === there[index])) return;
   const isSameSet = there.length === wanted.length && new Set([...there, ...wanted]).size === there.length;
-  if (!isAsked && isSameSet && performance.now() - handsOn < HANDS_OFF) return;
+  if (!isByHand && isSameSet && performance.now() - lastInteraction < IDLE_AFTER) return;
   const kept = new Set(wanted);
   for (const name of there) {
     if (kept.has(name)) continue;
     const row = rows.get(name);
     row.close();
-    row.seen(false);
-    seen.unobserve(row.element);
+    row.setVisible(false);
+    visibility.unobserve(row.element);
     rows.delete(name);
   }
   const focused = document.activeElement;
@@ -256,7 +256,7 @@ function arrange(found, isAsked) {
     const { element, facts } = rows.get(name);
     return facts ? [element, facts.element] : [element];
   }));
-  // What is moved loses the focus.
+  // An element that is moved loses the focus.
   if (wasIn && body.contains(focused)) focused.focus({ preventScroll: true });
 }
 
@@ -264,6 +264,6 @@ function showStates() {
   for (const label of at("states").querySelectorAll("label")) {
     const { value } = label.querySelector("input");
     const number = value === "all" ? now.endpoints.length : now.states[value];
-    say(label.lastChild, `${capital(value)} ${number.toLocaleString("en")}`);
+    setText(label.lastChild, `${capital(value)} ${number.toLocaleString("en")}`);
   }
 }

@@ -1,6 +1,6 @@
 // The totals.
 
-/** A gauge, and how to set it. */
+/** A bar, and a function to set it. */
 function gauge() {
   const filled = make("span");
   const element = make("span", { class: "gauge", "aria-hidden": "true" }, filled);
@@ -20,15 +20,15 @@ const TOTALS = [
     isBad: ({ total }) => total.errors_per_second > 0 },
   { name: "From memory", curve: "hit_ratio", top: 1,
     value: ({ total }) => percent(total.hit_ratio),
-    more: ({ total }) => (total.hit_ratio === null ? "nobody asks" : `${percent(total.stale_ratio)} stale`) },
+    more: ({ total }) => (total.hit_ratio === null ? "no requests" : `${percent(total.stale_ratio)} stale`) },
   { name: "Latency", curve: "request_duration_seconds",
     value: ({ total }) => duration(total.request_duration_seconds), more: () => "on average" },
   { name: "Queries", curve: "queries_per_second",
     value: ({ total }) => `${count(total.queries_per_second)} /s`, more: () => "to Postgres" },
-  { name: "Postgres spared", curve: "repository_seconds_saved_per_second",
-    value: ({ total }) => duration(total.repository_seconds_saved_per_second), more: () => "of queries a second" },
+  { name: "Query time saved", curve: "repository_seconds_saved_per_second",
+    value: ({ total }) => duration(total.repository_seconds_saved_per_second), more: () => "per second" },
   { name: "Postgres", part: ({ repository: { connections } }) => connections.active / connections.max,
-    value: ({ repository }) => (repository.up === null ? "Not tried" : repository.up ? "Up" : "Away"),
+    value: ({ repository }) => (repository.up === null ? "Not tried" : repository.up ? "Up" : "Unreachable"),
     more: ({ repository: { connections } }) => (away() ? "no connection" : `${connections.active} of ${connections.max} busy`),
     isBad: away },
   { name: "Memory", part: ({ cache }) => cache.bytes / cache.max_bytes,
@@ -46,12 +46,12 @@ function totals() {
     const [bar, spark] = [total.part && gauge(), total.curve && new Spark(place, { top: total.top, fill: "--wash" })];
     at("totals").append(make("div", { class: "tile" }, make("dt", {}, total.name), value, more, bar ? bar.element : place));
     return () => {
-      say(value, total.value(now));
-      say(more, total.more(now));
+      setText(value, total.value(now));
+      setText(more, total.more(now));
       const isBad = total.isBad?.(now) ?? false;
       more.classList.toggle("bad", isBad);
       bar?.set(0, total.part(now));
-      spark?.show(past.total[total.curve] ?? []);
+      spark?.show(recent.total[total.curve] ?? []);
     };
   });
   return () => tiles.forEach((show) => show());

@@ -1,12 +1,12 @@
 "use strict";
 
-// Elements, words and numbers. The files in this folder are sent as one script, this one first.
+// Elements, texts and numbers. The scripts in this folder are served as one, starting with this one.
 
 const NOTHING = "–";
 
 const at = (id) => document.getElementById(id);
 
-/** An element with attributes and children; texts never become markup. */
+/** Creates an element with attributes and children. Texts never become markup. */
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -16,8 +16,8 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Writes only what is another text: most is the same from one second to the next. */
-function say(element, text) {
+/** Sets a text if it differs: most texts stay the same from one second to the next. */
+function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -40,13 +40,13 @@ function duration(seconds) {
   return span(seconds);
 }
 
-/** An age: nobody minds its milliseconds. */
+/** Formats an age, without milliseconds. */
 function age(seconds) {
   if (seconds >= 60) return span(seconds);
   return `${seconds < 10 ? (Math.floor(seconds * 10) / 10).toFixed(1) : Math.floor(seconds)} s`;
 }
 
-/** Whole seconds, as people say them. */
+/** Formats whole seconds in their two largest units. */
 function span(seconds) {
   const parts = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]];
   const first = parts.findIndex(([, size]) => seconds >= size);
@@ -56,7 +56,7 @@ function span(seconds) {
   return `${Math.floor(seconds / size)} ${name}${rest ? ` ${rest} ${then}` : ""}`;
 }
 
-/** The same text, which no line break divides. */
+/** The same text, without line breaks. */
 const unbroken = (text) => text.replaceAll(" ", "\u00a0");
 
 function bytes(value) {
@@ -65,7 +65,7 @@ function bytes(value) {
   return `${digits(value / 1024 ** power, 3)} ${units[power]}`;
 }
 
-/** Nothing short of all is 100 %. */
+/** Rounds down: 100 % means all. */
 function percent(ratio) {
   if (ratio === null) return NOTHING;
   const scale = ratio > 0.99 && ratio < 1 ? 100 : 10;
@@ -76,7 +76,7 @@ function clock(timestamp) {
   return new Date(timestamp * 1000).toLocaleTimeString("en-GB");
 }
 
-/** How long ago, of two moments of the server's clock. */
+/** How long ago something happened, by the server's clock. */
 function ago(timestamp) {
   const seconds = now.timestamp_seconds - timestamp;
   return seconds < 1 ? "just now" : `${span(seconds)} ago`;

@@ -1,10 +1,10 @@
-// Curves, by uPlot.
+// Charts, drawn by uPlot.
 
-const SPAN = 300; // seconds that they show
+const SPAN = 300; // seconds shown
 
 const colours = new Map();
 
-/** A colour of the style sheet, as a canvas takes it. */
+/** A colour of the style sheet, in a form that a canvas accepts. */
 function colour(name) {
   if (!colours.has(name)) {
     const probe = make("span");
@@ -27,7 +27,7 @@ const line = (stroke, fill) => ({
   stroke: () => colour(stroke), fill: fill && (() => colour(fill)), width: 1.25, points: { show: false }, spanGaps: false,
 });
 
-/** From nothing to the most there is, or to `top`. */
+/** The range from zero to the maximum, or to `top`. */
 const upTo = (top) => (_, __, most) => [0, ((top ?? most) || 1) * 1.05];
 
 function plot(place, options, data) {
@@ -43,13 +43,13 @@ function plot(place, options, data) {
   return { made, drop: () => { resized.disconnect(); plots.delete(made); made.destroy(); } };
 }
 
-/** A young server's curves are not squeezed into a corner. */
+/** The time range. That of a young server begins at its start, so that its curves fill the chart. */
 function lastMinutes() {
-  const last = past.times.at(-1);
-  return [Math.max(last - SPAN, Math.min(past.times[0], last - 60)), last];
+  const last = recent.times.at(-1);
+  return [Math.max(last - SPAN, Math.min(recent.times[0], last - 60)), last];
 }
 
-/** A curve without anything around it. */
+/** A curve without axes. */
 class Spark {
   constructor(place, { top, fill } = {}) {
     this.place = place;
@@ -58,8 +58,8 @@ class Spark {
   }
 
   show(values) {
-    if (past.times.length < 2 || !this.place.clientWidth) return;
-    const data = [past.times, values];
+    if (recent.times.length < 2 || !this.place.clientWidth) return;
+    const data = [recent.times, values];
     if (this.plot) return this.plot.made.setData(data);
     this.plot = plot(this.place, {
       cursor: { show: false }, axes: [{ show: false }, { show: false }], padding: [2, 1, 1, 1],
@@ -74,7 +74,7 @@ class Spark {
   }
 }
 
-/** A curve with axes, whose values can be read off. */
+/** A curve with axes, which shows the value under the pointer. */
 class Chart {
   constructor(title, format, limit) {
     this.format = format;
@@ -86,14 +86,14 @@ class Chart {
   }
 
   show(values) {
-    if (past.times.length < 2 || !this.place.clientWidth) return say(this.value, "the curve begins in a moment");
+    if (recent.times.length < 2 || !this.place.clientWidth) return setText(this.value, "the chart starts in a moment");
     const limit = this.limit?.() ?? null;
-    const data = [past.times, values, ...(this.limit ? [past.times.map(() => limit)] : [])];
+    const data = [recent.times, values, ...(this.limit ? [recent.times.map(() => limit)] : [])];
     if (this.plot) this.plot.made.setData(data);
     else this.draw(data);
     this.read();
     const there = values.filter((value) => value !== null);
-    const range = there.length ? `from ${this.format(Math.min(...there))} to ${this.format(Math.max(...there))}` : "nothing";
+    const range = there.length ? `from ${this.format(Math.min(...there))} to ${this.format(Math.max(...there))}` : "no values";
     this.place.setAttribute("aria-label", `${this.title} in the last five minutes: ${range}`);
   }
 
@@ -113,14 +113,14 @@ class Chart {
     }, data);
   }
 
-  /** What is under the pointer, or else the last. */
+  /** Shows the value under the pointer, or else the last one. */
   read() {
     if (!this.plot) return;
     const { cursor, data } = this.plot.made;
     const index = cursor.idx ?? data[0].length - 1;
     const value = data[1][index] ?? null;
     const when = cursor.idx === null || cursor.idx === undefined ? "" : `${clock(data[0][index])}: `;
-    say(this.value, when + (value === null ? NOTHING : this.format(value)));
+    setText(this.value, when + (value === null ? NOTHING : this.format(value)));
   }
 
   drop() {

@@ -1,6 +1,6 @@
-// What the tools above the table do, and how the page keeps up. Everything is there from here on.
+// The controls above the table, and the loop that updates the page. Runs last.
 
-// Milliseconds between questions: while the page is seen, while it is not, and when there is no answer.
+// Milliseconds between requests: while the page is visible, while it is hidden, and at most while requests fail.
 const POLL = 1_000, POLL_HIDDEN = 30_000, POLL_LOST_MAX = 5_000;
 
 function sortBy(column) {
@@ -48,7 +48,7 @@ function tools() {
     showEndpoints(true);
   });
   for (const kind of ["pointermove", "keydown", "focusin"]) {
-    at("rows").addEventListener(kind, () => { handsOn = performance.now(); }, { passive: true });
+    at("rows").addEventListener(kind, () => { lastInteraction = performance.now(); }, { passive: true });
   }
   addEventListener("keydown", (event) => {
     if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
@@ -62,20 +62,20 @@ function show(showTotals) {
   document.body.classList.remove("lost");
   showVerdict(verdict());
   showTroubles();
-  say(at("about"), `${now.version}, ${now.readiness}, up for ${span(now.uptime_seconds)}`);
-  say(at("as-of"), `As of ${clock(now.timestamp_seconds)}`);
+  setText(at("about"), `${now.version}, ${now.readiness}, up for ${span(now.uptime_seconds)}`);
+  setText(at("as-of"), `As of ${clock(now.timestamp_seconds)}`);
   showTotals();
   showEndpoints(false);
 }
 
 function showLost(since, error) {
   document.body.classList.add("lost");
-  const why = error instanceof TypeError ? "" : error.name === "TimeoutError" ? "It does not answer. " : `${capital(error.message)}. `;
-  const old = now ? `This page shows the state at ${clock(now.timestamp_seconds)}. ` : "";
-  showVerdict(["bad", "Larder cannot be reached", `${why}Since ${clock(since / 1000)}. ${old}It is tried again.`]);
+  const why = error instanceof TypeError ? "" : error.name === "TimeoutError" ? "It does not respond. " : `${capital(error.message)}. `;
+  const old = now ? `The values are from ${clock(now.timestamp_seconds)}. ` : "";
+  showVerdict(["bad", "Larder is unreachable", `${why}Since ${clock(since / 1000)}. ${old}Retrying.`]);
 }
 
-/** Waits; a page that comes to be seen waits no longer. */
+/** Waits, but no longer once the page becomes visible. */
 function pause(milliseconds) {
   return new Promise((done) => {
     const end = () => {
@@ -92,7 +92,7 @@ function pause(milliseconds) {
 async function main() {
   tools();
   const showTotals = totals();
-  let lost; // since when, in milliseconds, and how often
+  let lost; // since when, in milliseconds, and after how many attempts
   for (;;) {
     const failure = await load().then(() => undefined, (error) => error);
     if (failure) {
