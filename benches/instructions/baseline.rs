@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::callgrind::Counted;
+use crate::cost::Cost;
 use crate::hostile;
 
 const FILE: &str = concat!(
@@ -19,23 +19,6 @@ const MARGIN: f64 = 0.03;
 
 /// Allocations are whole numbers, but cache maintenance has a few that vary.
 const ALLOCATIONS_MARGIN: f64 = 0.5;
-
-/// The cost of one hit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cost {
-    pub(crate) instructions: f64,
-    pub(crate) allocations: f64,
-}
-
-impl Cost {
-    pub(crate) fn per_hit(counted: &Counted, hits: usize) -> Self {
-        let each = |count: u64| count as f64 / hits as f64;
-        Self {
-            instructions: each(counted.instructions),
-            allocations: each(counted.allocations),
-        }
-    }
-}
 
 /// What was counted before.
 pub(crate) struct Baseline(toml::Table);

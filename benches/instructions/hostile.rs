@@ -3,7 +3,7 @@
 use hyper::Request;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH};
 
-use crate::baseline::Cost;
+use crate::cost::Cost;
 use crate::hits::{Asked, Hit};
 
 /// Their names begin with this.

@@ -8,6 +8,7 @@
 
 mod baseline; // what a hit cost before
 mod callgrind; // runs this program under callgrind, and reads the counts
+mod cost; // what a hit costs
 mod hostile; // requests that are made to be expensive
 mod wire; // a connection without a socket
 
@@ -30,7 +31,8 @@ use larder::cli::sample;
 use larder::http::in_memory;
 use larder::repository::throwaway::Throwaway;
 
-use baseline::{Baseline, Cost};
+use baseline::Baseline;
+use cost::Cost;
 use hits::{Asked, Hit};
 use site::Sinks;
 

@@ -13,7 +13,7 @@ use ::larder::plan::{Endpoint, Plan};
 use tokio::time::Instant;
 
 use crate::client::Answer;
-use crate::writer::Versions;
+use crate::versions::Versions;
 
 /// Broken promises that are reported one by one.
 const REPORTED_MAX: usize = 20;

@@ -11,7 +11,8 @@ mod clients; // thousands of clients that poll
 mod faults; // faults between Larder and Postgres
 mod ledger; // promises, answers, and broken promises
 mod server; // configuration, and checks through the server
-mod writer; // changes the data, and records when each version was committed
+mod versions; // when each version of the data was committed
+mod writer; // changes the data
 
 #[path = "../../tests/it/support/proxy.rs"]
 #[expect(dead_code, reason = "the tests use more kinds of faults")]
@@ -37,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use larder::Server;
 use ledger::Ledger;
 use proxy::Proxy;
-use writer::Versions;
+use versions::Versions;
 
 /// How long there are no faults: at the beginning, so that memory is measured under load, and at the end, for
 /// recovery.
