@@ -1,4 +1,4 @@
-//! Behind real HTTP caches: what they keep, for how long, and how old an answer can get in all.
+//! Behind real HTTP caches: what they store, for how long, and how old an answer can get behind them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,8 +48,8 @@ const ENDPOINTS: &str = r#"
     cache_control = "no-store"
 "#;
 
-/// Of `/aging`, in seconds: `max_age` with the window for loads that run, and with that for loads that
-/// fail, or take their time.
+/// The limits of `/aging`, in seconds: `max_age` with the window while a load runs, and with the window while
+/// loads fail or take long.
 const WHILE_LOADING: f64 = 4.0;
 const IN_ALL: f64 = 6.0;
 
@@ -85,7 +85,7 @@ fn the_documented_configurations_are_those_used_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_fresh_is_not_asked_for_again() {
+async fn a_cache_does_not_revalidate_a_fresh_response() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     for cache in Cache::ALL {
         let app = App::start(&db, ENDPOINTS).await;
@@ -110,7 +110,7 @@ async fn what_is_fresh_is_not_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_representation_is_kept_by_itself() {
+async fn a_cache_stores_each_representation_separately() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     for cache in Cache::ALL {
         let app = App::start(&db, ENDPOINTS).await;
@@ -144,7 +144,7 @@ async fn each_representation_is_kept_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_fresh_is_asked_for_with_its_tag() {
+async fn a_cache_revalidates_a_stale_response_with_its_tag() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     for cache in Cache::ALL {
         let app = App::start(&db, ENDPOINTS).await;
@@ -164,14 +164,14 @@ async fn what_is_no_longer_fresh_is_asked_for_with_its_tag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_is_older_in_all_than_its_endpoint_allows() {
-    // Of both caches at once: it takes its seconds.
-    let [nginx, varnish] = Cache::ALL.map(|cache| tokio::spawn(grows_old(cache)));
+async fn no_answer_is_older_behind_a_cache_than_its_endpoint_allows() {
+    // Both caches at once, because each takes many seconds.
+    let [nginx, varnish] = Cache::ALL.map(|cache| tokio::spawn(ages_within_limits(cache)));
     nginx.await.unwrap();
     varnish.await.unwrap();
 }
 
-async fn grows_old(cache: Cache) {
+async fn ages_within_limits(cache: Cache) {
     let db = Postgres::own().await;
     let app = App::start(
         &db,
@@ -199,22 +199,22 @@ async fn grows_old(cache: Cache) {
     assert!(hits > 0, "{cache:?}");
 
     db.crash().await;
-    let oldest = until_refused(&mut connection, "/aging/1", cache).await;
+    let oldest = oldest_age(&mut connection, "/aging/1", cache).await;
     assert!(
         oldest > WHILE_LOADING,
         "{cache:?}: {oldest} s with Postgres gone"
     );
     db.start_again().await;
     app.poll("/aging/2", |answer| answer.status == 200).await;
-    let kept = one_that_is_kept(&mut connection).await;
+    let kept = cached_path(&mut connection).await;
     app.stop().await;
-    let oldest = until_refused(&mut connection, &kept, cache).await;
+    let oldest = oldest_age(&mut connection, &kept, cache).await;
     assert!(oldest > 2.0, "{cache:?}: {oldest} s with Larder gone");
 }
 
-/// A path whose answer the cache has. Where the machine stood still no second may have been left to
-/// keep an answer for, and then Varnish does not try again for two minutes.
-async fn one_that_is_kept(connection: &mut Connection) -> String {
+/// A path whose response the cache has stored. If the machine stood still, there may not have been a second
+/// left to store a response for, and then Varnish does not try again for two minutes.
+async fn cached_path(connection: &mut Connection) -> String {
     for n in 3.. {
         let path = format!("/aging/{n}");
         connection.get(&path).await.assert_status(200);
@@ -222,11 +222,11 @@ async fn one_that_is_kept(connection: &mut Connection) -> String {
             return path;
         }
     }
-    unreachable!("there are enough numbers")
+    unreachable!("the numbers do not end")
 }
 
-/// Asks until there is no answer any more, and says how old the oldest was.
-async fn until_refused(connection: &mut Connection, path: &str, cache: Cache) -> f64 {
+/// Sends requests until there is no answer any more, and returns the age of the oldest.
+async fn oldest_age(connection: &mut Connection, path: &str, cache: Cache) -> f64 {
     let mut oldest: f64 = 0.0;
     loop {
         let (answer, age) = ask(connection, path).await;

@@ -18,7 +18,7 @@ struct Version {
     scheme: &'static str,
     h2load: &'static [&'static str],
     curl: &'static str,
-    /// As curl names what was agreed on.
+    /// The negotiated version, as curl names it.
     name: &'static str,
 }
 
@@ -60,8 +60,8 @@ async fn output_of(program: &str, arguments: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn h2load_gets_every_answer_in_every_version() {
-    /// More than its connections have in flight, so that most come over one that was used.
+async fn h2load_gets_every_response_in_every_version() {
+    /// More than the connections have in flight, so that most are sent on a connection that was used before.
     const REQUESTS: &str = "4000";
     let db = Postgres::with("").await;
     let folder = TempDir::new().unwrap();
@@ -78,9 +78,9 @@ async fn h2load_gets_every_answer_in_every_version() {
     }
 }
 
-/// What h2load sends when it is hung up on is no request that was taken; what was answered, it has.
+/// Requests that h2load sends while its connection is closed may be lost. It gets every response that was sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn h2load_gets_what_was_answered_while_the_server_leaves() {
+async fn h2load_gets_every_finished_response_during_a_shutdown() {
     let served = |event: &Event| matches!(event, Event::RequestServed { .. });
     let db = Postgres::with("").await;
     let folder = TempDir::new().unwrap();
@@ -88,7 +88,7 @@ async fn h2load_gets_what_was_answered_while_the_server_leaves() {
     for version in versions(folder.path()) {
         let app = App::start_with(&db, &version.server, ENDPOINTS).await;
         let url = version.url(&app, "/n");
-        // More than it will get.
+        // More than can be answered before the shutdown.
         let load = ["-n", "100000000", "-c", "20", "-m", "10", &url];
         let loading = Command::new("h2load")
             .args([&load[..], version.h2load].concat())
@@ -109,7 +109,7 @@ async fn h2load_gets_what_was_answered_while_the_server_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_agrees_on_a_version_reads_what_is_compressed_and_revalidates() {
+async fn curl_negotiates_a_version_decompresses_and_revalidates() {
     let db = Postgres::with("").await;
     let folder = TempDir::new().unwrap();
     certificate(folder.path());

@@ -30,7 +30,7 @@ fn varies_on_origin(answer: &Answer) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_a_named_origin_may_read_answers_and_others_may_not() {
+async fn only_pages_of_a_named_origin_may_read_answers() {
     let db = Postgres::with("").await;
     let app = app(&db, "[server.cors]\norigins = [\"https://a.example\"]").await;
     let allowed = "access-control-allow-origin";
@@ -122,7 +122,7 @@ async fn a_page_may_set_the_fields_that_it_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_is_what_was_declared_and_needless_escapes_are_undone() {
+async fn a_path_must_match_the_declared_one_except_for_needless_escapes() {
     let db = Postgres::with("").await;
     let app = app(&db, "").await;
     for (target, status) in [

@@ -1,4 +1,4 @@
-//! Clients that ask for much and take little: what of it they can hold.
+//! Clients that request much and read little: how much memory they can hold.
 
 use larder::encode::pending;
 use larder::observe::Event;
@@ -10,7 +10,7 @@ use crate::support::app::App;
 use crate::support::http::Connection;
 use crate::support::postgres::Postgres;
 
-/// Answers of which two fit in the cache, and not many more in what may wait.
+/// Answers of which two fit into the cache, and few more into `max_pending`.
 const ENDPOINTS: &str = r#"
     [cache]
     max_size = "9MiB"
@@ -29,7 +29,7 @@ const ENDPOINTS: &str = r#"
 
 const SERVER: &str = "max_pending = \"16MiB\"\nh2c = true";
 
-/// What may wait, and what is loaded between two looks.
+/// `max_pending`, and what is loaded between two checks.
 const HELD_MAX: u64 = (16 + 16) << 20;
 
 const CLIENTS: usize = 20;
@@ -45,7 +45,7 @@ async fn wait_until_relieved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_read_nothing_hold_no_more_than_may_wait() {
+async fn connections_that_read_nothing_hold_no_more_than_max_pending() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, SERVER, ENDPOINTS).await;
     let mut held = Vec::new();
@@ -53,11 +53,11 @@ async fn connections_that_read_nothing_hold_no_more_than_may_wait() {
         let mut stream = TcpStream::connect(app.address()).await.unwrap();
         let request = format!("GET /large/{n} HTTP/1.1\r\nHost: l\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        // The beginning of the answer has come, and nothing is read of it.
+        // The start of the response has arrived, and stays unread.
         stream.readable().await.unwrap();
         held.push(stream);
     }
-    // Twenty hold 80 MB; two of those are kept, and four may wait.
+    // Twenty answers are 80 MB; two of them are in the cache, and four may be pending.
     app.wait_for(10, is_cut).await;
     wait_until_relieved().await;
     assert!(app.count(is_cut) < CLIENTS, "all were cut");
@@ -68,9 +68,9 @@ async fn connections_that_read_nothing_hold_no_more_than_may_wait() {
     connection.get("/n").await.assert_status(200);
 }
 
-/// Large as it is, all of them share one, which is kept anyway.
+/// The answer is large, but all of them share it with the cache.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_that_read_slowly_what_is_kept_anyway_hold_nothing() {
+async fn slow_readers_of_a_cached_answer_hold_nothing() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, SERVER, ENDPOINTS).await;
     let mut held = Vec::new();
@@ -80,7 +80,7 @@ async fn many_that_read_slowly_what_is_kept_anyway_hold_nothing() {
         connection.send(request).await;
         held.push(connection);
     }
-    // Meanwhile others have theirs.
+    // Other clients get their responses meanwhile.
     let mut connection = Connection::open(app.address()).await;
     for n in 2..5 {
         let whole = connection.get(&format!("/large/{n}")).await;
@@ -94,11 +94,11 @@ async fn many_that_read_slowly_what_is_kept_anyway_hold_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_do_the_streams_of_one_connection_and_its_others_go_on() {
+async fn streams_that_read_nothing_are_reset_and_others_on_the_connection_go_on() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, SERVER, ENDPOINTS).await;
     let stream = TcpStream::connect(app.address()).await.unwrap();
-    // A window of a thousand bytes per stream, so that none blocks another.
+    // A window of a thousand bytes per stream, so that no stream blocks another.
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(1_000)
         .initial_connection_window_size(1 << 30)
@@ -122,7 +122,7 @@ async fn nor_do_the_streams_of_one_connection_and_its_others_go_on() {
     let (answer, _) = client.send_request(request, true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
     assert!(app.count(is_cut) < CLIENTS, "all were cut");
-    // The slowest are those that came first.
+    // The slowest are the first.
     let body = &mut bodies[0];
     let ended = loop {
         match body.data().await {

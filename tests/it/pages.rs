@@ -1,4 +1,4 @@
-//! Larder's own pages: who may see them, what all answers say, what is made once for everybody.
+//! Larder's own pages: who may see them, what all responses have in common, what is made once for all clients.
 
 use larder::observe::Event;
 use tokio::io::AsyncWriteExt;
@@ -25,7 +25,7 @@ const OWN: [&str; 12] = [
     "/status/uplot.js",
 ];
 
-/// A request that names these hosts, in its target and in its `Host`.
+/// Sends a request that names these hosts, in its target and in `Host`.
 async fn ask(app: &App, target: &str, host: Option<&str>) -> Answer {
     let host = host.map(|host| format!("Host: {host}\r\n"));
     let host = host.unwrap_or_default();
@@ -46,10 +46,10 @@ async fn ask_over_h2(app: &App, target: &str, authority: &str) -> u16 {
     answer.await.unwrap().status().as_u16()
 }
 
-/// A page elsewhere can have its name resolve to this machine, and a browser then lets it read what is
-/// answered to that name.
+/// A foreign web page can have its name resolve to this machine. A browser then lets it read the responses to
+/// requests for that name.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_from_elsewhere_shows_nothing_of_a_server_on_loopback() {
+async fn a_foreign_host_sees_no_pages_of_a_server_on_loopback() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, "h2c = true", ENDPOINTS).await;
     let port = app.address().port();
@@ -107,7 +107,7 @@ async fn a_name_from_elsewhere_shows_nothing_of_a_server_on_loopback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_hosts_are_named_nothing_else_is_answered_but_health_checks() {
+async fn with_hosts_set_only_health_checks_are_answered_for_others() {
     let db = Postgres::with("").await;
     let server = "h2c = true\nhosts = [\"API.example\", \"[::1]:8080\"]";
     let app = App::start_with(&db, server, ENDPOINTS).await;
@@ -138,7 +138,7 @@ async fn where_hosts_are_named_nothing_else_is_answered_but_health_checks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_forbids_to_guess_its_type_and_own_pages_are_for_no_other_origin() {
+async fn every_response_forbids_sniffing_and_own_pages_allow_no_other_origin() {
     let db = Postgres::with("").await;
     let endpoints = format!("[server.cors]\norigins = [\"https://a.example\"]\n{ENDPOINTS}");
     let app = App::start(&db, &endpoints).await;
@@ -167,7 +167,7 @@ async fn every_answer_forbids_to_guess_its_type_and_own_pages_are_for_no_other_o
 async fn metrics_are_rendered_once_for_all_requests_within_a_second() {
     let db = Postgres::with("").await;
     let app = App::start(&db, ENDPOINTS).await;
-    // A client that does not read delays nobody.
+    // A client that does not read delays no other.
     let mut silent = Vec::new();
     for _ in 0..50 {
         let mut stream = TcpStream::connect(app.address()).await.unwrap();
@@ -178,7 +178,7 @@ async fn metrics_are_rendered_once_for_all_requests_within_a_second() {
     let mut connection = Connection::open(app.address()).await;
     let first = connection.get("/metrics").await;
     let mut same = 0;
-    // Each answer counts itself, so that none is like the one before it unless it is the same.
+    // Each rendering counts the requests before it, so only the same rendering is equal.
     loop {
         let next = connection.get("/metrics").await;
         if next.body != first.body {

@@ -1,4 +1,4 @@
-//! What clients agree on with the server before they ask: TLS and its certificate, the version of HTTP.
+//! What clients and the server agree on before the first request: TLS and its certificate, the version of HTTP.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -59,7 +59,7 @@ async fn connect(
         .await
 }
 
-/// A `GET` over HTTP/2: its answer's status and body.
+/// Sends a `GET` over HTTP/2, and returns the status and the body.
 async fn over_h2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,
@@ -139,7 +139,7 @@ async fn clients_agree_on_tls_and_on_the_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_certificate_is_taken_without_a_connection_lost() {
+async fn a_renewed_certificate_is_used_and_no_connection_is_lost() {
     let folder = TempDir::new().unwrap();
     let old = certificate(folder.path());
     let db = Postgres::with("").await;
@@ -163,7 +163,7 @@ async fn a_renewed_certificate_is_taken_without_a_connection_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_2_without_tls_needs_h2c() {
+async fn http2_without_tls_needs_h2c() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, "h2c = true", ENDPOINTS).await;
     let stream = TcpStream::connect(app.address()).await.unwrap();
@@ -184,14 +184,14 @@ async fn http_2_without_tls_needs_h2c() {
         stream.read_exact(&mut answer).await.unwrap();
         match expected {
             Some(text) => assert_eq!(&answer, text.as_bytes()),
-            // A frame of settings: RFC 9113, 3.4.
+            // A SETTINGS frame: RFC 9113, 3.4.
             None => assert_eq!(answer[3], 4),
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_over_http_2_is_refused_and_an_empty_end_of_it_is_none() {
+async fn a_body_over_http2_is_refused_and_an_empty_one_accepted() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, "h2c = true", ENDPOINTS).await;
     for (parts, status) in [
@@ -215,7 +215,7 @@ async fn content_over_http_2_is_refused_and_an_empty_end_of_it_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_to_head_has_no_content_in_either_version() {
+async fn a_response_to_head_has_no_body_in_either_version() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, "h2c = true", ENDPOINTS).await;
     for (path, status) in [
@@ -247,9 +247,9 @@ fn renewed(event: &Event) -> bool {
     matches!(event, Event::CertificateRenewed)
 }
 
-/// As Kubernetes puts a new secret in place: the names stay, and a link between them leads elsewhere.
+/// Kubernetes replaces a secret like this: the names stay, and a symbolic link between them points elsewhere.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_behind_a_link_is_taken_when_the_link_leads_elsewhere() {
+async fn a_certificate_behind_a_symbolic_link_is_renewed_with_the_link() {
     let folder = TempDir::new().unwrap();
     let within = |name: &str| folder.path().join(name);
     let roots = ["old", "new"].map(|name| {
@@ -270,7 +270,7 @@ async fn a_certificate_behind_a_link_is_taken_when_the_link_leads_elsewhere() {
     over_h1(&mut connect(app.address(), &roots[1], &[]).await.unwrap()).await;
     over_h1(&mut open).await;
 
-    // To where nothing is, and back to what is in use.
+    // To a missing target, and back to the certificate in use.
     for (to, reported) in [
         (
             "nowhere",
@@ -304,7 +304,7 @@ async fn a_certificate_out_of_date_is_reported_and_used() {
     let app = App::start_with(&db, &tls(folder.path()), ENDPOINTS).await;
     let is_reported = |e: &Event| matches!(e, Event::CertificateOutOfDate { cause } if cause.contains("Thu, 04 Mar 2021"));
     app.wait_for(1, is_reported).await;
-    // After the renewal, it is reported that this one is out of date as well.
+    // The renewed certificate is out of date too, and that is reported.
     let made = outdated();
     app.wait_for(2, is_reported).await;
     assert_eq!(app.count(renewed), 1);
@@ -329,9 +329,9 @@ async fn tls_clients_beyond_max_connections_get_an_alert() {
     over_h1(&mut first).await;
 }
 
-/// Neither who says nothing, nor who has begun to shake hands, is somebody whose request has to end.
+/// A silent connection, and one in the middle of a handshake, has no request that has to end.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_not_asked_yet_does_not_keep_the_server_from_leaving() {
+async fn connections_without_a_request_do_not_delay_the_shutdown() {
     let folder = TempDir::new().unwrap();
     certificate(folder.path());
     let db = Postgres::with("").await;
@@ -360,7 +360,7 @@ async fn who_has_not_asked_yet_does_not_keep_the_server_from_leaving() {
             held.push(stream);
         }
         app.wait_for(before + held.len(), opened).await;
-        // Nor is somebody who had an answer, and is silent or has begun to ask for another.
+        // The same holds for one that had a response, and is silent or has begun another request.
         if server.contains("h2c") {
             let mut connection = http::Connection::open(app.address()).await;
             connection.get("/n").await.assert_status(200);
@@ -376,7 +376,7 @@ async fn who_has_not_asked_yet_does_not_keep_the_server_from_leaving() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_2_clients_get_goaway_and_their_answers() {
+async fn http2_clients_get_goaway_and_their_responses() {
     let db = Postgres::with("").await;
     let app = App::start_with(&db, "h2c = true", GATED).await;
     let stream = TcpStream::connect(app.address()).await.unwrap();
@@ -391,7 +391,7 @@ async fn http_2_clients_get_goaway_and_their_answers() {
     let (running, _) = client.send_request(ask("/gated/1"), true).unwrap();
     gate.wait_for_queries(1).await;
     let stopping = tokio::spawn(app.stop());
-    // Until it hears of it, it may ask for more: that is refused, or answered like the first.
+    // Until the client gets GOAWAY, it may send more requests. They are refused, or answered like the first.
     let goaway = loop {
         match client.ready().await {
             Ok(ready) => client = ready,

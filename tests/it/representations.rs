@@ -13,7 +13,7 @@ use crate::support::postgres::Postgres;
 
 const VARY: &str = "Accept, Accept-Encoding";
 
-/// A resident endpoint with enough in it to be worth coding, one with nearly nothing, and one with keys.
+/// A resident endpoint whose answer is worth compressing, one with a tiny answer, and one with keys.
 async fn app(db: &Postgres) -> App {
     App::start(
         db,
@@ -52,13 +52,13 @@ fn decoded(answer: &Answer) -> Vec<u8> {
         }
         Some("br") => brotli::BrotliDecompress(&mut &*answer.body, &mut bytes).unwrap(),
         Some("zstd") => bytes = zstd::stream::decode_all(&*answer.body).unwrap(),
-        Some(other) => panic!("nobody asked for {other}"),
+        Some(other) => panic!("{other} was not requested"),
     }
     bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accept_and_the_end_of_the_path_choose_the_format() {
+async fn accept_and_the_suffix_of_the_path_choose_the_format() {
     let db = Postgres::with("").await;
     let app = app(&db).await;
     let csv = "id,name\r\n1,\"Ada, \"\"Countess\"\"\"\r\n2,\r\n";
@@ -113,17 +113,17 @@ async fn accept_and_the_end_of_the_path_choose_the_format() {
     let refused = ask(&app, "/small", &[("Accept", "text/html")]).await;
     refused.assert_status(406).assert_header("vary", VARY);
     assert_eq!(refused.json()["code"], "LRD-111");
-    // Nothing that there is would suit, and it is sent as it is: RFC 9110, 12.5.3.
+    // Nothing is acceptable, and the response is not coded: RFC 9110, 12.5.3.
     let uncoded = ask(&app, "/small", &[("Accept-Encoding", "identity;q=0")]).await;
     uncoded.assert_status(200);
     assert_eq!(uncoded.header("content-encoding"), None);
-    // A path that ends with a parameter has no such end.
+    // A path that ends with a parameter has no suffix.
     let key = ask(&app, "/keyed/1.csv", &[]).await;
     key.assert_status(400);
     ask(&app, "/small.json", &[]).await.assert_status(404);
 }
 
-/// What programs send by default in `Accept`, and what they get.
+/// `Accept` as programs send it by default, and the format that they get.
 const SENT_BY_DEFAULT: [(&str, &str); 36] = [
     // curl, wget, requests, aiohttp, httpx, fetch, Ruby, NSURLSession, XMLHttpRequest, Excel
     ("*/*", "json"),
@@ -167,7 +167,7 @@ const SENT_BY_DEFAULT: [(&str, &str); 36] = [
         "json",
     ),
     ("text/css,*/*;q=0.1", "json"),
-    // Internet Explorer, and with Office on the machine; Edge Legacy
+    // Internet Explorer, the same with Office installed, Edge Legacy
     ("text/html, application/xhtml+xml, */*", "json"),
     (
         "image/gif, image/jpeg, image/pjpeg, application/x-ms-application, application/xaml+xml, \
@@ -220,7 +220,7 @@ const SENT_BY_DEFAULT: [(&str, &str); 36] = [
         "text/html, text/plain, text/sgml, text/css, application/xhtml+xml, */*;q=0.01",
         "json",
     ),
-    // and from their hands
+    // written by hand
     ("json", "json"),
     (",, */* ,", "json"),
     (
@@ -231,7 +231,7 @@ const SENT_BY_DEFAULT: [(&str, &str); 36] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_client_sends_by_default_it_is_answered() {
+async fn default_headers_of_known_clients_get_an_answer() {
     let db = Postgres::with("").await;
     let app = app(&db).await;
     for (accept, format) in SENT_BY_DEFAULT {
@@ -296,16 +296,20 @@ async fn accept_encoding_chooses_the_coding() {
     assert_eq!(
         small.header("content-encoding"),
         None,
-        "small answers are left alone"
+        "small answers are not compressed"
     );
     let coded = ask(&app, "/small", &[("Accept-Encoding", "identity;q=0, gzip")]).await;
-    assert_eq!(decoded(&coded), small.body, "unless that is refused");
+    assert_eq!(
+        decoded(&coded),
+        small.body,
+        "unless the client refuses identity"
+    );
     let csv = ask(&app, "/large.csv", &[("Accept-Encoding", "zstd")]).await;
     assert!(decoded(&csv).starts_with(b"n,text\r\n1,line 1\r\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_representation_has_a_tag_of_its_own_and_any_coding_of_it_will_do() {
+async fn each_representation_has_its_own_tag_and_a_tag_of_any_coding_matches() {
     let db = Postgres::with("").await;
     let app = app(&db).await;
     let mut tags = HashSet::new();
@@ -351,7 +355,7 @@ async fn if_modified_since_counts_without_if_none_match() {
                 .status
         }
     };
-    // Until a second after it was loaded nobody can tell it from what was before.
+    // Within a second of the load, the date cannot tell it from the answer before.
     let mut connection = Connection::open(app.address()).await;
     let last_modified = loop {
         let answer = connection.get("/small").await;
@@ -369,7 +373,7 @@ async fn if_modified_since_counts_without_if_none_match() {
     let to_come = SystemTime::now() + Duration::from_secs(3600);
     assert_eq!(ask_since(httpdate::fmt_http_date(to_come)).await, 200);
     assert_eq!(ask_since("yesterday".to_owned()).await, 200);
-    // RFC 9110, 5.6.7: the obsolete forms are read as well; the last is what old browsers send.
+    // RFC 9110, 5.6.7: obsolete formats are accepted too. Old browsers send the last one.
     let written = |format: &str| {
         let last_modified = chrono::DateTime::parse_from_rfc2822(&last_modified).unwrap();
         last_modified.format(format).to_string()
@@ -390,7 +394,7 @@ async fn if_modified_since_counts_without_if_none_match() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_says_what_it_varies_on() {
+async fn every_response_has_vary() {
     let db = Postgres::with("").await;
     let app = app(&db).await;
     for (target, status) in [
@@ -407,7 +411,7 @@ async fn every_answer_says_what_it_varies_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_asked_for_is_made_again_with_each_refresh_and_every_form_says_the_same() {
+async fn a_refresh_makes_every_representation_in_use_and_all_agree() {
     let db = Postgres::with("CREATE TABLE n AS SELECT 1 AS v").await;
     let app = App::start(
         &db,
@@ -430,7 +434,7 @@ async fn what_was_asked_for_is_made_again_with_each_refresh_and_every_form_says_
             }
         )
     };
-    // What may have been missed before Larder listened.
+    // A refresh for changes that may have been missed before Larder listened.
     app.wait_for(1, refreshed).await;
     for version in 2..5 {
         let before = app.count(queries);
@@ -440,7 +444,11 @@ async fn what_was_asked_for_is_made_again_with_each_refresh_and_every_form_says_
         let v = (version - 1).to_string();
         assert!(decoded(&csv).starts_with(format!("v,filler\r\n{v},xx").as_bytes()));
         assert!(decoded(&json).starts_with(format!("[{{\"v\":{v},").as_bytes()));
-        assert_eq!(app.count(queries), before, "no form costs a query");
+        assert_eq!(
+            app.count(queries),
+            before,
+            "no representation costs a query"
+        );
         let told = app.count(refreshed);
         db.execute(&format!("UPDATE n SET v = {version}; NOTIFY n"))
             .await;
@@ -451,7 +459,7 @@ async fn what_was_asked_for_is_made_again_with_each_refresh_and_every_form_says_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_form_of_a_key_is_counted() {
+async fn every_representation_of_a_key_is_counted() {
     let db = Postgres::with("").await;
     let app = app(&db).await;
     let bytes = |metrics: &Answer| {
@@ -478,7 +486,7 @@ async fn every_form_of_a_key_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_says_who_may_store_its_answers() {
+async fn an_endpoint_decides_who_may_store_its_answers() {
     let db = Postgres::with("").await;
     let app = App::start(
         &db,

@@ -37,7 +37,7 @@ async fn the_statement_of_the_blog_post_works_as_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_shape_has_its_form() {
+async fn each_shape_has_its_json() {
     let db = Postgres::with(PEOPLE).await;
     let endpoints: String = ["rows", "columns", "row", "tuple", "value"]
         .iter()
@@ -66,7 +66,7 @@ async fn each_shape_has_its_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_says_how_old_it_is_and_how_long_it_may_be_kept() {
+async fn a_response_has_its_age_and_how_long_it_may_be_stored() {
     let db = Postgres::with(PEOPLE).await;
     let app = App::start(
         &db,
@@ -88,7 +88,7 @@ async fn an_answer_says_how_old_it_is_and_how_long_it_may_be_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_has_the_answer_is_not_sent_it_again() {
+async fn a_client_with_the_current_answer_gets_a_304() {
     let db = Postgres::with(PEOPLE).await;
     let app = App::start(
         &db,
@@ -176,7 +176,7 @@ async fn other_paths_and_methods_are_problems() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_one_row_is_due_none_is_a_404_and_two_are_an_error() {
+async fn for_one_row_none_is_a_404_and_two_are_an_error() {
     let db = Postgres::with(PEOPLE).await;
     let app = App::start(
         &db,
@@ -204,7 +204,7 @@ async fn where_one_row_is_due_none_is_a_404_and_two_are_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_is_seen_and_the_etag_follows_the_content() {
+async fn a_refresh_is_visible_and_the_etag_follows_the_content() {
     let db = Postgres::with(PEOPLE).await;
     let app = App::start(
         &db,

@@ -1,4 +1,4 @@
-//! The wire: what hostile and slow clients get, and what others notice of them.
+//! What hostile and slow clients get, and that other clients do not notice them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::support::app::App;
 use crate::support::http::{self, Connection};
 use crate::support::postgres::Postgres;
 
-/// A few bytes, and more than any buffer holds.
+/// A tiny answer, and one that no buffer holds.
 pub(crate) const ENDPOINTS: &str = r#"
     [[endpoint]]
     path = "/n"
@@ -29,21 +29,21 @@ pub(crate) const ENDPOINTS: &str = r#"
     max_age = "1h"
 "#;
 
-/// A request whose content comes in chunks, up to the first of them.
+/// A request with a chunked body, up to its first chunk.
 const CHUNKED: &str = "GET /n HTTP/1.1\r\nHost: l\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// Sends all of it, if the server takes it, and reads until it hangs up.
+/// Sends all bytes that the server takes, and reads until it closes the connection.
 async fn converse(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let (mut reads, mut writes) = stream.split();
     let write = async {
-        // A server that has refused need not take the rest.
+        // A server that has refused a request need not take the rest.
         let _ = writes.write_all(bytes).await;
         let _ = writes.shutdown().await;
     };
     let read = async {
         let mut answer = Vec::new();
-        // A reset after the refusal is no less of an end.
+        // A reset after the refusal is an end too.
         let _ = reads.read_to_end(&mut answer).await;
         answer
     };
@@ -66,9 +66,9 @@ async fn whatever_is_sent_is_refused_and_others_are_served() {
     let cases: Vec<(&str, Vec<u8>, &[u16])> = vec![
         ("nothing", Vec::new(), &[]),
         ("noise", noise, &[400]),
-        ("a hello of TLS", hello, &[400]),
+        ("a TLS client hello", hello, &[400]),
         (
-            "HTTP/2 that was not agreed on",
+            "HTTP/2 without h2c",
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
             &[400, 505],
         ),
@@ -89,7 +89,7 @@ async fn whatever_is_sent_is_refused_and_others_are_served() {
             &[414, 431],
         ),
         (
-            "a version to come",
+            "an unknown version",
             b"GET /n HTTP/9.9\r\n\r\n".to_vec(),
             &[400, 505],
         ),
@@ -104,7 +104,7 @@ async fn whatever_is_sent_is_refused_and_others_are_served() {
             &[400],
         ),
         (
-            "length and chunks",
+            "a length and chunks",
             head("content-length: 1\r\ntransfer-encoding: gzip\r\n\r\n"),
             &[400, 413],
         ),
@@ -125,7 +125,7 @@ async fn whatever_is_sent_is_refused_and_others_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_says_why_and_is_counted() {
+async fn a_refusal_gives_a_reason_and_is_counted() {
     let db = Postgres::with("").await;
     let app = App::start(&db, ENDPOINTS).await;
     let target = format!("/n?{}", "a".repeat(8 << 10));
@@ -222,7 +222,7 @@ async fn a_refusal_says_why_and_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_in_a_row_are_answered_in_a_row() {
+async fn pipelined_requests_are_answered_in_order() {
     let db = Postgres::with("").await;
     let app = App::start(&db, ENDPOINTS).await;
     let mut connection = Connection::open(app.address()).await;
@@ -237,9 +237,9 @@ async fn requests_in_a_row_are_answered_in_a_row() {
     connection.answer("GET").await.assert_status(404);
 }
 
-/// RFC 9112, 11.2: a request smuggled in content is not answered.
+/// RFC 9112, 11.2: a request smuggled in a body is not answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_behind_content_is_taken_for_a_request() {
+async fn nothing_behind_a_body_is_taken_for_a_request() {
     let db = Postgres::with("").await;
     let app = App::start(&db, ENDPOINTS).await;
     let next = "GET /n HTTP/1.1\r\nHost: l\r\n\r\n";
@@ -276,7 +276,7 @@ async fn nothing_behind_content_is_taken_for_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_in_chunks_is_none_once_its_end_has_come() {
+async fn an_empty_chunked_body_is_accepted_at_its_end() {
     let db = Postgres::with("").await;
     let app = App::start(&db, ENDPOINTS).await;
     for method in ["GET", "HEAD"] {
@@ -291,14 +291,14 @@ async fn content_in_chunks_is_none_once_its_end_has_come() {
             .assert_status(200)
             .assert_header("content-length", "1");
     }
-    // It breaks off before the end.
+    // The body is cut off before its end.
     let broken = converse(app.address(), CHUNKED.as_bytes()).await;
     assert!(broken.starts_with(b"HTTP/1.1 413 "), "{broken:?}");
     app.get("/n").await.assert_status(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_request_is_counted_as_it_was_answered() {
+async fn invalid_requests_are_counted_by_their_status() {
     let db = Postgres::with("").await;
     let app = App::start(&db, ENDPOINTS).await;
     let long = format!(
@@ -337,7 +337,7 @@ async fn clients_beyond_max_connections_get_503_with_retry_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_thousand_slow_clients_are_nobody_elses_business() {
+async fn two_thousand_slow_clients_do_not_affect_others() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(16_384), hard).unwrap();
     let db = Postgres::with("").await;
@@ -348,7 +348,7 @@ async fn two_thousand_slow_clients_are_nobody_elses_business() {
         let address = app.address();
         async move {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            // Half of them never end their request, the others never read their answer.
+            // Half of them never end their request, the others never read the response.
             let sent: &[u8] = if n % 2 == 0 {
                 b"GET /n HTTP/1.1\r\nHost: l\r\nx-slow: "
             } else {
@@ -369,14 +369,14 @@ async fn two_thousand_slow_clients_are_nobody_elses_business() {
     }
     let whole = connection.get("/large").await;
     assert_eq!(whole.body.len(), 4_000_002);
-    // Four megabytes for each of a thousand would be four gigabytes: they share one.
+    // Four megabytes for each of a thousand clients would be four gigabytes: they share one answer.
     let grown = memory().saturating_sub(before);
     assert!(grown < 512 << 20, "{grown} bytes more");
     drop(held);
     connection.get("/n").await.assert_json(json!(1));
 }
 
-/// What this process holds, the server among it: bytes.
+/// The resident memory of this process, server included, in bytes.
 pub(crate) fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -420,7 +420,7 @@ async fn requests_in_flight_at_shutdown_are_answered() {
     assert_eq!(answered - warmed, received.load(Ordering::Relaxed));
 }
 
-/// Sends a request and says whether its answer came whole.
+/// Sends a request, and returns whether its response arrives complete.
 async fn is_answered(stream: &mut TcpStream, request: &[u8]) -> bool {
     if stream.write_all(request).await.is_err() {
         return false;
