@@ -58,3 +58,52 @@ where
     }
     ended
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::Response;
+    use hyper::service::service_fn;
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: l\r\n\r\n";
+
+    /// A client of a server that answers `ok` after 20 seconds.
+    fn client() -> DuplexStream {
+        let (client, server) = tokio::io::duplex(1024);
+        let service = service_fn(async |_| {
+            sleep(Duration::from_secs(20)).await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+        });
+        tokio::spawn(serve(server, service, Arc::default()));
+        client
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_ends_and_time_without_a_response_does_not_count() {
+        // Requests one after the other, the last one followed by the start of another.
+        for (requests, behind) in [(0, ""), (1, ""), (3, ""), (2, "GET /")] {
+            let mut client = client();
+            let mut received = Vec::new();
+            for _ in 0..requests {
+                client.write_all(REQUEST).await.unwrap();
+                received.clear();
+                while !received.ends_with(b"\r\n\r\nok") {
+                    assert!(client.read_buf(&mut received).await.unwrap() > 0);
+                }
+            }
+            let answered = Instant::now();
+            client.write_all(behind.as_bytes()).await.unwrap();
+            client.read_to_end(&mut received).await.unwrap();
+            let expected = if behind.is_empty() { 75 } else { 10 };
+            assert_eq!(answered.elapsed().as_secs(), expected, "{requests}");
+        }
+    }
+}
