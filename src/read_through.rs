@@ -1,5 +1,4 @@
-//! The engine, where the story of a request is told: it finds its entry, or causes one load of it. A
-//! refresh loads the entry again. No SQL, HTTP, JSON or Prometheus in here.
+//! The engine: a request finds its entry, or causes one load of it; a refresh loads the entry again. No SQL, HTTP, JSON or Prometheus in here.
 //!
 //! | part            | does                                                          |
 //! |-----------------|---------------------------------------------------------------|

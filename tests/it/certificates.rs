@@ -281,7 +281,7 @@ fn by_name() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn larder_and_psql_believe_the_same_certificates() {
+async fn larder_and_psql_trust_the_same_certificates() {
     let db = Postgres::own().await;
     let words = words(db.url());
     let other = make("root").await;
@@ -342,7 +342,7 @@ fn ways<'p>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_authority_has_revoked_is_refused() {
+async fn revoked_certificates_are_refused() {
     let db = Postgres::own().await;
     let words = words(db.url());
     let home = home();
@@ -383,7 +383,7 @@ async fn what_an_authority_has_revoked_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_shown_to_a_server_that_asks_for_one() {
+async fn client_certificates_are_sent_on_request() {
     let db = Postgres::own().await;
     let server = make("root; signed").await;
     put_on(server.path(), &db).await;
@@ -458,7 +458,7 @@ async fn a_certificate_is_shown_to_a_server_that_asks_for_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_are_found_where_libpq_looks_for_them() {
+async fn default_files_are_those_of_libpq() {
     let db = Postgres::own().await;
     let words = words(db.url());
     let server = make("root; signed; revoke server.crt").await;

@@ -96,7 +96,7 @@ async fn a_failover_behind_the_same_address_needs_no_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_stops_is_followed_by_the_next_at_once() {
+async fn the_next_host_is_used_at_once_when_one_stops() {
     let [first, second] = two().await;
     let url = to(&[first.url(), second.url()]) + "?connect_timeout=60";
     let app = App::launch(&url, "", ENDPOINTS).await;
@@ -124,7 +124,7 @@ async fn a_host_that_stops_is_followed_by_the_next_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_goes_silent_is_followed_by_the_next_after_one_failure() {
+async fn the_next_host_is_used_after_one_failure_when_one_goes_silent() {
     let [first, second] = two().await;
     let proxy = Proxy::before(first.url()).await;
     let url = to(&[proxy.url(), second.url()]) + "?connect_timeout=5";
@@ -164,7 +164,7 @@ async fn a_host_that_goes_silent_is_followed_by_the_next_after_one_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hosts_are_taken_at_random_where_the_url_says_so() {
+async fn load_balance_hosts_chooses_at_random() {
     let [first, second] = two().await;
     let url = format!(
         "{}?load_balance_hosts=random",
@@ -183,7 +183,7 @@ async fn hosts_are_taken_at_random_where_the_url_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_refuses_is_the_last_that_is_tried() {
+async fn hosts_after_a_refusal_are_not_tried() {
     let [first, second] = two().await;
     let change = "ALTER ROLE reader PASSWORD 'of the first'";
     first.execute(change).await;

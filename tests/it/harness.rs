@@ -26,7 +26,7 @@ async fn each_test_sees_its_own_tables() {
 }
 
 #[tokio::test]
-async fn a_schema_is_gone_with_its_test_and_not_before() {
+async fn a_schema_lives_as_long_as_its_test() {
     let witness = Postgres::with("").await;
     let postgres = Postgres::with("CREATE TABLE n (v int)").await;
     let client = postgres.client().await;
@@ -43,7 +43,7 @@ async fn a_schema_is_gone_with_its_test_and_not_before() {
 }
 
 #[tokio::test]
-async fn what_a_killed_test_left_behind_is_swept() {
+async fn leftovers_of_killed_tests_are_removed() {
     let witness = Postgres::with("").await;
     let name = format!("larder_test_killed_{}", std::process::id());
     witness
@@ -64,7 +64,7 @@ async fn what_a_killed_test_left_behind_is_swept() {
 }
 
 #[tokio::test]
-async fn a_server_of_ones_own_goes_away_and_comes_back() {
+async fn an_own_server_can_be_stopped_and_started() {
     let postgres = Postgres::own().await;
     postgres
         .execute("CREATE TABLE n AS SELECT 1::int8 AS v")
@@ -87,7 +87,7 @@ async fn a_server_of_ones_own_goes_away_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_clock_does_not_hurry_postgres() {
+async fn a_paused_clock_does_not_affect_postgres() {
     let shared = Postgres::with("CREATE TABLE n AS SELECT 1::int8 AS v").await;
     assert_eq!(number(&shared, "SELECT v FROM n").await, 1);
     let own = Postgres::own().await;

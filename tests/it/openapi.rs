@@ -43,7 +43,7 @@ fn get<'d>(document: &'d Value, path: &str) -> &'d Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parameters_and_answers_are_described_as_postgres_and_the_configuration_say() {
+async fn parameters_and_answers_are_described() {
     let db = Postgres::with(PEOPLE).await;
     let app = App::start(&db, ENDPOINTS).await;
     let document = document(&app).await;

@@ -120,7 +120,7 @@ async fn a_crash_of_postgres_is_an_outage_like_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_postgres_it_comes_up_not_ready_and_becomes_ready_by_itself() {
+async fn without_postgres_it_starts_not_ready_and_becomes_ready_later() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
     db.stop().await;
@@ -146,7 +146,7 @@ async fn without_postgres_it_comes_up_not_ready_and_becomes_ready_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_does_not_prepare_ends_the_start() {
+async fn a_refused_statement_ends_the_start() {
     let db = Postgres::with("").await;
     let wrong = "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 FROM nowhere\"";
     let app = App::launch(db.url(), "", wrong).await;
@@ -174,7 +174,7 @@ async fn a_wrong_password_ends_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn running_requests_end_before_it_stops() {
+async fn running_requests_finish_before_it_stops() {
     let db = Postgres::with("").await;
     let app = App::start(&db, GATED).await;
     let mut idle = Connection::open(app.address()).await;

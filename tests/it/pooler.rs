@@ -85,7 +85,7 @@ async fn a_pool_of_one_session_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_that_lends_sessions_for_less_is_refused_each_time_and_unharmed() {
+async fn transaction_pooling_is_refused_and_leaves_the_sessions_unchanged() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE t (n int)").await;
     let folder = folder(&[("config.toml", CONFIG)]);

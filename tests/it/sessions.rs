@@ -49,7 +49,7 @@ const ACT: &str = "CREATE FUNCTION act(what text) RETURNS int LANGUAGE plpgsql A
                    $$ BEGIN EXECUTE what; RETURN 1; END $$";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_statement_does_to_its_session_the_next_load_finds_it_as_it_was() {
+async fn a_statement_leaves_nothing_behind_in_its_session() {
     let db = Postgres::with(ACT).await;
     let app = App::launch(db.url(), ONE, ENDPOINTS).await;
     app.wait_until_ready().await;
@@ -88,7 +88,7 @@ async fn whatever_a_statement_does_to_its_session_the_next_load_finds_it_as_it_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lower_limit_of_the_role_holds() {
+async fn lower_limits_of_the_role_hold() {
     let db = Postgres::own().await;
     db.execute(
         "CREATE ROLE hasty LOGIN PASSWORD 'hasty'; ALTER ROLE hasty SET statement_timeout = '1234ms'",
@@ -107,7 +107,7 @@ async fn a_lower_limit_of_the_role_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_listens_outlives_the_limit_on_idle_sessions() {
+async fn idle_session_timeout_does_not_end_the_listening_session() {
     let db = Postgres::own().await;
     db.execute(
         "CREATE TABLE t (n int); CREATE ROLE idle LOGIN PASSWORD 'idle'; GRANT SELECT ON t TO idle; \
@@ -128,7 +128,7 @@ async fn a_session_that_listens_outlives_the_limit_on_idle_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_connections_are_open_than_allowed_however_they_are_given_up() {
+async fn abandoned_connections_count_towards_max_connections() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let endpoints = r#"
         [defaults]

@@ -70,7 +70,7 @@ async fn becomes(app: &App, target: &str, v: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_made_read_only_is_read_and_listened_to_as_before() {
+async fn a_server_that_becomes_read_only_still_works() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE t AS SELECT 1 AS v").await;
     let app = App::launch(&db.patient_url(), "", ENDPOINTS).await;
@@ -109,7 +109,7 @@ async fn a_server_made_read_only_is_read_and_listened_to_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_standby_notifications_are_missed_loudly_and_everything_else_goes_on() {
+async fn a_standby_serves_everything_but_notifications_and_reports_that() {
     let primary = Postgres::own().await;
     primary.execute("CREATE TABLE t AS SELECT 1 AS v").await;
     let standby = primary.standby().await;
@@ -143,7 +143,7 @@ async fn on_a_standby_notifications_are_missed_loudly_and_everything_else_goes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_primary_and_its_standby_the_one_that_can_be_written_to_is_found() {
+async fn target_session_attrs_finds_the_primary() {
     let primary = Postgres::own().await;
     primary.execute("CREATE TABLE t AS SELECT 1 AS v").await;
     let standby = primary.standby().await;

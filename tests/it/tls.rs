@@ -151,7 +151,7 @@ async fn refusal(url: &str) -> RepositoryError {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sslmode_says_how_much_of_the_servers_certificate_is_believed() {
+async fn sslmode_decides_how_the_servers_certificate_is_verified() {
     let db = Postgres::own().await;
     let ca = Authority::new();
     ca.certify(NAME).put_on(&db).await;
@@ -204,7 +204,7 @@ async fn sslmode_says_how_much_of_the_servers_certificate_is_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_tls_is_refused_by_those_who_insist() {
+async fn a_server_without_tls_is_refused_by_sslmode_require() {
     let db = Postgres::own().await;
     let by_address = db.url();
     for settings in ["", "?sslmode=disable", "?sslmode=prefer"] {
@@ -225,7 +225,7 @@ async fn a_server_without_tls_is_refused_by_those_who_insist() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_insists_is_spoken_to_in_its_way() {
+async fn a_server_that_requires_tls_gets_tls() {
     let db = Postgres::own().await;
     Authority::new().certify(NAME).put_on(&db).await;
     db.write(
@@ -248,7 +248,7 @@ async fn a_server_that_insists_is_spoken_to_in_its_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_ran_out_is_refused_until_it_is_renewed() {
+async fn an_expired_certificate_is_refused_until_renewed() {
     let db = Postgres::own().await;
     let ca = Authority::new();
     ca.certify_for_the_past("127.0.0.1").put_on(&db).await;
@@ -269,7 +269,7 @@ async fn a_certificate_that_ran_out_is_refused_until_it_is_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_takes_too_long_is_cancelled_through_tls_as_well() {
+async fn a_slow_query_is_cancelled_over_tls() {
     let db = Postgres::own().await;
     let ca = Authority::new();
     ca.certify(NAME).put_on(&db).await;
@@ -301,7 +301,7 @@ async fn assert_cancelled(url: &str, db: &Postgres) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_is_a_way_as_good_as_any() {
+async fn unix_sockets_work() {
     let folder = tempfile::tempdir().unwrap();
     // The server's user creates the socket.
     fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
@@ -333,7 +333,7 @@ async fn a_socket_is_a_way_as_good_as_any() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_say_what_a_url_says() {
+async fn key_value_pairs_work_like_a_url() {
     let db = Postgres::own().await;
     let ca = Authority::new();
     ca.certify(NAME).put_on(&db).await;

@@ -35,12 +35,12 @@ fn endpoints(rng: &mut Rng) -> Vec<(&'static str, bool, String)> {
     vec![
         ("/scheduled", false, limits(&any) + every),
         ("/steady", false, limits(&[""]) + every),
-        ("/told", false, limits(&any) + notify),
+        ("/notified", false, limits(&any) + notify),
         ("/probed", false, limits(&any) + probe),
         // Its entries must outlast the interval of its schedule.
         ("/refusing", false, limits(&["2s", "5s"]) + every + refuse),
         ("/keyed", true, limits(&any)),
-        ("/told-of", true, limits(&any) + notify),
+        ("/notified-resident", true, limits(&any) + notify),
         ("/probed-for", true, limits(&any) + probe),
         ("/ahead", true, limits(&short) + ahead),
         ("/few", true, limits(&short) + "max_keys = 2\n"),

@@ -172,7 +172,7 @@ fn encoded(promql: &str) -> String {
 }
 
 #[test]
-fn durations_are_hurried_and_names_are_not() {
+fn durations_are_shortened_and_names_are_not() {
     assert_eq!(
         hurried("for: 2m # rate5m[1h] 15s a_rate1d 0.1 127.0.0.1:8080"),
         "for: 2000ms # rate5m[60000ms] 250ms a_rate1d 0.1 127.0.0.1:8080"

@@ -33,7 +33,7 @@ fn runs(times: &[u64]) -> Vec<Measurement> {
     times.map(Measurement::Took).collect()
 }
 
-/// The demand of endpoints and probes that took so many milliseconds.
+/// The demand of endpoints and probes that took these milliseconds.
 fn demand(endpoints: &[(&str, u64)], probes: &[u64]) -> Demand {
     let (lines, times): (Vec<&str>, Vec<u64>) = endpoints.iter().copied().unzip();
     let measured = Measurements {
@@ -44,7 +44,7 @@ fn demand(endpoints: &[(&str, u64)], probes: &[u64]) -> Demand {
     Demand::of(&plan(HEAD, &lines), &measured)
 }
 
-/// Compares connections: by schedule, told, and by clients.
+/// Compares busy connections: by schedules, by changes, and by clients.
 fn check(endpoints: &[(&str, u64)], probes: &[u64], expected: [f64; 3]) {
     let demand = demand(endpoints, probes);
     let found = [demand.by_schedule(), demand.by_changes, demand.clients];
