@@ -1,4 +1,5 @@
-//! The engine: a request finds its entry, or causes one load of it; a refresh loads the entry again. No SQL, HTTP, JSON or Prometheus in here.
+//! The engine: a request finds its entry, or causes one load of it, and a refresh loads the entry again. No
+//! SQL, HTTP, JSON or Prometheus in here.
 //!
 //! | part            | does                                                          |
 //! |-----------------|---------------------------------------------------------------|
@@ -191,8 +192,8 @@ impl<S: Source> ReadThrough<S> {
             Freshness::StaleIfError => {
                 // The wait ends while the entry may still be served.
                 let left = entry.lifetime().stale_if_error.saturating_sub(age);
-                let patience = timeout.min(left.saturating_sub(TIMER_SLACK));
-                let loaded = Box::pin(self.wait_for_load(key, patience)).await;
+                let max_wait = timeout.min(left.saturating_sub(TIMER_SLACK));
+                let loaded = Box::pin(self.wait_for_load(key, max_wait)).await;
                 match self.look_at(key, &entry, self.clock().now()) {
                     (freshness, age) if loaded.is_err() && freshness != Freshness::Expired => {
                         Ok(Served::stale_if_error(entry, age))
@@ -251,8 +252,8 @@ impl<S: Source> ReadThrough<S> {
             generation: version.generation,
             validated: Some(validated),
         });
-        // Other entries record it when they are requested. A resident entry may not be requested before the
-        // next change, and is not dropped before either.
+        // Other entries record it when they are requested. A resident entry is never dropped, so it may be
+        // requested only after the next change.
         if let Some(entry) = self.shared.cache.get(&statement_key(endpoint)) {
             entry.record_validation(&self.version(endpoint));
         }
@@ -319,7 +320,7 @@ impl<S: Source> ReadThrough<S> {
             .max(self.shared.source.retry_in())
     }
 
-    async fn wait_for_load(&self, key: &Key, patience: Duration) -> Result<Served, ReadError> {
+    async fn wait_for_load(&self, key: &Key, max_wait: Duration) -> Result<Served, ReadError> {
         let endpoint = self.endpoint(key.endpoint());
         if self.refuses(endpoint.id) {
             let due = *lock(&self.state(endpoint.id).due);
@@ -338,7 +339,7 @@ impl<S: Source> ReadThrough<S> {
             Start::Joined(waiter) => (waiter, CacheStatus::Coalesced),
             Start::Loaded(entry) => return self.loaded(key, entry, CacheStatus::Hit),
         };
-        match tokio::time::timeout(patience, waiter.wait()).await {
+        match tokio::time::timeout(max_wait, waiter.wait()).await {
             Ok(Ok(entry)) => self.loaded(key, entry, status),
             Ok(Err(error)) => Err(ReadError::Load {
                 error,

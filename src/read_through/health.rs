@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_is_reported_once_and_so_is_the_recovery() {
+    async fn a_failure_and_its_recovery_are_reported_once() {
         let mut health = Health::default();
         assert!(!health.record_success(), "nothing had failed");
         assert!(health.record_failure(&too_slow(), Instant::now()));

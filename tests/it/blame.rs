@@ -1,5 +1,5 @@
-//! Whose fault an error of Postgres's is: a client's argument, the statement's and its data's, of what lies
-//! behind Postgres, or of the session. Before and after the first row, in custom and in generic plans.
+//! Whose fault an error from Postgres is: a client's argument, the statement and its data, a foreign server,
+//! or the session. Before and after the first row, with custom and with generic plans.
 
 use larder::observe::{Event, Fault, QueryOutcome};
 use serde_json::json;
@@ -134,7 +134,7 @@ const CASES: [(&str, &str, &str); 29] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_argument_that_postgres_refuses_is_the_clients_whenever_that_shows() {
+async fn a_rejected_argument_is_the_clients_fault_whenever_it_is_detected() {
     let db = Postgres::with(FUNCTIONS).await;
     let endpoints: String = CASES
         .iter()
@@ -171,7 +171,7 @@ async fn an_argument_that_postgres_refuses_is_the_clients_whenever_that_shows() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_with_any_arguments_is_not_the_clients() {
+async fn a_failure_with_any_arguments_is_not_the_clients_fault() {
     let db = Postgres::with(
         "CREATE TABLE n AS SELECT x AS v, 'x' AS word, 0 AS nothing FROM generate_series(1, 5) AS x; \
          CREATE TABLE log (v int); \
@@ -215,7 +215,7 @@ async fn what_fails_with_any_arguments_is_not_the_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_answered_before_is_to_blame_for_nothing() {
+async fn arguments_that_were_answered_before_are_not_blamed() {
     let db =
         Postgres::with("CREATE TABLE n AS SELECT x AS id, 1 AS v FROM generate_series(1, 5) AS x")
             .await;
@@ -246,7 +246,7 @@ async fn what_was_answered_before_is_to_blame_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_arguments_cause_no_more_queries_than_loads_are_allowed() {
+async fn wrong_arguments_cause_no_more_queries_than_loads_are_allowed() {
     let db = Postgres::with("CREATE TABLE n AS SELECT 1 AS v").await;
     let endpoints = endpoint("/n", "SELECT v / :by FROM n", &["by"]);
     let app = App::launch(db.url(), "max_loads_per_second = 1", &endpoints).await;
@@ -310,7 +310,7 @@ const FOREIGN: &str = "
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_server_that_is_down_is_not_postgres_being_away() {
+async fn an_unreachable_foreign_server_is_not_an_outage_of_postgres() {
     let db = Postgres::own().await;
     db.execute(FOREIGN).await;
     let endpoints = r#"
@@ -367,7 +367,7 @@ async fn a_foreign_server_that_is_down_is_not_postgres_being_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_whose_session_is_ended_each_time_is_left_alone_for_a_while() {
+async fn a_query_whose_session_ends_each_time_backs_off() {
     let db = Postgres::own().await;
     let endpoints = endpoint(
         "/ended/{n}",
@@ -399,7 +399,7 @@ async fn a_query_whose_session_is_ended_each_time_is_left_alone_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_somebody_cancels_has_not_timed_out() {
+async fn a_query_cancelled_by_somebody_else_has_not_timed_out() {
     let db = Postgres::own().await;
     let endpoints = endpoint(
         "/cancelled",

@@ -1,4 +1,4 @@
-//! A part of Larder panics: what it does is done all the same, by another one that takes its place.
+//! A task of Larder panics: it is restarted, and its work is done all the same.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -57,7 +57,7 @@ fn changed(wanted: Trigger) -> impl Fn(&Event) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_part_that_panics_has_to_do_is_done_by_its_successor() {
+async fn a_task_that_panics_is_restarted_and_completes_its_work() {
     let db =
         Postgres::with("CREATE TABLE t AS SELECT 1 AS v; CREATE TABLE p AS SELECT 1 AS v").await;
     let client = db.client().await;
@@ -123,7 +123,7 @@ async fn what_a_part_that_panics_has_to_do_is_done_by_its_successor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_wait_for_a_panicking_load_get_a_problem_and_the_key_can_be_loaded_again() {
+async fn requests_that_wait_for_a_panicking_load_get_a_problem_and_the_key_is_loaded_again() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let hears = Box::new(panics(1, |event| {
         matches!(event, Event::QueryFinished { .. })

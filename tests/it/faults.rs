@@ -1,5 +1,5 @@
-//! The way to Postgres breaks in every manner there is, and Postgres refuses in some: what answers do
-//! meanwhile, and that they recover by themselves.
+//! The connection to Postgres breaks in various ways, and Postgres refuses in some: what clients get meanwhile,
+//! and that everything recovers without intervention.
 
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ fn is_whole(answer: &Answer, version: i64) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_outlast_postgres_to_their_limit_and_not_beyond() {
+async fn answers_survive_an_outage_up_to_their_limit_and_not_beyond() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let mut proxy = Proxy::before(db.url()).await;
     let app = App::launch(proxy.url(), "max_connections = 2", SHORT).await;
@@ -151,7 +151,7 @@ async fn answers_outlast_postgres_to_their_limit_and_not_beyond() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_postgres_that_is_silent_keeps_nobody_waiting_who_has_an_answer() {
+async fn a_silent_postgres_does_not_delay_cached_answers() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let mut proxy = Proxy::before(db.url()).await;
     let url = format!("{}&connect_timeout=1", proxy.url());
@@ -180,7 +180,7 @@ async fn a_postgres_that_is_silent_keeps_nobody_waiting_who_has_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_an_answer_of_postgres_is_no_answer() {
+async fn half_an_answer_from_postgres_is_not_served() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let mut proxy = Proxy::before(db.url()).await;
     let app = App::launch(proxy.url(), "", LONG).await;
@@ -208,7 +208,7 @@ async fn half_an_answer_of_postgres_is_no_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_way_too_slow_for_an_answer_ends_the_query_on_the_server() {
+async fn a_network_too_slow_for_an_answer_ends_the_query_on_the_server() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let mut proxy = Proxy::before(db.url()).await;
     let url = format!("{}&application_name=larder_slow", proxy.url());
@@ -241,7 +241,7 @@ async fn a_way_too_slow_for_an_answer_ends_the_query_on_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fewer_sessions_than_asked_for_are_shared_and_nobody_is_refused() {
+async fn fewer_sessions_than_configured_are_shared_and_no_client_is_refused() {
     let db = Postgres::own().await;
     db.execute(
         "CREATE TABLE t AS SELECT 1 AS v; \
@@ -269,7 +269,7 @@ async fn fewer_sessions_than_asked_for_are_shared_and_nobody_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_refused_while_the_first_is_being_opened_do_not_make_postgres_lost() {
+async fn sessions_refused_while_the_first_is_opened_do_not_make_postgres_unreachable() {
     let db = Postgres::own().await;
     db.execute(
         "CREATE TABLE t AS SELECT 1 AS v; \
@@ -334,7 +334,7 @@ async fn a_statement_that_begins_to_fail_and_its_recovery_are_reported_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_clients_in_an_outage_get_a_problem_and_leave_nothing_behind() {
+async fn five_thousand_clients_in_an_outage_get_a_problem_and_leak_nothing() {
     let db = Postgres::with("").await;
     let mut proxy = Proxy::before(db.url()).await;
     let repository = "max_connections = 4\nmax_loads_per_second = 100_000";

@@ -10,7 +10,7 @@ use crate::support::http::{self, Connection};
 use crate::support::postgres::Postgres;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_hits_add_no_statement() {
+async fn ten_thousand_hits_cause_no_statement() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE n AS SELECT 2823 AS v").await;
     let app = App::start(
@@ -93,7 +93,7 @@ async fn two_thousand_clients_on_a_cold_key_cause_one_query() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_client_that_caused_a_load_may_hang_up() {
+async fn a_load_continues_when_its_client_disconnects() {
     let db = Postgres::with("").await;
     let app = App::start(&db, GATED).await;
     let gate = Gate::close(&db).await;
@@ -146,7 +146,7 @@ async fn a_query_that_takes_too_long_is_cancelled_on_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_beyond_its_limits_is_refused_while_it_streams() {
+async fn an_answer_beyond_its_limits_is_cancelled_while_it_streams() {
     let db = Postgres::with("").await;
     let app = App::start(
         &db,
@@ -188,7 +188,7 @@ async fn an_answer_beyond_its_limits_is_refused_while_it_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_is_not_kept_as_an_answer() {
+async fn an_error_is_not_cached() {
     let db = Postgres::with("CREATE TABLE divisor AS SELECT 0 AS v").await;
     let app = App::start(
         &db,
@@ -262,7 +262,7 @@ async fn clients_cause_no_more_loads_than_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_invents_arguments_costs_others_nothing() {
+async fn a_client_that_invents_arguments_does_not_affect_others() {
     const IN_USE: [&str; 5] = ["/held/1", "/held/2", "/held/3", "/lapsing/1", "/lapsing/2"];
     let db = Postgres::with("").await;
     let repository = "max_loads_per_second = 50";
@@ -321,7 +321,7 @@ async fn a_client_that_invents_arguments_costs_others_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_answer_is_served_at_once_and_loaded_again_behind_it() {
+async fn a_stale_answer_is_served_at_once_and_refreshed_in_the_background() {
     let db = Postgres::with("CREATE TABLE t AS SELECT 1 AS v").await;
     let app = App::start(
         &db,
@@ -349,7 +349,7 @@ async fn a_stale_answer_is_served_at_once_and_loaded_again_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_misses_are_refused_nobody_waits() {
+async fn a_refused_miss_does_not_wait() {
     let db = Postgres::with("").await;
     let gated = r#"
         [[endpoint]]
@@ -374,7 +374,7 @@ async fn where_misses_are_refused_nobody_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_read_only_and_as_every_answer_expects() {
+async fn sessions_are_read_only_and_have_the_expected_settings() {
     let db = Postgres::with("").await;
     let app = App::launch(
         db.url(),

@@ -35,7 +35,7 @@ mod outage; // Postgres goes away and comes back
 mod pages; // Larder's own pages, and the host names they answer to
 mod polling; // the same request again and again on one connection
 mod pooler; // PgBouncer between Larder and Postgres
-mod renewal; // statements are described again when a table changes
+mod redescribe; // statements are described again when a table changes
 mod representations; // every format and content coding of an answer
 mod serving; // status, headers and body of an answer
 mod sessions; // what a load finds in its session, and leaves in it

@@ -40,7 +40,7 @@ async fn until(app: &App, path: &str, state: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fresh_stale_and_idle_endpoints_have_their_figures() {
+async fn fresh_stale_and_idle_endpoints_have_their_rates() {
     let endpoints = r#"
         [[endpoint]]
         path = "/kept"
@@ -110,7 +110,7 @@ async fn fresh_stale_and_idle_endpoints_have_their_figures() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_loaded_yet_is_warming() {
+async fn an_endpoint_that_is_not_loaded_yet_is_warming() {
     let endpoints = r#"
         [[endpoint]]
         path = "/gated"
@@ -206,7 +206,7 @@ async fn an_outage_and_its_end_are_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn however_many_ask_nothing_of_it_reaches_postgres() {
+async fn any_number_of_requests_cause_no_query() {
     let db = Postgres::with("").await;
     let app = App::start(&db, crate::wire::ENDPOINTS).await;
     for _ in 0..20 {
@@ -218,7 +218,7 @@ async fn however_many_ask_nothing_of_it_reaches_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_documents_are_never_stored_and_coded_as_the_client_likes() {
+async fn the_documents_are_never_stored_and_are_compressed_on_request() {
     let db = Postgres::with("").await;
     let app = App::start(&db, crate::wire::ENDPOINTS).await;
     for target in ["/status.json", "/status/history.json"] {
@@ -255,7 +255,7 @@ async fn the_documents_are_never_stored_and_coded_as_the_client_likes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_there_before_postgres_is_and_loads_nothing_from_elsewhere() {
+async fn the_page_needs_neither_postgres_nor_other_hosts() {
     let app = App::launch(
         "postgres://nobody@127.0.0.1:1/none",
         "",
@@ -289,7 +289,7 @@ async fn the_page_is_there_before_postgres_is_and_loads_nothing_from_elsewhere()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_past_grows() {
+async fn the_history_grows() {
     let db = Postgres::with("").await;
     let app = App::start(&db, crate::wire::ENDPOINTS).await;
     let taken = |answer: &Answer| answer.json()["samples"].as_u64().unwrap();

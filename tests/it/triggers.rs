@@ -1,5 +1,4 @@
-//! What makes Larder load without a schedule and without waiting for a client: probes, notifications,
-//! keys in use, keys named beforehand.
+//! What causes loads besides schedules and requests: probes, notifications, keys in use, and keys to warm.
 
 use larder::observe::{CacheStatus, Event, Fault, RefreshOutcome, Trigger};
 use larder::plan::Subject;
@@ -20,7 +19,7 @@ fn refreshed(by: Trigger, with: RefreshOutcome) -> impl Fn(&Event) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_loads_when_its_answer_changes_and_otherwise_keeps_what_is_there_fresh() {
+async fn a_probe_refreshes_on_change_and_keeps_entries_fresh_otherwise() {
     let db = Postgres::with(NUMBERS).await;
     let endpoint = |path: &str| {
         format!(
@@ -85,7 +84,7 @@ async fn a_probe_loads_when_its_answer_changes_and_otherwise_keeps_what_is_there
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_probe_is_reported_once_and_its_answers_go_stale_by_age() {
+async fn a_failing_probe_is_reported_once_and_its_entries_become_stale_by_age() {
     let db = Postgres::with(NUMBERS).await;
     let app = App::start(
         &db,
@@ -134,7 +133,7 @@ const NOTIFIED: &str = r#"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notification_is_followed_by_a_load() {
+async fn a_notification_causes_a_load() {
     let db = Postgres::own().await;
     db.execute(NUMBERS).await;
     let app = App::start(&db, NOTIFIED).await;
@@ -150,7 +149,7 @@ async fn a_notification_is_followed_by_a_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_is_made_again_and_what_was_missed_is_loaded() {
+async fn a_lost_connection_is_reopened_and_missed_changes_are_loaded() {
     let db = Postgres::own().await;
     db.execute(NUMBERS).await;
     let app = App::start(&db, NOTIFIED).await;
@@ -167,7 +166,7 @@ async fn a_lost_connection_is_made_again_and_what_was_missed_is_loaded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_during_a_load_is_followed_by_a_load_that_began_after_it() {
+async fn a_change_during_a_load_causes_another_load() {
     let db = Postgres::own().await;
     db.execute(NUMBERS).await;
     let app = App::start(
@@ -226,7 +225,7 @@ async fn a_change_during_a_load_is_followed_by_a_load_that_began_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_in_use_never_goes_stale_and_one_that_is_not_lapses() {
+async fn a_key_in_use_never_becomes_stale_and_an_unused_one_expires() {
     let db = Postgres::with("").await;
     // Wide enough for a machine that is busy with other things.
     let app = App::start(
@@ -305,7 +304,7 @@ async fn queries_too_slow_to_refresh_ahead_are_reported_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn named_keys_are_there_before_anyone_asks() {
+async fn keys_to_warm_are_loaded_before_the_first_request() {
     let db =
         Postgres::with("CREATE TABLE c AS SELECT x AS v FROM generate_series(10, 12) AS x").await;
     let app = App::start(
@@ -340,7 +339,7 @@ async fn named_keys_are_there_before_anyone_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_or_warm_statement_that_is_refused_ends_the_start() {
+async fn a_rejected_probe_or_warm_statement_ends_the_start() {
     let db = Postgres::with("").await;
     let app = App::launch(
         db.url(),
@@ -384,7 +383,7 @@ async fn a_probe_or_warm_statement_that_is_refused_ends_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_keeps_no_more_keys_than_allowed_and_refuses_none() {
+async fn an_endpoint_keeps_at_most_max_keys_and_refuses_none() {
     let db = Postgres::with("").await;
     let app = App::start(
         &db,

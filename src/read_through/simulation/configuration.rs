@@ -40,8 +40,8 @@ fn endpoints(rng: &mut Rng) -> Vec<(&'static str, bool, String)> {
         // Its entries must outlast the interval of its schedule.
         ("/refusing", false, limits(&["2s", "5s"]) + every + refuse),
         ("/keyed", true, limits(&any)),
-        ("/notified-resident", true, limits(&any) + notify),
-        ("/probed-for", true, limits(&any) + probe),
+        ("/notified-keys", true, limits(&any) + notify),
+        ("/probed-keys", true, limits(&any) + probe),
         ("/ahead", true, limits(&short) + ahead),
         ("/few", true, limits(&short) + "max_keys = 2\n"),
         (

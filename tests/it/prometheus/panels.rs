@@ -1,5 +1,4 @@
-//! What Prometheus answers to a panel is what the panel shows: series that its legend can tell apart, in
-//! numbers that its unit can have.
+//! Prometheus's answers fit their panels: the legend distinguishes the series, and the unit fits the values.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What was learned of statements at start is learned again when tables change, on every way on which that
-//! can show: loads, probes, and requests that are refused before there is a load.
+//! Statements are described again when tables change, however that shows: in loads, in probes, and in requests
+//! that are refused without a load.
 
 use larder::observe::{Event, Fault, RefreshOutcome, Trigger};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ async fn parameter(app: &App, path: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_goes_on_when_its_column_changes_its_type() {
+async fn a_probe_continues_when_the_type_of_its_column_changes() {
     let db = Postgres::with("CREATE TABLE n (v int); INSERT INTO n VALUES (1)").await;
     let app = App::start(
         &db,
@@ -53,7 +53,7 @@ async fn a_probe_goes_on_when_its_column_changes_its_type() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_made_again_with_another_type_takes_its_values() {
+async fn a_column_recreated_with_another_type_accepts_its_values() {
     let db = Postgres::with(
         "CREATE TABLE n (id uuid, v int); INSERT INTO n VALUES (gen_random_uuid(), 1)",
     )
@@ -97,7 +97,7 @@ async fn a_key_that_is_made_again_with_another_type_takes_its_values() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_enum_that_is_made_again_takes_its_labels() {
+async fn a_recreated_enum_accepts_its_labels() {
     let db = Postgres::with(
         "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE n (id mood, v int); INSERT INTO n VALUES ('ok', 1)",
     )
@@ -184,7 +184,7 @@ async fn clients_that_send_wrong_arguments_cause_few_descriptions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_declaration_that_no_longer_fits_is_reported_though_nothing_is_loaded() {
+async fn a_declaration_that_no_longer_fits_is_reported_without_a_load() {
     let db = Postgres::with("CREATE TABLE n (id int, v int)").await;
     let app = App::start(
         &db,
