@@ -55,27 +55,7 @@ impl Metrics {
     /// Counts an event.
     pub fn record(&self, event: &Event) {
         match event {
-            Event::RequestServed {
-                endpoint,
-                cache,
-                code,
-                elapsed,
-                age,
-                stale_if_error,
-            } => {
-                let Some(endpoint) = endpoint else {
-                    return self.unmatched.count(*cache, *code);
-                };
-                let endpoint = self.endpoint(*endpoint);
-                endpoint.requests.count(*cache, *code);
-                endpoint.request_seconds.observe(elapsed.as_secs_f64());
-                if let Some(age) = age {
-                    endpoint.response_age.observe(age.as_secs_f64());
-                }
-                if *stale_if_error {
-                    endpoint.stale_if_error.inc();
-                }
-            }
+            Event::RequestServed { .. } => self.record_request(event),
             Event::ProblemServed { endpoint, problem } => {
                 let endpoint = endpoint.map_or("", |id| self.endpoint(id).name());
                 self.problems.with_label_values(&[endpoint, *problem]).inc();
@@ -141,6 +121,32 @@ impl Metrics {
             | Event::AcceptFailing { .. }
             | Event::AcceptRecovered
             | Event::HandlerPanicked => {}
+        }
+    }
+
+    fn record_request(&self, event: &Event) {
+        let Event::RequestServed {
+            endpoint,
+            cache,
+            code,
+            elapsed,
+            age,
+            stale_if_error,
+        } = event
+        else {
+            return;
+        };
+        let Some(endpoint) = endpoint else {
+            return self.unmatched.count(*cache, *code);
+        };
+        let endpoint = self.endpoint(*endpoint);
+        endpoint.requests.count(*cache, *code);
+        endpoint.request_seconds.observe(elapsed.as_secs_f64());
+        if let Some(age) = age {
+            endpoint.response_age.observe(age.as_secs_f64());
+        }
+        if *stale_if_error {
+            endpoint.stale_if_error.inc();
         }
     }
 

@@ -112,15 +112,11 @@ impl Families {
                 "Responses that are problems, by declared endpoint and the problem's code.",
                 &["endpoint", "problem"],
             ),
-            saved: CounterVec::new(
-                Opts::new(
-                    "larder_repository_seconds_saved_total",
-                    "Time that Postgres did not spend: every response from the cache or from a load that was \
-                     already running, times the duration of the endpoint's last query.",
-                ),
-                &["endpoint"],
-            )
-            .expect(DECLARED),
+            saved: float_counters(
+                "larder_repository_seconds_saved_total",
+                "Time that Postgres did not spend: every response from the cache or from a load that was \
+                 already running, times the duration of the endpoint's last query.",
+            ),
         };
         families.register(registry);
         families
@@ -319,6 +315,10 @@ impl RequestCounters {
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(Opts::new(name, help), labels).expect(DECLARED)
+}
+
+fn float_counters(name: &str, help: &str) -> CounterVec {
+    CounterVec::new(Opts::new(name, help), &["endpoint"]).expect(DECLARED)
 }
 
 fn histograms(name: &str, help: &str, buckets: &[f64]) -> HistogramVec {

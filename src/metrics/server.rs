@@ -36,59 +36,8 @@ impl ServerMetrics {
         )
         .expect(DECLARED);
         register(registry, &connections);
-        let build = IntGaugeVec::new(
-            Opts::new(
-                "larder_build_info",
-                "Always 1; the label is the version of Larder.",
-            ),
-            &["version"],
-        )
-        .expect(DECLARED);
-        register(registry, &build);
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        #[cfg(target_os = "linux")]
-        registry
-            .register(Box::new(
-                prometheus::process_collector::ProcessCollector::for_self(),
-            ))
-            .expect(DECLARED);
-        let task_failures = IntCounterVec::new(
-            Opts::new(
-                "larder_background_task_failures_total",
-                "Background tasks of the server that panicked or ended, and were restarted.",
-            ),
-            &["task"],
-        )
-        .expect(DECLARED);
-        register(registry, &task_failures);
-        // Tasks that never failed are exported too, so that the first failure is an increase.
-        for task in Task::ALL {
-            task_failures.with_label_values(&[task.as_str()]);
-        }
-        integer(
-            registry,
-            "larder_cache_max_bytes",
-            "The limit on the part of larder_cache_bytes that belongs to endpoints with parameters.",
-        )
-        .set(gauge(plan.cache().max_size));
-        integer(
-            registry,
-            "larder_http_max_connections",
-            "The limit on open client connections.",
-        )
-        .set(gauge(plan.server().max_connections as u64));
-        integer(
-            registry,
-            "larder_http_max_pending_bytes",
-            "The limit on larder_http_pending_bytes, beyond which the slowest clients are cut off.",
-        )
-        .set(gauge(plan.server().max_pending));
-        integer(
-            registry,
-            "larder_repository_max_connections",
-            "The limit on connections to Postgres, not counting the one for notifications.",
-        )
-        .set(gauge(plan.repository().max_connections as u64));
+        register_build(registry);
+        register_limits(registry, plan);
         Self {
             cache_entries: integer(registry, "larder_cache_entries", "Entries in the cache."),
             cache_bytes: integer(
@@ -123,7 +72,7 @@ impl ServerMetrics {
                 "larder_http_connections_refused_total",
                 "Client connections refused because the limit was reached.",
             ),
-            task_failures,
+            task_failures: task_failures(registry),
             log_lines_dropped: counter(
                 registry,
                 "larder_log_lines_dropped_total",
@@ -152,6 +101,70 @@ impl ServerMetrics {
     pub(super) fn record_task_failure(&self, task: Task) {
         self.task_failures.with_label_values(&[task.as_str()]).inc();
     }
+}
+
+fn register_build(registry: &Registry) {
+    let build = IntGaugeVec::new(
+        Opts::new(
+            "larder_build_info",
+            "Always 1; the label is the version of Larder.",
+        ),
+        &["version"],
+    )
+    .expect(DECLARED);
+    register(registry, &build);
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    #[cfg(target_os = "linux")]
+    registry
+        .register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))
+        .expect(DECLARED);
+}
+
+/// The limits that other metrics are compared with.
+fn register_limits(registry: &Registry, plan: &Plan) {
+    integer(
+        registry,
+        "larder_cache_max_bytes",
+        "The limit on the part of larder_cache_bytes that belongs to endpoints with parameters.",
+    )
+    .set(gauge(plan.cache().max_size));
+    integer(
+        registry,
+        "larder_http_max_connections",
+        "The limit on open client connections.",
+    )
+    .set(gauge(plan.server().max_connections as u64));
+    integer(
+        registry,
+        "larder_http_max_pending_bytes",
+        "The limit on larder_http_pending_bytes, beyond which the slowest clients are cut off.",
+    )
+    .set(gauge(plan.server().max_pending));
+    integer(
+        registry,
+        "larder_repository_max_connections",
+        "The limit on connections to Postgres, not counting the one for notifications.",
+    )
+    .set(gauge(plan.repository().max_connections as u64));
+}
+
+fn task_failures(registry: &Registry) -> IntCounterVec {
+    let task_failures = IntCounterVec::new(
+        Opts::new(
+            "larder_background_task_failures_total",
+            "Background tasks of the server that panicked or ended, and were restarted.",
+        ),
+        &["task"],
+    )
+    .expect(DECLARED);
+    register(registry, &task_failures);
+    // Tasks that never failed are exported too, so that the first failure is an increase.
+    for task in Task::ALL {
+        task_failures.with_label_values(&[task.as_str()]);
+    }
+    task_failures
 }
 
 fn integer(registry: &Registry, name: &str, help: &str) -> IntGauge {

@@ -23,14 +23,14 @@ pub struct Incidents {
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     pub(super) readiness: Readiness,
-    pub(super) repository: Option<Reach>,
+    pub(super) repository: Option<Reachability>,
     /// Open incidents, and when each was reported.
     pub(super) incidents: BTreeMap<Incident, SystemTime>,
 }
 
 /// Whether Postgres can be reached.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reach {
+pub(super) struct Reachability {
     pub(super) is_up: bool,
     pub(super) since: Instant,
     pub(super) since_wall: SystemTime,
@@ -175,7 +175,7 @@ impl Incidents {
 
 impl Snapshot {
     fn record_reachable(&mut self, is_up: bool) {
-        self.repository = Some(Reach {
+        self.repository = Some(Reachability {
             is_up,
             since: Instant::now(),
             since_wall: SystemTime::now(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::incidents::Reach;
+use super::incidents::Reachability;
 use super::rates::Rates;
 use crate::cache::Freshness;
 use crate::plan::Endpoint;
@@ -37,7 +37,7 @@ pub(super) struct Evidence<'e> {
     pub(super) condition: &'e EndpointStatus,
     pub(super) keyed: &'e KeyStats,
     pub(super) rates: &'e Rates,
-    pub(super) repository: Option<Reach>,
+    pub(super) repository: Option<Reachability>,
     pub(super) now: Instant,
 }
 

@@ -18,7 +18,7 @@ struct Case {
     condition: EndpointStatus,
     keyed: KeyStats,
     counted: EndpointReadings,
-    repository: Option<Reach>,
+    repository: Option<Reachability>,
     now: Instant,
 }
 
@@ -74,7 +74,7 @@ impl Case {
     }
 
     fn with_repository(mut self, is_up: bool, seconds_ago: u32) -> Self {
-        self.repository = Some(Reach {
+        self.repository = Some(Reachability {
             is_up,
             since: self.now - SECOND * seconds_ago,
             since_wall: SystemTime::now(),
