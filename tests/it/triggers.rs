@@ -137,7 +137,17 @@ async fn a_notification_causes_a_load() {
     let db = Postgres::own().await;
     db.execute(NUMBERS).await;
     let app = App::start(&db, NOTIFIED).await;
-    app.wait_for(1, |e| matches!(e, Event::Listening)).await;
+    // The load that follows LISTEN must not see the change.
+    app.wait_for(1, |e| {
+        matches!(
+            e,
+            Event::RefreshFinished {
+                trigger: Trigger::Notify,
+                ..
+            }
+        )
+    })
+    .await;
     db.execute("INSERT INTO n VALUES (2); NOTIFY \"Numbers!\"")
         .await;
     app.wait_for(1, refreshed(Trigger::Notify, RefreshOutcome::Changed))
