@@ -1,8 +1,8 @@
-//! How long the head of a request may take, from its first byte to its last, and how much all that are not
-//! complete may keep in memory.
+//! Limits how long the head of a request may take, from its first byte to its last, and how much memory all
+//! incomplete heads may take.
 //!
-//! hyper has one timeout for being idle and for the head that follows. A client may be idle for long; one
-//! that has begun a request and does not go on holds a connection for nothing.
+//! hyper has one timeout for being idle and for the head that follows. A client may be idle for long. A
+//! client that begins a request and does not complete it takes up a connection for nothing.
 
 mod progress; // where heads begin and end
 

@@ -20,7 +20,7 @@ pub(super) struct LingeringClose<S> {
 }
 
 enum Closing {
-    /// Not yet.
+    /// Both halves are open.
     No,
     /// Our half is closed; whether the client is sending is not known yet.
     HalfClosed,

@@ -10,15 +10,15 @@ use tokio::sync::Mutex;
 /// A value, and what keeps it from being made twice at the same time.
 #[derive(Debug)]
 pub(super) struct Memo<T> {
-    made: Arc<ArcSwapOption<Made<T>>>,
-    making: Arc<Mutex<()>>,
-    /// How many makings have begun.
+    latest: Arc<ArcSwapOption<Made<T>>>,
+    lock: Arc<Mutex<()>>,
+    /// How often making a value has begun.
     begun: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Made<T> {
-    /// The number of its making, counted from 1.
+    /// Which of the values it is, counted from 1.
     number: u64,
     value: Arc<T>,
 }
@@ -26,40 +26,40 @@ struct Made<T> {
 impl<T> Default for Memo<T> {
     fn default() -> Self {
         Self {
-            made: Arc::default(),
-            making: Arc::default(),
+            latest: Arc::default(),
+            lock: Arc::default(),
             begun: AtomicU64::new(0),
         }
     }
 }
 
 impl<T: Send + Sync + 'static> Memo<T> {
-    /// The value, if it is current or its making began after this call; otherwise a new one. `None` if `make`
+    /// The latest value, if it is current or was begun after this call; otherwise a new one. `None` if `make`
     /// returns none, or panics.
     pub(super) async fn get(
         &self,
         is_current: impl Fn(&T) -> bool,
         make: impl FnOnce() -> Option<T> + Send + 'static,
     ) -> Option<Arc<T>> {
-        // However long a making takes, all who queue meanwhile share the next one.
+        // However long it takes to make a value, all calls that queue meanwhile share the next one.
         let before = self.begun.load(Ordering::SeqCst);
         let current = || {
-            let made = self.made.load_full()?;
-            let is_current = made.number > before || is_current(&made.value);
-            is_current.then(|| Arc::clone(&made.value))
+            let latest = self.latest.load_full()?;
+            let is_current = latest.number > before || is_current(&latest.value);
+            is_current.then(|| Arc::clone(&latest.value))
         };
         if let Some(value) = current() {
             return Some(value);
         }
-        let making = Arc::clone(&self.making).lock_owned().await;
+        let guard = Arc::clone(&self.lock).lock_owned().await;
         if let Some(value) = current() {
             return Some(value);
         }
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let slot = Arc::clone(&self.made);
+        let slot = Arc::clone(&self.latest);
         let make = move || {
-            // Until the making ends, however long its client waits.
-            let _making = making;
+            // Held until the value is made, even if its client leaves before.
+            let _guard = guard;
             let value = Arc::new(make()?);
             let made = Made {
                 number,
@@ -81,7 +81,7 @@ mod tests {
 
     use super::*;
 
-    /// A memo whose makings are counted, and end when they may.
+    /// A memo that counts its values, and makes each only when the test allows it.
     struct Counted {
         memo: Arc<Memo<usize>>,
         began: UnboundedSender<()>,
@@ -130,7 +130,7 @@ mod tests {
             askers.push(counted.ask(true).await);
         }
         begins.recv().await.unwrap();
-        // More than needed, so that one making too many is counted instead of waited for.
+        // More than needed, so that one value too many is counted instead of waited for.
         (0..20).for_each(|_| end.send(()).unwrap());
         for asker in askers {
             assert_eq!(got(asker).await, 1);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_making_goes_on_for_the_next_client_after_the_first_has_left() {
+    async fn making_a_value_continues_after_its_client_has_left() {
         let (counted, mut begins, end) = counted();
         let first = counted.ask(true).await;
         begins.recv().await.unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_who_queue_during_a_making_share_the_next() {
+    async fn all_who_queue_while_a_value_is_made_share_the_next() {
         let (counted, mut begins, end) = counted();
         let first = counted.ask(false).await;
         begins.recv().await.unwrap();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_making_does_not_block_the_next() {
+    async fn a_failure_does_not_block_the_next_value() {
         let memo = Memo::<u8>::default();
         let defect = memo.get(|_| true, || Option::<u8>::None.map(|_| unreachable!()));
         assert_eq!(defect.await, None);

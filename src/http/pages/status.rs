@@ -34,7 +34,7 @@ const JSON: &str = "application/json";
 /// A little less than the second in which the page asks again.
 const RENDER_EVERY: Duration = Duration::from_millis(900);
 
-/// News are shown at once, but no more often than this.
+/// News is shown at once, but no more often than this.
 const NEWS_EVERY: Duration = Duration::from_millis(100);
 
 /// `/status.json` and `/status/history.json`

@@ -1,4 +1,4 @@
-//! Heads of requests that have begun and are not complete: what clients keep in memory by not going on.
+//! Incomplete heads of requests: what clients keep in memory by not completing them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use super::SHARES;
 use super::outbound::Outbound;
 use crate::http::limits::PARTIAL_HEAD_SPARED;
 
-/// What a connection has received of a head that is not complete, in bytes.
+/// The bytes that a connection has received of an incomplete head.
 #[derive(Debug)]
 pub(in crate::http) struct PartialHead {
     outbound: Arc<Outbound>,
@@ -19,8 +19,8 @@ impl PartialHead {
         Self { outbound, bytes: 0 }
     }
 
-    /// Adds bytes that were received, and returns whether the connection may keep them. A long head may not
-    /// stay while those of all connections take a share of what may be pending.
+    /// Adds received bytes, and returns whether the connection may keep them: not if the head is long, and
+    /// the incomplete heads of all connections exceed their share of `max_pending`.
     #[must_use]
     pub(in crate::http) fn extend(&mut self, bytes: usize) -> bool {
         let clients = &self.outbound.clients;
