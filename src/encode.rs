@@ -4,9 +4,9 @@
 
 mod body; // finished bytes with their ETag
 mod coding; // gzip, brotli and zstd
+mod csv_ndjson;
 mod document; // an answer in all its representations
-pub mod pending; // bytes that are in memory only because of readers
-mod table; // rows as CSV and NDJSON
+pub mod pending; // bytes that are in memory only because of readers // rows as CSV and NDJSON
 
 mod array; // arrays of any type
 mod datetime; // dates, times, timestamps and intervals

@@ -58,7 +58,7 @@ pub use served::{ReadError, Served};
 pub use source::{PostgresSource, Source};
 
 use crate::cache::{Cache, EndpointVersion, Entry, Freshness, Key, Validated};
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
 use blame::RunRecord;

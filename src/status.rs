@@ -27,8 +27,8 @@ use tokio::time::Instant;
 pub use document::Explanation;
 pub use incidents::Incidents;
 
-use crate::lock::lock;
 use crate::metrics::{EndpointReadings, Metrics};
+use crate::mutex::lock;
 use crate::plan::Plan;
 use crate::read_through::{KeyStats, LoadError, ReadThrough};
 use history::{History, Moment, STEP};

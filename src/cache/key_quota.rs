@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Key;
 use super::entry::{Entry, TrackedKey};
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// Protected keys that are looked at when there may be one more: a bound on the work, and a sample large
 /// enough to find one that is not in use.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// A key is remembered for at least this long, and for less than twice as long.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);

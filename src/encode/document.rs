@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::pending::CachedBytes;
-use super::{Body, Coding, ETag, table};
+use super::{Body, Coding, ETag, csv_ndjson};
 use crate::plan::{Format, Shape};
 use crate::repository::Column;
 
@@ -210,8 +210,8 @@ impl Document {
         let json = self.json.bytes();
         Ok(match format {
             Format::Json => json.to_vec(),
-            Format::Ndjson => table::ndjson(self.shape, &names, json)?,
-            Format::Csv => table::csv(self.shape, &names, json)?,
+            Format::Ndjson => csv_ndjson::ndjson(self.shape, &names, json)?,
+            Format::Csv => csv_ndjson::csv(self.shape, &names, json)?,
         })
     }
 

@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// Smaller answers are not tracked: they are most of all answers, and only thousands of them would matter.
 const TRACKED_MIN: usize = 4 * 1024;

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use super::limits::H2_FRAME_EPOCH;
 use crate::encode::pending;
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::{Event, Observer};
 use outbound::Outbound;
 use totals::Totals;

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// The most bytes that wait while others are written: about one second of a busy access log.
 const WAITING_MAX: usize = 1024 * 1024;

@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 use super::{DECLARED, register};
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, Lifetime};
 

@@ -1,4 +1,4 @@
-//! The typed values of one request, and the rules that make them from text.
+//! The typed values of one request, and the constraints under which text becomes them.
 //!
 //! A [`Signature`] holds an endpoint's parameters with the types that Postgres described. It turns what a
 //! client sent into [`Arguments`]: canonical text for each parameter, so that two spellings of one value
@@ -7,10 +7,10 @@
 //! Larder accepts less than Postgres where a meaning depends on settings or on the clock: neither
 //! `01/02/03` nor `tomorrow` is a date here.
 
+mod constraints; // what one parameter allows
 mod error; // what can be wrong with arguments and declarations, in words
 mod number; // integers, floats and decimals as clients write them
 mod parameter_type; // the types that Larder can check
-mod rule; // what one parameter allows
 mod time; // dates and times as clients write them
 mod value; // a text read as a value of its type
 
@@ -20,8 +20,8 @@ pub use error::{ArgumentError, Mismatch};
 pub use parameter_type::ParameterType;
 
 use super::{Endpoint, Place, UnknownParameters};
+use constraints::Constraints;
 use error::shortened;
-use rule::Rule;
 
 /// The arguments of one request in the order of the statement's `$1`…; `None` binds NULL.
 ///
@@ -57,7 +57,7 @@ impl Arguments {
 /// An endpoint's parameters with the types that Postgres described.
 #[derive(Debug)]
 pub struct Signature {
-    rules: Vec<Rule>,
+    constraints: Vec<Constraints>,
 }
 
 impl Signature {
@@ -74,14 +74,14 @@ impl Signature {
             ))]);
         }
         let mut mistakes = Vec::new();
-        let rules = endpoint
+        let constraints = endpoint
             .parameters
             .iter()
             .zip(types)
-            .map(|(parameter, kind)| Rule::new(parameter, kind, &mut mistakes))
+            .map(|(parameter, kind)| Constraints::new(parameter, kind, &mut mistakes))
             .collect();
         if mistakes.is_empty() {
-            Ok(Self { rules })
+            Ok(Self { constraints })
         } else {
             Err(mistakes)
         }
@@ -89,7 +89,7 @@ impl Signature {
 
     /// The parameters' types, in the order of the statement's `$1`…
     pub fn types(&self) -> impl ExactSizeIterator<Item = &ParameterType> {
-        self.rules.iter().map(Rule::kind)
+        self.constraints.iter().map(Constraints::kind)
     }
 
     /// The arguments of a request, from the names and percent-decoded values in its path and query string.
@@ -127,7 +127,7 @@ impl Signature {
                 .iter()
                 .position(|p| p.place == place && p.name == name)
         };
-        let mut given: Vec<Option<Cow<'q, str>>> = vec![None; self.rules.len()];
+        let mut given: Vec<Option<Cow<'q, str>>> = vec![None; self.constraints.len()];
         for (name, text) in path {
             if let Some(slot) = declared(name, Place::Path).and_then(|i| given.get_mut(i)) {
                 *slot = Some(Cow::Borrowed(text));
@@ -147,9 +147,10 @@ impl Signature {
                 },
             }
         }
-        let values = endpoint.parameters.iter().zip(&self.rules).zip(given);
-        let values =
-            values.map(|((parameter, rule), given)| rule.argument(parameter, given.as_deref()));
+        let values = endpoint.parameters.iter().zip(&self.constraints).zip(given);
+        let values = values.map(|((parameter, constraints), given)| {
+            constraints.argument(parameter, given.as_deref())
+        });
         Ok(Arguments::new(values.collect::<Result<_, _>>()?))
     }
 }
@@ -162,11 +163,13 @@ impl Signature {
         if self.arguments(endpoint, &[], &[]).as_ref() == Ok(these) {
             return Vec::new();
         }
-        let given = || self.rules.iter().zip(these.iter()).enumerate();
-        let plain = given().map(|(at, (rule, text))| rule.alternative(text, at));
-        let bare = given().map(|(at, (rule, text))| {
-            let value = rule.alternative(text, at);
-            value.filter(|_| rule.declares_a_value() || *rule.kind() != ParameterType::Text)
+        let given = || self.constraints.iter().zip(these.iter()).enumerate();
+        let plain = given().map(|(at, (constraints, text))| constraints.alternative(text, at));
+        let bare = given().map(|(at, (constraints, text))| {
+            let value = constraints.alternative(text, at);
+            value.filter(|_| {
+                constraints.declares_a_value() || *constraints.kind() != ParameterType::Text
+            })
         });
         let mut alternatives = vec![
             Arguments::new(plain.collect()),

@@ -7,7 +7,7 @@
 //! for a variable. Write `a[x : y]` for the slice. `a[1:2]` is a slice, since no name begins with a digit.
 
 mod error; // why SQL is not one query
-mod lock; // finds `FOR UPDATE` and the like
+mod locking_clause; // finds `FOR UPDATE` and the like
 mod scan; // splits SQL into tokens
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ use std::ops::Range;
 pub use error::{Quoted, StatementError};
 
 use error::PARAMETERS_MAX;
-use lock::LockFinder;
+use locking_clause::LockFinder;
 use scan::{Scanner, Token, is_query_word};
 
 /// One statement, ready to be prepared.

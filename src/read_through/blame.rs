@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::concurrency::LoadClass;
 use super::{Cause, LoadError, ReadThrough, Source};
 use crate::cache::{Answer, Key};
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::Trigger;
 use crate::plan::{Arguments, Endpoint, EndpointId};
 use crate::repository::Refusal;

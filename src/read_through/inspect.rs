@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::health::LastFailure;
 use super::{PostgresSource, ReadThrough, Source, statement_key};
 use crate::cache::{Entry, Freshness, Key, weight};
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::plan::{Endpoint, EndpointId, Lifetime};
 use crate::repository::Description;
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::LoadError;
 use crate::backoff::{Backoff, Jitter};
 use crate::cache::Key;
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::Fault;
 
 /// Waits after the second and every further failure in a row, with full jitter so that keys that failed

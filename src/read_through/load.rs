@@ -14,7 +14,7 @@ use super::single_flight::{Admission, LoadGuard};
 use super::{Cause, ReadError, ReadThrough, Source, Start, outcome};
 use crate::cache::{Entry, Freshness, Key, Origin};
 use crate::encode::EncodeError;
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::{Event, Fault, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, EndpointId, Lifetime};
 use crate::repository::RepositoryError;

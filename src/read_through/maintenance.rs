@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{AheadCheck, PostgresSource, ReadThrough, Source, statement_key};
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::Event;
 use crate::plan::EndpointId;
 use crate::repository::{Description, RepositoryError};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::concurrency::LoadClass;
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// The longest that a load of a cached key waits for its token. A longer queue means that more keys are
 /// in use than may be loaded.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::concurrency::LoadClass;
 use super::{ReadThrough, Source};
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::plan::EndpointId;
 
 /// The shortest time between two descriptions of an endpoint that clients cause.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Cause, ReadError, ReadThrough, Source, Start};
 use crate::cache::{Entry, Key};
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::{Event, Trigger};
 use crate::plan::Endpoint;
 

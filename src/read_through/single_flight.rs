@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{LoadError, ReadError, Start};
 use crate::cache::{Entry, Key};
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// How a load ended, shared by everyone who waited for it.
 pub type LoadResult = Result<Arc<Entry>, Arc<LoadError>>;

@@ -16,7 +16,7 @@ use super::error::{self, RepositoryError};
 use super::pooler::Pooler;
 use super::tls::{self, Connector};
 use super::url::{Place, Target};
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// A connection, what its driver shares, and the answer to the first query.
 pub(super) type Opened<Shared> = (Connected, Shared, Vec<SimpleQueryMessage>);

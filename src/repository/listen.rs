@@ -12,7 +12,7 @@ use tokio_postgres::AsyncMessage;
 use super::RepositoryError;
 use super::connection::{Connected, Connection};
 use super::pool::Pool;
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// After this long without a notification the connection has to give a sign of life: nothing else
 /// tells a quiet one from one whose other end is gone.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// The moments that put sessions under suspicion.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{CancelToken, Client, Error, SimpleQueryMessage};
 
 use super::connection::Connected;
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// A pooler that was found to lend whole sessions is not asked again for this long: each time takes a
 /// second connection.

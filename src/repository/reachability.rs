@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::RepositoryError;
 use crate::backoff::{Backoff, Jitter};
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::{Event, Observer};
 
 /// Waits between attempts to connect, with jitter so that several Larders do not reconnect in step. A restart

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::lock::lock;
+use crate::mutex::lock;
 use crate::observe::{Event, Readiness};
 use crate::plan::ProbeId;
 

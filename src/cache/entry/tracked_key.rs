@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Entry;
 use crate::cache::Key;
-use crate::lock::lock;
+use crate::mutex::lock;
 
 /// A key without requests is kept for at least this long and at most that long; in between, for as long as
 /// it has been in the cache.

@@ -10,7 +10,7 @@ use crate::plan::parameter::{ARGUMENT_BYTES_MAX, Parameter, Presence};
 
 /// What one parameter allows, in canonical texts of its type.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct Constraints {
     kind: ParameterType,
     minimum: Option<Box<str>>,
     maximum: Option<Box<str>>,
@@ -20,7 +20,7 @@ pub(super) struct Rule {
     default: Option<Box<str>>,
 }
 
-impl Rule {
+impl Constraints {
     pub(super) fn new(
         parameter: &Parameter,
         kind: ParameterType,
@@ -28,7 +28,7 @@ impl Rule {
     ) -> Self {
         let name = &parameter.name;
         let mut wrong = |text: String| mismatches.push(Mismatch::of_parameter(name, text));
-        let mut rule = Self {
+        let mut constraints = Self {
             kind,
             minimum: None,
             maximum: None,
@@ -37,16 +37,16 @@ impl Rule {
         };
         let mut bound = |what: &str, text: &Option<String>| {
             let text = text.as_deref()?;
-            if let Some(unordered) = rule.kind.unordered_name() {
+            if let Some(unordered) = constraints.kind.unordered_name() {
                 wrong(format!(
                     "parameter `{name}` cannot have a {what}: Larder does not compare values of type \
                      {unordered}"
                 ));
                 return None;
             }
-            let value = Value::parse(&rule.kind, text);
+            let value = Value::parse(&constraints.kind, text);
             if value.is_none() {
-                let reason = not_a_value(&rule.kind, &rule.kind.describe(), text);
+                let reason = not_a_value(&constraints.kind, &constraints.kind.describe(), text);
                 wrong(format!("the {what} of parameter `{name}` {reason}"));
             }
             value.map(|value| value.text())
@@ -54,17 +54,17 @@ impl Rule {
         let minimum = bound("minimum", &parameter.minimum);
         let maximum = bound("maximum", &parameter.maximum);
         if let (Some(least), Some(greatest)) = (&minimum, &maximum)
-            && rule.compare(least, greatest) == Some(Ordering::Greater)
+            && constraints.compare(least, greatest) == Some(Ordering::Greater)
         {
             wrong(format!(
                 "parameter `{name}` has a minimum above its maximum, so no value is allowed"
             ));
         }
-        (rule.minimum, rule.maximum) = (minimum, maximum);
+        (constraints.minimum, constraints.maximum) = (minimum, maximum);
 
         let mut values = Vec::with_capacity(parameter.values.len());
         for text in &parameter.values {
-            match rule.canonical(parameter, text) {
+            match constraints.canonical(parameter, text) {
                 Ok(value) => values.push(value),
                 Err(reason) => {
                     wrong(format!("a value listed for parameter `{name}` {reason}"));
@@ -72,17 +72,17 @@ impl Rule {
             }
         }
         values.sort_unstable();
-        rule.values = values;
+        constraints.values = values;
 
         if let Presence::Default(text) = &parameter.presence {
-            match rule.canonical(parameter, text) {
-                Ok(value) => rule.default = Some(value),
+            match constraints.canonical(parameter, text) {
+                Ok(value) => constraints.default = Some(value),
                 Err(reason) => {
                     wrong(format!("the default of parameter `{name}` {reason}"));
                 }
             }
         }
-        rule
+        constraints
     }
 
     pub(super) fn kind(&self) -> &ParameterType {
