@@ -7,10 +7,8 @@ mod site; // a configuration's plan
 mod statements; // statements on a real Postgres
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use larder::cli::sample;
 use larder::encode::{Coding, Variant};
 use larder::plan::{Format, Shape};
-use larder::repository::throwaway::Throwaway;
 use statements::{Statements, json_only, sales};
 
 /// About 2 KB, 100 KB and 1 MB.
@@ -19,12 +17,8 @@ const ROWS: [usize; 3] = [15, 760, 7_800];
 #[expect(clippy::print_stdout, reason = "sizes are part of the result")]
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let postgres = runtime.block_on(Throwaway::start())?;
+    let (runtime, postgres) = site::start()?;
     let documents = runtime.block_on(async {
-        sample::load(&postgres).await?;
         let each = ROWS.map(|rows| (Shape::Rows, sales(rows)));
         let statements = Statements::describe(&postgres, &each).await?;
         let mut documents = Vec::new();

@@ -9,7 +9,6 @@ mod site; // a configuration's plan
 mod statements; // statements on a real Postgres
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use larder::cli::sample;
 use larder::encode::{Coding, Variant};
 use larder::plan::{Format, Shape};
 use larder::repository::throwaway::Throwaway;
@@ -40,11 +39,7 @@ const CSV: Variant = Variant {
 
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let postgres = runtime.block_on(Throwaway::start())?;
-    runtime.block_on(sample::load(&postgres))?;
+    let (runtime, postgres) = site::start()?;
     for (name, value) in TYPES {
         for (rows, columns) in SIZES {
             let sql = (Shape::Rows, table(value, rows, columns));

@@ -12,7 +12,6 @@ use larder::cache::{Answer, Cache, Entry, Key, Origin};
 use larder::http::Site;
 use larder::observe::Observer;
 use larder::plan::EndpointId;
-use larder::repository::throwaway::Throwaway;
 use site::Sinks;
 use tokio::time::Instant;
 
@@ -31,10 +30,7 @@ max_keys = 100_000_000
 
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let postgres = runtime.block_on(Throwaway::start())?;
+    let (runtime, postgres) = site::start()?;
     let site = runtime.block_on(site::site(CONFIG, postgres.url(), Sinks::All))?;
     let mut keys = (0_u64..).map(|id| key(&site, id));
     let mut group = criterion.benchmark_group("fill");

@@ -10,19 +10,13 @@ use criterion::{BatchSize, Criterion};
 use futures_util::FutureExt;
 use hits::Hit;
 use hyper::service::Service;
-use larder::cli::sample;
 use larder::http::in_memory;
-use larder::repository::throwaway::Throwaway;
 use site::Sinks;
 
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let postgres = runtime.block_on(Throwaway::start())?;
+    let (runtime, postgres) = site::start()?;
     let (service, kinds) = runtime.block_on(async {
-        sample::load(&postgres).await?;
         let service =
             in_memory::service(site::site(site::CONFIG, postgres.url(), Sinks::All).await?);
         let kinds = hits::hits(&service).await?;

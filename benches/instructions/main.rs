@@ -27,9 +27,7 @@ use anyhow::Context;
 use clap::Parser;
 use futures_util::FutureExt;
 use hyper::service::Service;
-use larder::cli::sample;
 use larder::http::in_memory;
-use larder::repository::throwaway::Throwaway;
 
 use baseline::Baseline;
 use cost::Cost;
@@ -164,14 +162,8 @@ fn ratios(costs: &[(String, Cost)]) -> impl Iterator<Item = (&str, f64)> {
 
 /// Runs under callgrind, and prints the names of what is counted, in order.
 fn serve_hits() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start a runtime")?;
-    // Kept until the end, because it stops when it is dropped.
-    let postgres = runtime.block_on(Throwaway::start())?;
+    let (runtime, postgres) = site::start()?;
     let (site, kinds) = runtime.block_on(async {
-        sample::load(&postgres).await?;
         let site = site::site(site::CONFIG, postgres.url(), Sinks::All).await?;
         let kinds = hits::hits(&in_memory::service(site.clone())).await?;
         anyhow::Ok((site, kinds))

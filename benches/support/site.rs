@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use larder::cache::Cache;
+use larder::cli::sample;
 use larder::config::Config;
 use larder::http::{Exposure, Site};
 use larder::log::{self, LogFormat};
@@ -13,7 +14,9 @@ use larder::observe::{Observer, Readiness, Sink};
 use larder::plan::Plan;
 use larder::read_through::{PostgresSource, ReadThrough};
 use larder::repository::Repository;
+use larder::repository::throwaway::Throwaway;
 use larder::status::{Incidents, Status};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 /// A few bytes without arguments, and some KiB that are found by their arguments. Nothing goes stale while a bench
@@ -53,6 +56,14 @@ pub(crate) fn plan(config: &str, url: &str) -> anyhow::Result<Plan> {
     )
     .and_then(Plan::compile)
     .map_err(|report| anyhow::anyhow!("the bench's configuration is wrong:\n{report}"))
+}
+
+/// A runtime on this thread, and a throwaway Postgres with the demo's sales, which stops when it is dropped.
+pub(crate) fn start() -> anyhow::Result<(Runtime, Throwaway)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let postgres = runtime.block_on(Throwaway::start())?;
+    runtime.block_on(sample::load(&postgres))?;
+    Ok((runtime, postgres))
 }
 
 /// Which sinks get the events.
