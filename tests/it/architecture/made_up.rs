@@ -48,7 +48,6 @@ fn package(lib: &str, manifest: &str, files: &[(&str, &str)]) -> Package {
         manifest: manifest.to_owned(),
         files,
         recursions: &[],
-        unchecked: &[],
     }
 }
 
