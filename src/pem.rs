@@ -1,5 +1,5 @@
-//! Certificates and keys in PEM files, and in words what is wrong with such a file. Nothing of a file
-//! is repeated but the names of well-known sections.
+//! Reads certificates and keys from PEM files. Errors say what is wrong with a file, and repeat nothing of it
+//! but the names of well-known sections.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,10 +8,10 @@ use std::path::Path;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-/// Bytes of a file that are read: bundles of authorities take 300 KB, revocation lists some MB.
-const MOST: u64 = 64 << 20;
+/// The most bytes of a file that are read. Bundles of authorities take 300 KB, revocation lists several MB.
+const MAX_BYTES: u64 = 64 << 20;
 
-/// How a private key is decrypted, which Larder does not do: it would need the password in a file
+/// How to decrypt a private key. Larder does not: it would need the password in a file
 /// next to the key.
 pub(crate) const DECRYPT: &str =
     "decrypt it with `openssl pkey -in <this file> -out <another>`, and name that one";
@@ -22,18 +22,18 @@ pub(crate) enum PemError {
     /// It cannot be read.
     #[error("this file cannot be read: {0}")]
     Unread(io::Error),
-    /// It holds a private key that only a password opens.
+    /// It contains an encrypted private key.
     #[error("the private key in this file is encrypted")]
     Encrypted,
-    /// It holds something else.
+    /// It contains something else.
     #[error("there is no {wanted} in this file{}", instead(found))]
     Missing {
-        /// What it should hold.
+        /// What it should contain.
         wanted: &'static str,
-        /// The sections that it does hold.
+        /// The known sections that it contains.
         found: Vec<&'static str>,
     },
-    /// Its lines are not those of PEM.
+    /// It is not valid PEM.
     #[error("this file is not PEM: {0}")]
     Malformed(&'static str),
 }
@@ -45,7 +45,7 @@ fn instead(found: &[&'static str]) -> String {
     format!(", but {}", found.join(", "))
 }
 
-/// Sections of which it helps to know that they are what a file holds.
+/// Sections that an error names if a file contains them.
 const SECTIONS: [&str; 10] = [
     "CERTIFICATE",
     "TRUSTED CERTIFICATE",
@@ -83,7 +83,7 @@ pub(crate) fn revocation_lists(
 /// [`PemError`].
 pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     let bytes = read(path)?;
-    // PKCS #8 says it in the section's name; RFC 1421, which OpenSSL's older forms follow, inside.
+    // PKCS #8 says so in the section's name; RFC 1421, which OpenSSL's older formats follow, inside the section.
     let has = |words: &[u8]| memchr::memmem::find(&bytes, words).is_some();
     if has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED") {
         return Err(PemError::Encrypted);
@@ -104,19 +104,19 @@ fn all<T: PemObject>(path: &Path, wanted: &'static str) -> Result<Vec<T>, PemErr
 fn read(path: &Path) -> Result<Vec<u8>, PemError> {
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(MOST).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
         .map_err(PemError::Unread)?;
     Ok(bytes)
 }
 
 #[allow(
     clippy::wildcard_enum_match_arm,
-    reason = "another crate's errors, which grow"
+    reason = "another crate may add errors"
 )]
 fn wrong(error: &pem::Error, bytes: &[u8], wanted: &'static str) -> PemError {
     let malformed = match error {
         pem::Error::NoItemsFound => {
-            // What DER begins with, and PKCS #12 with it.
+            // The first byte of DER, and thus of PKCS #12.
             if bytes.starts_with(&[0x30]) {
                 return PemError::Malformed("its bytes look like DER or PKCS #12");
             }

@@ -1,6 +1,6 @@
-//! Tasks that run for as long as the server does. One that panics, or ends by itself, is a defect: it is
-//! reported and started again after a wait, so that nothing that keeps answers fresh or clients connected
-//! stops without a word.
+//! Background tasks that run as long as the server. A task that panics, or ends by itself, is a bug: it is
+//! reported and restarted after a wait, so that nothing that keeps answers fresh or clients connected stops
+//! silently.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -12,51 +12,51 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::{Backoff, Jitter};
 use crate::observe::{Event, Observer, Task, TaskEnd};
 
-/// Waits before a task is started again.
+/// Waits before a task is restarted.
 const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(100),
     longest: Duration::from_secs(5),
     jitter: Jitter::None,
 };
 
-/// A task that has run for this long is started again as if it had never failed.
-const SOUND_AFTER: Duration = Duration::from_secs(60);
+/// A task that has run for this long is restarted without regard to earlier failures.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
 
-/// Spawns a task that [`keep_up`] runs.
+/// Spawns a task that [`keep_running`] restarts.
 pub fn spawn<Run>(
     observer: &Observer,
     task: Task,
     shutdown: &CancellationToken,
-    begin: impl FnMut() -> Run + Send + 'static,
+    start: impl FnMut() -> Run + Send + 'static,
 ) where
     Run: Future<Output = ()> + Send + 'static,
 {
     let (observer, shutdown) = (observer.clone(), shutdown.clone());
-    tokio::spawn(async move { keep_up(&observer, task, &shutdown, begin).await });
+    tokio::spawn(async move { keep_running(&observer, task, &shutdown, start).await });
 }
 
-/// Runs what `begin` makes until `shutdown`, and something else that it makes whenever that has ended.
-pub async fn keep_up<Run: Future<Output = ()>>(
+/// Runs the future that `start` makes until `shutdown`, and a new one whenever it ends.
+pub async fn keep_running<Run: Future<Output = ()>>(
     observer: &Observer,
     task: Task,
     shutdown: &CancellationToken,
-    mut begin: impl FnMut() -> Run,
+    mut start: impl FnMut() -> Run,
 ) {
     let mut failures = 0;
     loop {
         let began = Instant::now();
-        // What a panic leaves half done is for the task to clear up when it begins again.
-        let run = AssertUnwindSafe(async { begin().await }).catch_unwind();
+        // A restarted task has to cope with what a panic left half done.
+        let run = AssertUnwindSafe(async { start().await }).catch_unwind();
         let end = match shutdown.run_until_cancelled(run).await {
             None => return,
             Some(Ok(())) if shutdown.is_cancelled() => return,
             Some(Ok(())) => TaskEnd::Ended,
             Some(Err(_)) => TaskEnd::Panicked,
         };
-        // An observer may be what panics.
+        // The observer itself may panic.
         let event = Event::TaskFailed { task, end };
         drop(catch_unwind(AssertUnwindSafe(|| observer.emit(&event))));
-        if began.elapsed() >= SOUND_AFTER {
+        if began.elapsed() >= STABLE_AFTER {
             failures = 0;
         }
         let wait = BACKOFF.wait(failures);
@@ -76,20 +76,20 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_panics_or_ends_is_reported_and_started_again_until_the_end() {
+    async fn a_task_that_panics_or_ends_is_reported_and_restarted_until_the_end() {
         let ends = std::sync::Arc::new(Mutex::new(Vec::new()));
-        let heard = std::sync::Arc::clone(&ends);
+        let sink = std::sync::Arc::clone(&ends);
         let observer = Observer::new(vec![Box::new(move |event| {
             let Event::TaskFailed { task, end } = event else {
                 unreachable!()
             };
             assert_eq!(*task, Task::Probe);
-            heard.lock().unwrap().push((*end, Instant::now()));
+            sink.lock().unwrap().push((*end, Instant::now()));
             assert_ne!(*end, TaskEnd::Ended, "an observer with a defect");
         })]);
         let shutdown = CancellationToken::new();
         let (runs, began) = (AtomicU32::new(0), Instant::now());
-        let begin = || {
+        let start = || {
             let run = runs.fetch_add(1, Ordering::SeqCst);
             let shutdown = shutdown.clone();
             assert_ne!(run, 1, "a defect before the first step");
@@ -102,7 +102,7 @@ mod tests {
                 }
             }
         };
-        keep_up(&observer, Task::Probe, &shutdown, begin).await;
+        keep_running(&observer, Task::Probe, &shutdown, start).await;
         let ends = ends.lock().unwrap();
         let (how, when): (Vec<TaskEnd>, Vec<Instant>) = ends.iter().copied().unzip();
         let expected = [&[TaskEnd::Panicked; 2][..], &[TaskEnd::Ended; 7]].concat();
@@ -113,22 +113,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_has_run_for_long_is_started_again_soon() {
+    async fn a_task_that_has_run_for_long_is_restarted_soon() {
         let observer = Observer::new(Vec::new());
         let shutdown = CancellationToken::new();
         let began = Instant::now();
         let mut runs = 0;
-        let begin = || {
+        let start = || {
             runs += 1;
             let (is_last, shutdown) = (runs == 20, shutdown.clone());
             async move {
                 if is_last {
                     return shutdown.cancel();
                 }
-                tokio::time::sleep(SOUND_AFTER).await;
+                tokio::time::sleep(STABLE_AFTER).await;
             }
         };
-        keep_up(&observer, Task::Probe, &shutdown, begin).await;
-        assert_eq!(began.elapsed(), 19 * (SOUND_AFTER + BACKOFF.first));
+        keep_running(&observer, Task::Probe, &shutdown, start).await;
+        assert_eq!(began.elapsed(), 19 * (STABLE_AFTER + BACKOFF.first));
     }
 }

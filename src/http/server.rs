@@ -71,7 +71,7 @@ pub async fn serve(
     let accept = async || loop {
         server.admit(listener.accept().await);
     };
-    supervise::keep_up(&observer, Task::Accept, &shutdown, &accept).await;
+    supervise::keep_running(&observer, Task::Accept, &shutdown, &accept).await;
     drop(listener);
     server.drain(settings).await
 }

@@ -1,5 +1,5 @@
-//! Arguments as Postgres's parameters: bound as text under the described type, so that Postgres's
-//! own input functions read them, and never spliced.
+//! Arguments as parameters of a query: bound as text with the described type, so that Postgres's own input
+//! functions read them. They are never spliced into the SQL.
 
 use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
@@ -41,7 +41,7 @@ impl ToSql for Text<'_> {
     tokio_postgres::types::to_sql_checked!();
 }
 
-/// SQLSTATEs with which an input function refuses a text: 22000 for the bounds of ranges, 22003 numeric
+/// SQLSTATEs with which an input function rejects a text: 22000 for the bounds of ranges, 22003 numeric
 /// value out of range, 22007 and 22008 for dates, 2200N invalid XML, 22021 character not in repertoire,
 /// 22023 invalid parameter value, 2202E for the bounds of arrays, 22P02 invalid text representation, 22P05
 /// for the character NUL in `jsonb`, 23502 and 23514 for a domain's constraints, and 42601 for a `tsquery`:
@@ -51,8 +51,8 @@ const INPUT_REFUSED: [&str; 13] = [
     "23502", "23514", "42601",
 ];
 
-/// The error of a query that failed when its arguments were bound. It may be that of an input function where
-/// Larder has not read them itself.
+/// The error of a query that failed when its arguments were bound. An input function may have raised it, if
+/// Larder has not checked the arguments itself.
 pub(super) fn refusal(
     error: &tokio_postgres::Error,
     description: &Description,

@@ -1,5 +1,5 @@
-//! What Postgres says of a declared statement: the types of its parameters and columns. Columns of
-//! types that are not encoded here are left to Postgres, by wrapping them in `to_json`.
+//! Describes a declared statement: Postgres determines the types of its parameters and columns. Columns of
+//! types that Larder does not encode itself are wrapped in `to_json`.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -17,26 +17,26 @@ use crate::plan::{Arguments, Endpoint, Mismatch, ParameterType, Shape, Signature
 pub struct Description {
     /// The parameters, with the rules that read them from text.
     pub signature: Signature,
-    /// What Postgres says of the parameters, in the order of `$1`…
+    /// The parameters' types, in the order of `$1`…
     pub parameters: Vec<ParameterDescription>,
-    /// What each row holds.
+    /// The columns of each row.
     pub columns: Arc<[Column]>,
-    /// What is sent: the statement, perhaps with columns wrapped in `to_json`.
+    /// The SQL that is sent: the statement, possibly with columns wrapped in `to_json`.
     query: String,
     types: Vec<Type>,
     result: Vec<ResultColumn>,
 }
 
-/// What Postgres says of a parameter.
+/// A parameter according to Postgres.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ParameterDescription {
     /// Its type as Postgres names it.
     pub type_name: String,
-    /// The labels of its type, if that is an enum; more may be added while Larder runs.
+    /// The labels of its type, if that is an enum. More may be added while Larder runs.
     pub labels: Vec<String>,
 }
 
-/// What must stay as it was for [`Description::columns`] to be true.
+/// A column of the result, which must stay the same for [`Description::columns`] to be valid.
 #[derive(Debug, PartialEq, Eq)]
 struct ResultColumn {
     name: String,
@@ -51,7 +51,7 @@ impl Description {
         prepared.map_err(|error| RepositoryError::from(error).or_outdated())
     }
 
-    /// Whether describing the same statement again found nothing new.
+    /// Whether another description of the same statement is equivalent.
     pub fn is_like(&self, other: &Self) -> bool {
         self.query == other.query
             && self.types == other.types
@@ -60,7 +60,7 @@ impl Description {
             && self.columns == other.columns
     }
 
-    /// Whether there are arguments that are read by Postgres alone, or held to a domain's constraints by it.
+    /// Whether Postgres alone can check some arguments, because of their type or a domain's constraints.
     pub(super) fn leaves_reading_to_postgres(&self) -> bool {
         self.types.iter().any(|type_| {
             matches!(type_.kind(), Kind::Domain(_))
@@ -71,7 +71,7 @@ impl Description {
         })
     }
 
-    /// Whether the arguments hold a label that their type did not have: it has been given more.
+    /// Whether the arguments contain a label that their type did not have when it was described.
     pub fn lacks_labels_of(&self, arguments: &Arguments) -> bool {
         let mut given = self.parameters.iter().zip(arguments.iter());
         given.any(|(parameter, text)| {
@@ -101,12 +101,12 @@ fn result(statement: &Statement) -> Vec<ResultColumn> {
         .collect()
 }
 
-/// Has Postgres prepare the endpoint's statement and say its types.
+/// Has Postgres prepare an endpoint's statement, and determines its types.
 pub(super) async fn describe(
     lease: &Lease,
     endpoint: &Endpoint,
 ) -> Result<Description, RepositoryError> {
-    // A session remembers types, and would not hear of new labels.
+    // A session caches types, and would not notice new labels.
     lease.clear_type_cache();
     let declared = declared_types(lease, endpoint).await?;
     let statement = lease
@@ -140,13 +140,13 @@ pub(super) async fn describe(
         .map(|c| catalog.value_type(c.type_()))
         .collect();
     let types = statement.params().to_vec();
-    // In brackets Postgres takes nothing but a query, so that what would write is refused here and
-    // not by the read-only session when it runs.
+    // As a subquery, Postgres accepts only queries. So a statement that writes is refused here, and not only
+    // by the read-only transaction when it runs.
     let wrapped = wrap(endpoint.statement.text(), &value_types);
-    let in_brackets = lease.prepare_typed(&wrapped, &types).await;
-    let in_brackets = in_brackets.map_err(|error| {
+    let subquery = lease.prepare_typed(&wrapped, &types).await;
+    let subquery = subquery.map_err(|error| {
         RepositoryError::from(error).or_refused(|mut refusal| {
-            // It counts in a text that nobody wrote.
+            // It refers to the wrapped SQL.
             refusal.position = None;
             RepositoryError::Refused { refusal }
         })
@@ -154,7 +154,7 @@ pub(super) async fn describe(
     let (query, result) = if value_types.iter().all(Option::is_some) {
         (endpoint.statement.text().to_owned(), result(&statement))
     } else {
-        (wrapped, result(&in_brackets))
+        (wrapped, result(&subquery))
     };
     let columns = names
         .iter()
@@ -181,7 +181,7 @@ pub(super) async fn describe(
     })
 }
 
-/// The types to prepare with: `unknown` leaves it to Postgres.
+/// The types to prepare with; `unknown` leaves the choice to Postgres.
 async fn declared_types(lease: &Lease, endpoint: &Endpoint) -> Result<Vec<Type>, RepositoryError> {
     let mut types = Vec::with_capacity(endpoint.parameters.len());
     let mut mistakes = Vec::new();
@@ -190,7 +190,7 @@ async fn declared_types(lease: &Lease, endpoint: &Endpoint) -> Result<Vec<Type>,
             types.push(Type::UNKNOWN);
             continue;
         };
-        // The name comes back as Postgres itself writes and quotes it, so it may stand in SQL.
+        // Postgres returns the name quoted as needed, so it is safe to use in SQL.
         let row = lease
             .query_one("SELECT to_regtype($1)::text", &[declared])
             .await?;
@@ -198,7 +198,7 @@ async fn declared_types(lease: &Lease, endpoint: &Endpoint) -> Result<Vec<Type>,
             mistakes.push(Mismatch::of_parameter(
                 &parameter.name,
                 format!(
-                    "`{declared}`, declared as the type of parameter `{}`, is no type of this \
+                    "`{declared}`, declared as the type of parameter `{}`, is not a type of this \
                      database",
                     parameter.name
                 ),
@@ -215,7 +215,7 @@ async fn declared_types(lease: &Lease, endpoint: &Endpoint) -> Result<Vec<Type>,
     }
 }
 
-/// What is wrong between the shape and the columns.
+/// How the columns do not fit the shape.
 fn shape_mistakes(shape: Shape, names: &[&str]) -> Vec<String> {
     let mut mistakes = Vec::new();
     if names.is_empty() {
@@ -224,20 +224,20 @@ fn shape_mistakes(shape: Shape, names: &[&str]) -> Vec<String> {
     match shape {
         Shape::Rows | Shape::Columns | Shape::Row => {
             let mut seen = HashSet::new();
-            let mut told = HashSet::new();
+            let mut reported = HashSet::new();
             for name in names {
-                if !seen.insert(name) && told.insert(name) {
+                if !seen.insert(name) && reported.insert(name) {
                     mistakes.push(format!(
-                        "two columns are named `{name}`, and shape \"{}\" has one place for each name; \
-                         rename one with AS, or use shape \"tuple\"",
+                        "two columns are named `{name}`, but shape \"{}\" needs unique names; rename one with \
+                         AS, or use shape \"tuple\"",
                         shape.as_str()
                     ));
                 }
             }
         }
         Shape::Value if names.len() > 1 => mistakes.push(format!(
-            "shape \"value\" is the one value of one column, and the statement returns {}; \
-             select one, or use shape \"tuple\"",
+            "shape \"value\" needs exactly one column, but the statement returns {}; select one, or use \
+             shape \"tuple\"",
             names.len()
         )),
         Shape::Value | Shape::Tuple => {}
@@ -245,7 +245,7 @@ fn shape_mistakes(shape: Shape, names: &[&str]) -> Vec<String> {
     mistakes
 }
 
-/// The statement with every column nobody here encodes turned into JSON by Postgres.
+/// The statement with every column that Larder does not encode converted to JSON by Postgres.
 fn wrap(sql: &str, value_types: &[Option<ValueType>]) -> String {
     let mut outputs = String::new();
     let mut names = String::new();
@@ -262,16 +262,16 @@ fn wrap(sql: &str, value_types: &[Option<ValueType>]) -> String {
     format!("SELECT {outputs} FROM (\n{sql}\n) AS larder({names})")
 }
 
-/// What the system catalog knows of the statement's types.
+/// What the system catalog says about the statement's types.
 struct Catalog {
-    /// Each column's type, in the words of `format_type`.
+    /// Each column's type, as formatted by `format_type`.
     columns: Vec<String>,
-    /// Each parameter's.
+    /// Each parameter's type.
     parameters: Vec<String>,
-    /// Types with a cast to `json` of their own, which `to_json` would use.
+    /// Types with their own cast to `json`, which `to_json` would use.
     with_json_cast: HashSet<u32>,
-    /// Types that have elements and are not sent as arrays are, or in binary not at all: the client's library
-    /// takes them for arrays.
+    /// Types with elements that are not sent like arrays, or not in binary at all, though the client library takes
+    /// them for arrays.
     not_arrays: HashSet<u32>,
 }
 
@@ -313,10 +313,10 @@ impl Catalog {
         })
     }
 
-    /// How values of this type are read; `None` leaves it to Postgres.
+    /// How to read values of this type; `None` leaves the column to Postgres.
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "whatever Postgres adds is left to it"
+        reason = "new types are left to Postgres"
     )]
     fn value_type(&self, type_: &Type) -> Option<ValueType> {
         if let Some(known) = ValueType::from_oid(type_.oid()) {
@@ -342,13 +342,13 @@ fn labels(type_: &Type) -> Vec<String> {
     }
 }
 
-/// `format_type`'s word for a type without a length or precision.
+/// The modifier of a type without a length or precision.
 const NO_MODIFIER: i32 = -1;
 
 /// How a parameter's text can be checked before Postgres sees it.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "whatever Postgres adds is left to it"
+    reason = "new types are left to Postgres"
 )]
 fn parameter_type(type_: &Type) -> ParameterType {
     match *type_ {
@@ -378,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_columns_of_foreign_types_are_wrapped() {
+    fn only_columns_of_other_types_are_wrapped() {
         let wrapped = wrap("SELECT a, b FROM t -- all", &[Some(ValueType::Int4), None]);
         assert_eq!(
             wrapped,
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn each_shape_says_which_columns_it_can_hold() {
+    fn each_shape_restricts_its_columns() {
         assert!(shape_mistakes(Shape::Rows, &["a", "b"]).is_empty());
         assert!(shape_mistakes(Shape::Tuple, &["a", "a"]).is_empty());
         assert!(shape_mistakes(Shape::Value, &["a"]).is_empty());

@@ -1,6 +1,6 @@
-//! A session on loan for one load, and the transaction that the load runs in. The session is given back only
-//! when Postgres has nothing to do in it any more. Abandoned before that, the query is cancelled on the
-//! server and the session closed: its next user would wait for rows nobody reads.
+//! A session on loan for one load, and the transaction that the load runs in. The session is returned only when
+//! Postgres has finished in it. If it is dropped earlier, the query is cancelled on the server and the session
+//! is closed: its next user would wait for rows that no one reads.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,14 +35,13 @@ impl Lease {
         }
     }
 
-    /// Begins the transaction. What is asked after the first poll travels with it.
+    /// Begins the transaction. Queries sent after the first poll travel with it.
     pub(super) async fn begin(&self) -> Result<(), tokio_postgres::Error> {
         self.in_transaction.store(true, Ordering::Relaxed);
         self.batch_execute(self.session().settings().begin()).await
     }
 
-    /// Ends the transaction. Postgres answers in order, so nobody has to wait for it: whatever is asked next
-    /// in the session comes after.
+    /// Ends the transaction, without waiting for the answer: Postgres runs what is sent next afterwards.
     pub(super) fn end(&mut self) {
         if *self.in_transaction.get_mut() {
             let sent = self.simple_query_raw(&session::end()).now_or_never();
@@ -50,7 +49,7 @@ impl Lease {
         }
     }
 
-    /// Ends the transaction, in which nothing runs any more, so that the session goes back to the pool.
+    /// Ends the transaction, in which nothing runs any more, so that the session can be returned to the pool.
     pub(super) fn finish(&mut self) {
         self.end();
         self.finished = true;
@@ -59,7 +58,7 @@ impl Lease {
         }
     }
 
-    /// Postgres ends a statement in this session that runs for longer.
+    /// Postgres cancels a statement in this session that runs for longer.
     pub(super) fn statement_timeout(&self) -> Duration {
         self.session().settings().statement_timeout()
     }
@@ -89,15 +88,15 @@ impl Drop for Lease {
             return;
         }
         session.give_up();
-        // Without a runtime the process is ending; where Postgres can, it looks after the socket of a
-        // running query itself: see `client_connection_check_interval` in `session`.
+        // Without a runtime, the process is ending. Then Postgres itself may notice the closed socket: see
+        // `client_connection_check_interval` in `session`.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (cancel, tls) = (session.cancel_token(), self.tls.clone());
             runtime.spawn(async move {
                 let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, cancel.cancel_query(tls));
-                // Best effort: a cancel that fails leaves the query to `statement_timeout`.
+                // Best effort: if this fails, `statement_timeout` ends the query.
                 let _ = cancelled.await;
-                // Until then it counts: Postgres may still be at work in it.
+                // The session counts until then: Postgres may still be working in it.
                 drop(Object::take(session));
             });
         } else {

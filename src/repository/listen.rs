@@ -1,5 +1,5 @@
-//! `LISTEN` on a connection of its own: a pooled one would have to be held open for it, and what comes
-//! in between two queries would wait.
+//! `LISTEN`, on its own connection. A pooled session would be occupied for good, and would get notifications
+//! only between queries.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -14,25 +14,25 @@ use super::connection::{Connected, Connection};
 use super::pool::Pool;
 use crate::mutex::lock;
 
-/// After this long without a notification the connection has to give a sign of life: nothing else
-/// tells a quiet one from one whose other end is gone.
-const SILENCE: Duration = Duration::from_secs(10);
+/// After this long without a notification, the connection is checked with a query: nothing else distinguishes
+/// a quiet connection from a dead one.
+const CHECK_AFTER: Duration = Duration::from_secs(10);
 
-/// Since version 14 Postgres can end sessions that ask nothing for a while: that is what this one does.
-const KEEP_IDLE: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+/// Since version 14, Postgres can end sessions that send no queries for a while, like this one.
+const DISABLE_IDLE_TIMEOUT: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
      WHERE name = 'idle_session_timeout';";
 
-/// A connection that listens. Dropped, it is closed.
+/// A connection that listens. Dropping it closes the connection.
 pub struct Listener {
     connected: Connected,
-    heard: Arc<Heard>,
-    /// How long a sign of life may take.
+    pending: Arc<Pending>,
+    /// How long the answer to a check may take.
     limit: Duration,
 }
 
 /// Notifications that were received and not yet taken. Each channel is in it once, however often it was notified.
 #[derive(Debug, Default)]
-struct Heard {
+struct Pending {
     state: Mutex<State>,
     more: Notify,
 }
@@ -47,33 +47,33 @@ impl Listener {
     pub(super) async fn open(pool: &Pool, channels: &[&str]) -> Result<Self, RepositoryError> {
         let channels = channels.iter();
         let listen = channels.map(|name| format!("LISTEN \"{}\";", name.replace('"', "\"\"")));
-        let begin = KEEP_IDLE.to_owned() + &listen.collect::<String>();
+        let begin = DISABLE_IDLE_TIMEOUT.to_owned() + &listen.collect::<String>();
         let connect = pool.connect();
         let opened = connect.open(
             |connection| {
-                let heard = Arc::<Heard>::default();
-                let driver = tokio::spawn(hear(connection, Arc::clone(&heard)));
-                (driver, heard)
+                let pending = Arc::<Pending>::default();
+                let driver = tokio::spawn(receive(connection, Arc::clone(&pending)));
+                (driver, pending)
             },
             &begin,
         );
-        let (connected, heard, _) = opened.await?;
+        let (connected, pending, _) = opened.await?;
         Ok(Self {
             connected,
-            heard,
+            pending,
             limit: connect.limit(),
         })
     }
 
-    /// Waits for notifications, and takes the channels of all that have come.
+    /// Waits for notifications, and takes the channels of all that have arrived.
     ///
     /// # Errors
-    /// That the connection was lost: what is notified from then on is missed.
+    /// The connection was lost; later notifications are missed.
     pub async fn next(&mut self) -> Result<BTreeSet<String>, RepositoryError> {
         loop {
-            let more = self.heard.more.notified();
+            let more = self.pending.more.notified();
             {
-                let mut state = self.heard.state();
+                let mut state = self.pending.state();
                 if !state.channels.is_empty() {
                     return Ok(std::mem::take(&mut state.channels));
                 }
@@ -81,7 +81,7 @@ impl Listener {
                     return Err(error);
                 }
             }
-            if tokio::time::timeout(SILENCE, more).await.is_err() {
+            if tokio::time::timeout(CHECK_AFTER, more).await.is_err() {
                 self.check_alive().await?;
             }
         }
@@ -98,28 +98,28 @@ impl Listener {
     }
 }
 
-/// Takes what comes in until the connection ends.
-async fn hear(mut connection: Connection, heard: Arc<Heard>) {
+/// Receives notifications until the connection ends.
+async fn receive(mut connection: Connection, pending: Arc<Pending>) {
     let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
     while let Some(message) = messages.next().await {
         match message {
-            Ok(AsyncMessage::Notification(notification)) => heard.hear(notification.channel()),
+            Ok(AsyncMessage::Notification(notification)) => pending.add(notification.channel()),
             Ok(_) => {}
-            Err(error) => return heard.lose(error.into()),
+            Err(error) => return pending.record_loss(error.into()),
         }
     }
-    heard.lose(RepositoryError::Unavailable {
+    pending.record_loss(RepositoryError::Unavailable {
         cause: "the connection for notifications was closed".to_owned(),
     });
 }
 
-impl Heard {
-    fn hear(&self, channel: &str) {
+impl Pending {
+    fn add(&self, channel: &str) {
         self.state().channels.insert(channel.to_owned());
         self.more.notify_one();
     }
 
-    fn lose(&self, error: RepositoryError) {
+    fn record_loss(&self, error: RepositoryError) {
         self.state().lost = Some(error);
         self.more.notify_one();
     }
@@ -132,7 +132,7 @@ impl Heard {
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Listener")
-            .field("heard", &self.heard)
+            .field("pending", &self.pending)
             .finish_non_exhaustive()
     }
 }

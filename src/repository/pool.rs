@@ -1,4 +1,4 @@
-//! Sessions and their settings: opened when they are needed, up to a limit, and used again.
+//! Sessions and their settings: opened on demand, up to a limit, and reused.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::url::Target;
 use crate::observe::Observer;
 use crate::plan::RepositorySettings;
 
-/// How often sessions are looked at that may come free while none can be opened.
+/// How often to check for a session that has become free, while none can be opened.
 const SESSION_POLL: Duration = Duration::from_millis(20);
 
 /// At most `max_connections` sessions.
@@ -62,11 +62,10 @@ impl Pool {
         })
     }
 
-    /// A session for one query, waited for no longer than `wait` while all are in use.
+    /// A session for one query. If all are in use, waits up to `wait`.
     ///
-    /// While attempts to connect have failed and the next is not yet due, none is made: that is what
-    /// keeps a dead Postgres from being hammered. It fails at once then, unless there are sessions
-    /// that can be waited for.
+    /// While attempts to connect are backing off, none is made, so that an unreachable Postgres is not
+    /// hammered. Then this fails at once, unless there are sessions to wait for.
     pub(super) async fn get(&self, wait: Duration) -> Result<Object<Sessions>, RepositoryError> {
         let deadline = Instant::now() + wait;
         loop {
@@ -82,7 +81,7 @@ impl Pool {
                 Ok(session) => return Ok(session),
                 Err(error) => get_error(error, wait),
             };
-            // Postgres has no room for another session: one of those there are will do.
+            // Postgres has no room for another session, so wait for one of those that are open.
             let can_be_shared = matches!(error, RepositoryError::Busy { .. })
                 && self.reachability.has_sessions()
                 && Instant::now() < deadline;
@@ -104,7 +103,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Why a new session may not be opened now, and when one may, if one would have to be.
+    /// Why no session can be opened now and when one can, if none is free.
     fn must_not_connect(&self) -> Option<(String, Instant)> {
         let status = self.pool.status();
         if status.available > 0 || status.size == status.max_size {
@@ -123,7 +122,7 @@ impl Pool {
         &self.connect
     }
 
-    /// How long until the next attempt to connect is allowed; zero while there are sessions.
+    /// How long until the next attempt to connect is allowed; zero while sessions are open.
     pub(super) fn retry_in(&self) -> Duration {
         self.reachability.retry_in()
     }
@@ -182,7 +181,7 @@ impl Session {
         self.answered_at = Instant::now();
     }
 
-    /// What every transaction in it begins with.
+    /// The settings that every transaction in it begins with.
     pub(super) fn settings(&self) -> &SessionSettings {
         &self.settings
     }
@@ -202,7 +201,7 @@ impl Deref for Session {
     }
 }
 
-/// Opens sessions, and looks whether they are still there.
+/// Opens sessions, and checks whether they are still usable.
 pub(super) struct Sessions {
     connect: Arc<Connect>,
     statement_timeout: Duration,
@@ -217,10 +216,10 @@ impl Manager for Sessions {
     async fn create(&self) -> Result<Session, RepositoryError> {
         let attempt = self.reachability.begin_attempt();
         let drive = |connection| (spawn_driver(connection), ());
-        match self.connect.open(drive, session::READ).await {
+        match self.connect.open(drive, session::READ_LIMITS).await {
             Ok((connected, (), read)) => Ok(Session {
                 driver: connected.driver.abort_handle(),
-                // It ends the driver when it is dropped.
+                // The client's end ends the driver.
                 client: ClientWrapper::new(connected.client, connected.driver.detach()),
                 settings: SessionSettings::new(&read, self.statement_timeout),
                 answered_at: Instant::now(),

@@ -1,7 +1,7 @@
-//! Connection poolers between Larder and Postgres. One that gives each client a session of its own is as
-//! good as Postgres. One that lends a session for a transaction at a time is not: prepared statements,
-//! LISTEN and cancellation belong to a session, and what Larder leaves in one would meet other
-//! applications. It is recognised before anything is left behind.
+//! Connection poolers between Larder and Postgres. A pooler that gives each client its own session works like
+//! Postgres itself. A pooler that assigns a session per transaction does not: prepared statements, LISTEN and
+//! cancellation belong to a session, and what Larder leaves in it would affect other applications. Such a
+//! pooler is recognised before anything is left behind.
 
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -17,12 +17,11 @@ use tokio_postgres::{CancelToken, Client, Error, SimpleQueryMessage};
 use super::connection::Connected;
 use crate::mutex::lock;
 
-/// A pooler that was found to lend whole sessions is not asked again for this long: each time takes a
-/// second connection.
+/// How long a pooler that assigns whole sessions is not checked again: each check takes a second connection.
 const TRUSTED_FOR: Duration = Duration::from_secs(60);
 
-/// How often two connections are compared. Poolers hand out the session that was used last, or the one
-/// that was not used for longest: with either, the second comparison shows it at the latest.
+/// How often two connections are compared. Poolers assign the session that was used last, or the one that was
+/// used least recently; with either, the second comparison shows it at the latest.
 const COMPARISONS: usize = 3;
 
 const BACKEND_PID: &str = "SELECT pg_catalog.pg_backend_pid()";
@@ -30,12 +29,12 @@ const BACKEND_PID: &str = "SELECT pg_catalog.pg_backend_pid()";
 /// What is known about a pooler at one url.
 #[derive(Debug, Default)]
 pub(super) struct Pooler {
-    lent_whole_sessions_at: Mutex<Option<Instant>>,
+    found_whole_sessions_at: Mutex<Option<Instant>>,
 }
 
 impl Pooler {
-    /// Whether this connection shares its session with others. `another` makes a second connection to the
-    /// same address, and may take up to `limit`.
+    /// Whether this connection shares its session with others. `another` makes a second connection to the same
+    /// address, for which it gets up to `limit`.
     ///
     /// # Errors
     /// The connection was lost.
@@ -45,7 +44,7 @@ impl Pooler {
         limit: Duration,
         another: impl Future<Output = Result<Connected, Error>>,
     ) -> Result<bool, Error> {
-        // Postgres announces the process that serves a connection. Every pooler announces something else.
+        // Postgres announces the process that serves a connection; every pooler announces another number.
         let pid = backend_pid(client).await?;
         if pid.is_some() && pid == announced_pid(&client.cancel_token()) {
             return Ok(false);
@@ -53,8 +52,8 @@ impl Pooler {
         if self.is_trusted() {
             return Ok(false);
         }
-        // There may be no room for a second connection, or its pool may have it wait for this one to leave:
-        // sessions are not shared then, or nothing is known.
+        // There may be no room for a second connection, or the pool may make it wait for this one to leave. Then
+        // sessions are not shared, or it is not known whether they are.
         let other = tokio::time::timeout(limit, async {
             let other = another.await?;
             backend_pid(&other.client).await?;
@@ -75,24 +74,23 @@ impl Pooler {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        lock(&self.lent_whole_sessions_at)
+        lock(&self.found_whole_sessions_at)
     }
 }
 
-/// Whether one connection is served by the other's process, or by more than one.
+/// Whether the two connections are served by the same process, or one of them by several.
 async fn compare(one: &Client, other: &Client) -> Result<bool, Error> {
     let first = backend_pid(one).await?;
     for _ in 0..COMPARISONS {
-        // An open transaction keeps the session. A pooler that lends one for a statement at a time refuses
-        // it.
+        // An open transaction keeps its session. A pooler that assigns sessions per statement refuses it.
         match other.batch_execute("BEGIN").await {
             Ok(()) => {}
             Err(error) if error.as_db_error().is_some() => return Ok(true),
             Err(error) => return Err(error),
         }
-        // Where there is but one session, the first connection must not be made to wait for it.
+        // If there is only one session, the first connection must not have to wait for it.
         let shares = backend_pid(other).await? == first || backend_pid(one).await? != first;
-        // A connection that leaves within a transaction takes the session with it.
+        // Closing the connection within a transaction would close the session.
         other.batch_execute("ROLLBACK").await?;
         if shares {
             return Ok(true);
@@ -103,7 +101,7 @@ async fn compare(one: &Client, other: &Client) -> Result<bool, Error> {
 
 /// The process that serves the connection now.
 async fn backend_pid(client: &Client) -> Result<Option<i32>, Error> {
-    // Without a prepared statement, which would stay behind.
+    // A simple query: a prepared statement would stay behind.
     let answer = client.simple_query(BACKEND_PID).await?;
     Ok(answer.iter().find_map(|message| {
         let SimpleQueryMessage::Row(row) = message else {
@@ -113,8 +111,8 @@ async fn backend_pid(client: &Client) -> Result<Option<i32>, Error> {
     }))
 }
 
-/// The process that was announced when the connection was made. tokio-postgres keeps it to itself, but
-/// writes it into a request to cancel: length, code, process and secret, of four bytes each.
+/// The process that was announced when the connection was made. tokio-postgres does not expose it, but writes it
+/// into a cancel request: length, code, process and secret key, four bytes each.
 fn announced_pid(token: &CancelToken) -> Option<i32> {
     let mut written = Vec::new();
     let sent = token.cancel_query_raw(Tape(&mut written), NoHandshake);
@@ -124,7 +122,7 @@ fn announced_pid(token: &CancelToken) -> Option<i32> {
     Some(i32::from_be_bytes(pid))
 }
 
-/// Records what is written. Asked whether it speaks TLS, it agrees.
+/// Records what is written, and agrees to a request for TLS.
 struct Tape<'a>(&'a mut Vec<u8>);
 
 impl AsyncRead for Tape<'_> {
@@ -163,7 +161,7 @@ impl TlsStream for Tape<'_> {
     }
 }
 
-/// TLS that is agreed on and not spoken.
+/// A TLS handshake that does nothing.
 struct NoHandshake;
 
 impl<'a> TlsConnect<Tape<'a>> for NoHandshake {

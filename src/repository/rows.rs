@@ -15,11 +15,11 @@ use super::{Column, Description, RepositoryError};
 use crate::observe::{Event, Observer, QueryOutcome};
 use crate::plan::EndpointId;
 
-/// What a query may use.
+/// The limits of a query.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub deadline: Instant,
-    /// What the deadline was made from, for the message.
+    /// The time until the deadline, for the message.
     pub timeout: Duration,
     pub max_rows: u64,
 }
@@ -91,7 +91,7 @@ impl Rows {
         }
     }
 
-    /// What each row holds.
+    /// The columns of each row.
     pub fn columns(&self) -> &Arc<[Column]> {
         &self.description.columns
     }
@@ -104,8 +104,8 @@ impl Rows {
     /// The next row; `None` when there are no more.
     ///
     /// # Errors
-    /// [`RepositoryError::TimedOut`] and [`RepositoryError::TooManyRows`] when a limit is passed, or
-    /// what Postgres says.
+    /// [`RepositoryError::TimedOut`] or [`RepositoryError::TooManyRows`] if a limit is exceeded, or Postgres's
+    /// error.
     pub async fn next(&mut self) -> Result<Option<Row>, RepositoryError> {
         let next = match tokio::time::timeout_at(self.limits.deadline, self.stream.next()).await {
             Err(_) => Some(Err(self.timed_out())),
@@ -149,7 +149,7 @@ impl Rows {
         error.after(took, self.limits.timeout)
     }
 
-    /// Stops reading because what was made of the rows has passed its limit.
+    /// Stops reading, because the encoded rows exceed their limit.
     pub fn abandon_as_too_large(mut self) {
         self.record.report(QueryOutcome::TooLarge);
     }
@@ -174,7 +174,7 @@ impl Row {
     }
 }
 
-/// A value of any type, unread.
+/// A value of any type, as raw bytes.
 pub(super) struct Raw<'a>(pub(super) Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {

@@ -1,19 +1,18 @@
-//! What every load may rely on, whatever the database's or the role's settings are and whatever ran in the
-//! session before: each runs in a read-only transaction of its own, with settings that end with it.
+//! The settings that every load can rely on, whatever those of the database or the role are and whatever ran
+//! in the session before. Each load runs in its own read-only transaction, with settings that end with it.
 
 use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
-/// No transaction is left open by Larder; if one ever is, it must not hold back vacuum for longer.
+/// Larder leaves no transaction open. If it ever does, the transaction must not hold back vacuum for longer.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
-/// Since version 14 Postgres can look after the socket of a query that runs, and end the query when Larder
-/// is gone.
+/// Since version 14, Postgres can check the socket of a running query, and cancels the query if Larder is gone.
 const CHECK_CONNECTION: &str = "client_connection_check_interval";
 
-/// The limits of a session as Postgres set them when it was opened, in milliseconds.
-pub(super) const READ: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN \
+/// Reads the limits that a new session has, in milliseconds.
+pub(super) const READ_LIMITS: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN \
      ('statement_timeout', 'idle_in_transaction_session_timeout', 'client_connection_check_interval')";
 
 /// How transactions begin in a session.
@@ -24,8 +23,8 @@ pub(super) struct SessionSettings {
 }
 
 impl SessionSettings {
-    /// From the session's answer to [`READ`]: where the database or the role sets a lower limit, that one
-    /// holds.
+    /// The settings for a session that answered [`READ_LIMITS`] with `read`. A lower limit of the database or
+    /// the role is kept.
     pub(super) fn new(read: &[SimpleQueryMessage], statement_timeout: Duration) -> Self {
         let mut own = Limits::default();
         for message in read {
@@ -57,20 +56,21 @@ impl SessionSettings {
         }
     }
 
-    /// Begins a transaction. It may only read, as a seat belt: a role that may only read is the real one.
-    /// Times, intervals, floats and bytes are written as the encoder and `to_json` agree on.
+    /// The SQL that begins a transaction. It is read-only as a second line of defence; the first is a role
+    /// that may only read. Times, intervals, floats and bytes get the formats that the encoder and `to_json`
+    /// agree on.
     pub(super) fn begin(&self) -> &str {
         &self.begin
     }
 
-    /// Postgres ends a statement that runs for longer.
+    /// Postgres cancels a statement that runs for longer.
     pub(super) fn statement_timeout(&self) -> Duration {
         self.statement_timeout
     }
 }
 
-/// Ends a transaction, and with it every setting that a statement made in it, for the session too. What a
-/// transaction does not take back is put right: advisory locks, and the seed of `random()`.
+/// The SQL that ends a transaction, which also reverts every setting that a statement changed, even for the
+/// session. Then it resets what a rollback does not: advisory locks, and the seed of `random()`.
 pub(super) fn end() -> String {
     let seed = fastrand::f64();
     format!("ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all(), pg_catalog.setseed({seed})")
@@ -86,7 +86,7 @@ struct Limits {
 impl Limits {
     fn read(&mut self, name: Option<&str>, setting: Option<&str>) {
         let milliseconds = setting.and_then(|setting| setting.parse().ok());
-        // 0 is no limit.
+        // 0 means no limit.
         let limit = milliseconds
             .filter(|limit| *limit > 0)
             .map(Duration::from_millis);

@@ -1,9 +1,9 @@
-//! The types Larder encodes itself, from the binary protocol. Everything else is left to Postgres:
-//! such a column is wrapped in `to_json`, so it arrives as JSON text.
+//! The types that Larder encodes itself, from the binary protocol. A column of another type is wrapped in
+//! `to_json`, so it arrives as JSON text.
 
 use tokio_postgres::types::{Kind, Type};
 
-/// How the bytes of a column are to be read.
+/// How to read the bytes of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueType {
     /// One byte: 0 or 1.
@@ -49,12 +49,12 @@ pub enum ValueType {
 }
 
 impl ValueType {
-    /// The type of a built-in oid that Larder encodes itself, its arrays included; `None` leaves the
-    /// column to Postgres's `to_json`.
+    /// The type of a built-in oid that Larder encodes itself, arrays included; `None` leaves the column to
+    /// Postgres's `to_json`.
     ///
-    /// Not for Larder are types whose text depends on the server's locale or has rules of its own
-    /// (`"char"`, `money`, `xml`, network addresses, bit strings, ranges, geometry, text search), and
-    /// whatever is not built in: enums, domains and composites.
+    /// Larder does not encode types whose text depends on the server's locale or has complex rules (`"char"`,
+    /// `money`, `xml`, network addresses, bit strings, ranges, geometry, text search), nor types that are not
+    /// built in: enums, domains and composites.
     pub fn from_oid(oid: u32) -> Option<Self> {
         let built_in = Type::from_oid(oid)?;
         if let Kind::Array(element) = built_in.kind() {
@@ -92,6 +92,6 @@ pub struct Column {
     pub name: String,
     /// Its type as Postgres names it, as in `timestamp with time zone`.
     pub type_name: String,
-    /// How its bytes are to be read.
+    /// How to read its bytes.
     pub value_type: ValueType,
 }
