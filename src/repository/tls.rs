@@ -1,4 +1,4 @@
-//! How much of the server's certificate is believed, in libpq's terms, through rustls.
+//! How strictly the server's certificate is verified, in libpq's terms, with rustls.
 
 mod authorities;
 mod leaf;
@@ -24,7 +24,7 @@ use verifier::{Trust, Verifier};
 /// Makes TLS connections to Postgres.
 pub(super) type Connector = MakeRustlsConnect;
 
-/// What the url says of TLS.
+/// The URL's settings for TLS.
 #[derive(Debug, Clone)]
 pub(super) struct TlsSettings {
     pub demand: Demand,
@@ -33,13 +33,13 @@ pub(super) struct TlsSettings {
     pub revoked: Option<PathBuf>,
     /// A folder of such files.
     pub revoked_folder: Option<PathBuf>,
-    /// Larder's own certificate, and its key.
+    /// The client certificate, and its key.
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
-    pub shows_certificate: bool,
-    /// Whether the server is sent the name by which it is called.
-    pub names_server: bool,
-    /// Whether TLS begins without asking whether it is spoken.
+    pub sends_certificate: bool,
+    /// Whether to send SNI.
+    pub sends_server_name: bool,
+    /// Whether TLS begins without negotiation.
     pub direct: bool,
     pub versions: Vec<&'static SupportedProtocolVersion>,
 }
@@ -47,27 +47,27 @@ pub(super) struct TlsSettings {
 /// What a server has to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Demand {
-    /// Nothing: TLS is not spoken.
+    /// Nothing: TLS is not used.
     Nothing,
     /// That it holds the key of its own certificate, without checking who it is.
     Encryption,
-    /// That a known authority certified it, under any name. Unless it is `needed`, that is asked where
+    /// That a known authority certified it, under any name. Unless `needed`, this is required only if
     /// authorities are known.
     Authority { needed: bool },
-    /// That a known authority certified it under the name by which it is called.
+    /// That a known authority certified it under the name that Larder connects to.
     Name,
 }
 
 /// Where the authorities' certificates are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Roots {
-    /// With the machine's own.
+    /// In the system's trust store.
     System,
     /// In a PEM file.
     File(PathBuf),
 }
 
-/// The connector for these settings, and whether it demands a proof of who answers.
+/// The connector for these settings, and whether it verifies the server's identity.
 ///
 /// # Errors
 /// Why a file cannot be used, and which.
@@ -85,9 +85,9 @@ pub(super) fn connector(settings: &TlsSettings) -> Result<(Connector, bool), Str
         Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
         None => builder.with_no_client_auth(),
     };
-    // Every connection verifies, as libpq's do.
+    // Every connection verifies the certificate, as in libpq.
     config.resumption = Resumption::disabled();
-    config.enable_sni = settings.names_server;
+    config.enable_sni = settings.sends_server_name;
     if settings.direct {
         config.alpn_protocols = vec![b"postgresql".to_vec()];
     }
@@ -107,8 +107,7 @@ fn trust(settings: &TlsSettings) -> Result<Trust, String> {
         }
         if settings.revoked.is_some() || settings.revoked_folder.is_some() {
             return Err(
-                "sslcrl and sslcrldir need sslrootcert, whose certificates they are about"
-                    .to_owned(),
+                "sslcrl and sslcrldir need sslrootcert, whose certificates they revoke".to_owned(),
             );
         }
         return Ok(Trust::Anyone);
@@ -125,13 +124,15 @@ fn trust(settings: &TlsSettings) -> Result<Trust, String> {
     };
     if authorities.is_empty() {
         return Err(match roots {
-            Roots::System => "this machine has no certificates to verify the server with: install \
+            Roots::System => {
+                "this machine has no root certificates to verify the server with: install \
                  ca-certificates, or name a file with sslrootcert"
-                .to_owned(),
+                    .to_owned()
+            }
             Roots::File(path) => about(
                 "sslrootcert",
                 &path,
-                "no certificate in it is an authority's own",
+                "it contains no root certificate of an authority",
             ),
         });
     }
@@ -144,7 +145,7 @@ fn trust(settings: &TlsSettings) -> Result<Trust, String> {
 }
 
 fn no_roots(by_name: bool) -> String {
-    let (mode, way_out) = if by_name {
+    let (mode, alternative) = if by_name {
         (
             "verify-full",
             "or sslrootcert=system for the machine's own authorities",
@@ -158,13 +159,13 @@ fn no_roots(by_name: bool) -> String {
     let home = std::env::home_dir().unwrap_or_default();
     let default = home.join(".postgresql/root.crt");
     format!(
-        "sslmode={mode} needs the certificate of the server's authority, and there is none at {}: name \
-         its file with sslrootcert, {way_out}",
+        "sslmode={mode} needs the certificate of the server's authority, but there is none at {}: name \
+         its file with sslrootcert, {alternative}",
         default.display()
     )
 }
 
-/// libpq's own default for a file, if there is one.
+/// libpq's default path for a file, if it exists.
 fn of_home(name: &str) -> Option<PathBuf> {
     let path = std::env::home_dir()?.join(".postgresql").join(name);
     path.exists().then_some(path)
@@ -183,7 +184,7 @@ fn revocation_lists(
         let unread = |error: std::io::Error| about("sslcrldir", folder, &error.to_string());
         for entry in fs::read_dir(folder).map_err(unread)? {
             let path = entry.map_err(unread)?.path();
-            // What mounts secrets keeps folders of its own among them.
+            // Mounted secrets may have folders among the files.
             if path.is_file() {
                 files.push(("sslcrldir", path));
             }
@@ -200,12 +201,12 @@ fn revocation_lists(
     Ok(lists)
 }
 
-/// What is shown to a server that asks for a certificate.
+/// The client certificate, sent to a server that asks for one.
 fn own_certificate(
     settings: &TlsSettings,
     provider: &CryptoProvider,
 ) -> Result<Option<CertifiedKey>, String> {
-    if !settings.shows_certificate || settings.demand == Demand::Nothing {
+    if !settings.sends_certificate || settings.demand == Demand::Nothing {
         return Ok(None);
     }
     let certificate = settings
@@ -233,8 +234,8 @@ fn own_certificate(
     let key = provider.key_provider.load_private_key(key);
     let key = key.map_err(|error| about("sslkey", &path, &error.to_string()))?;
     let shown = CertifiedKey::new(chain, key);
-    // rustls reads X.509 v3 alone, so that the keys are compared in a form that it reads.
-    let readable = shown.cert.first().and_then(|own| leaf::key_alone(own).ok());
+    // rustls reads only X.509 v3, so the keys are compared in a form that it can read.
+    let readable = shown.cert.first().and_then(|own| leaf::only_key(own).ok());
     let compared = readable.map(|own| CertifiedKey::new(vec![own], Arc::clone(&shown.key)));
     let is_another =
         compared.is_some_and(|own| own.keys_match() == Err(InconsistentKeys::KeyMismatch.into()));

@@ -275,8 +275,8 @@ fn tls(options: &Options, demand: Demand) -> Result<TlsSettings, String> {
         revoked_folder: path("sslcrldir"),
         certificate: path("sslcert"),
         key: path("sslkey"),
-        shows_certificate: options.text("sslcertmode") != Some("disable"),
-        names_server: options.text("sslsni") != Some("0"),
+        sends_certificate: options.text("sslcertmode") != Some("disable"),
+        sends_server_name: options.text("sslsni") != Some("0"),
         direct: options.text("sslnegotiation") == Some("direct"),
         versions: versions(options)?,
     })

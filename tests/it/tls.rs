@@ -179,15 +179,15 @@ async fn sslmode_decides_how_the_servers_certificate_is_verified() {
     for (url, reason) in [
         (
             format!("{by_address}?sslmode=require&sslrootcert={wrong}"),
-            "no authority in sslrootcert has signed it",
+            "it is not signed by an authority in sslrootcert",
         ),
         (
             format!("{by_address}?sslmode=verify-ca&sslrootcert={wrong}"),
-            "no authority in sslrootcert has signed it",
+            "it is not signed by an authority in sslrootcert",
         ),
         (
             format!("{by_name}&sslmode=verify-full&sslrootcert={wrong}"),
-            "no authority in sslrootcert has signed it",
+            "it is not signed by an authority in sslrootcert",
         ),
         (
             format!("{by_address}?sslmode=verify-full&sslrootcert={right}"),

@@ -1,5 +1,5 @@
-//! Which authorities are believed, and whether one of them certified a server: paths are built and
-//! signatures verified by webpki, with what OpenSSL asks beyond that.
+//! Which authorities are trusted, and whether one of them certified a server. webpki builds the paths and verifies
+//! the signatures; the checks that only OpenSSL makes are added.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,8 @@ use super::leaf::{Certificate, Leaf, OverTheOriginal};
 /// id-kp-serverAuth, RFC 5280, 4.2.1.12.
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 
-/// Extensions whose meaning is heeded, in the certificates of authorities.
-const HEEDED: [ObjectIdentifier; 5] = [
+/// The extensions that are supported in certificates of authorities.
+const SUPPORTED: [ObjectIdentifier; 5] = [
     BasicConstraints::OID,
     KeyUsage::OID,
     ExtendedKeyUsage::OID,
@@ -35,14 +35,15 @@ const HEEDED: [ObjectIdentifier; 5] = [
     SubjectAltName::OID,
 ];
 
-/// Who is believed.
+/// The trusted authorities.
 pub(super) struct Authorities {
     /// In the order of `roots`.
     anchors: Vec<TrustAnchor<'static>>,
     roots: Vec<Root>,
-    /// Certificates that lead from a server's to a root. OpenSSL believes no path that ends in one.
-    between: Vec<CertificateDer<'static>>,
-    /// With any, each certificate below a root has to be on none of them, and its issuer's is needed.
+    /// Intermediate certificates. OpenSSL accepts no path that ends in one.
+    intermediates: Vec<CertificateDer<'static>>,
+    /// Revocation lists. If there are any, every certificate below a root needs a list of its issuer, and must not
+    /// be on it.
     revoked: Vec<CertRevocationList<'static>>,
 }
 
@@ -53,7 +54,7 @@ struct Root {
 }
 
 impl Authorities {
-    /// Those of the machine, of which some may be unreadable.
+    /// The system's authorities; unreadable certificates are skipped.
     pub(super) fn of_system(certificates: Vec<CertificateDer<'static>>) -> Self {
         let mut authorities = Self::none();
         for certificate in certificates {
@@ -62,7 +63,7 @@ impl Authorities {
         authorities
     }
 
-    /// Those of a file that was named.
+    /// The authorities of a file.
     ///
     /// # Errors
     /// Why one of them is unreadable.
@@ -78,7 +79,7 @@ impl Authorities {
         Self {
             anchors: Vec::new(),
             roots: Vec::new(),
-            between: Vec::new(),
+            intermediates: Vec::new(),
             revoked: Vec::new(),
         }
     }
@@ -88,7 +89,7 @@ impl Authorities {
             .map_err(|error| format!("a certificate in it cannot be read: {error}"))?;
         let tbs = &certificate.tbs_certificate;
         if tbs.subject != tbs.issuer {
-            self.between.push(der);
+            self.intermediates.push(der);
             return Ok(());
         }
         let anchor = webpki::anchor_from_trusted_cert(&der)
@@ -98,7 +99,7 @@ impl Authorities {
         Ok(())
     }
 
-    /// With lists of what they have revoked.
+    /// Adds revocation lists.
     ///
     /// # Errors
     /// Why one of the lists is unreadable.
@@ -119,7 +120,7 @@ impl Authorities {
         self.roots.is_empty()
     }
 
-    /// Whether one of them certified this server, and still does.
+    /// Checks that one of them certified this server, and that the certificate is valid.
     ///
     /// # Errors
     /// Why not.
@@ -131,22 +132,22 @@ impl Authorities {
         provider: &Arc<CryptoProvider>,
     ) -> Result<(), String> {
         const UNREADABLE: &str = "it cannot be read";
-        if !leaf.may_shake_hands() {
+        if !leaf.is_for_tls() {
             return Err("its key may not be used for TLS".to_owned());
         }
-        let shown = leaf.shown().map_err(|_| UNREADABLE)?;
+        let converted = leaf.converted().map_err(|_| UNREADABLE)?;
         let algorithms = provider.signature_verification_algorithms.all;
         let algorithms: Vec<_> = algorithms
             .iter()
-            .map(|algorithm| OverTheOriginal::new(*algorithm, leaf, &shown))
+            .map(|algorithm| OverTheOriginal::new(*algorithm, leaf, &converted))
             .collect();
         let algorithms: Vec<_> = algorithms
             .iter()
             .map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm)
             .collect();
-        let between: Vec<_> = sent.iter().chain(&self.between).cloned().collect();
+        let intermediates: Vec<_> = sent.iter().chain(&self.intermediates).cloned().collect();
         let revoked: Vec<_> = self.revoked.iter().collect();
-        // As libpq asks of OpenSSL: of every certificate in the path, by lists that are not out of date.
+        // As in libpq: every certificate in the path is checked, against lists that have not expired.
         let revocation = RevocationOptionsBuilder::new(&revoked).ok().map(|options| {
             options
                 .with_depth(RevocationCheckDepth::Chain)
@@ -154,30 +155,30 @@ impl Authorities {
                 .with_expiration_policy(ExpirationPolicy::Enforce)
                 .build()
         });
-        let certificate = EndEntityCert::try_from(&shown.der).map_err(|error| words(&error))?;
+        let certificate =
+            EndEntityCert::try_from(&converted.der).map_err(|error| reason(&error))?;
         let verified = certificate.verify_for_usage(
             &algorithms,
             &self.anchors,
-            &between,
+            &intermediates,
             now,
             webpki::KeyUsage::server_auth(),
             revocation,
             Some(&|path| self.accept(path, leaf, now)),
         );
-        verified.map(drop).map_err(|error| words(&error))
+        verified.map(drop).map_err(|error| reason(&error))
     }
 
-    /// What webpki does not ask of a path whose signatures are right.
+    /// The checks on a path that webpki does not make.
     fn accept(&self, path: &VerifiedPath<'_>, leaf: &Leaf<'_>, now: UnixTime) -> Result<(), Error> {
-        // A server's certificate that signs itself is believed if it is among the roots, whether it may
-        // sign others or not.
+        // A self-signed certificate is accepted if it is among the roots, whether it may sign others or not.
         if self.roots.iter().any(|root| root.der == *leaf.der) {
             return Ok(());
         }
         let mut below = 0;
         for authority in path.intermediate_certificates() {
             let certificate = Certificate::from_der(&authority.der()).map_err(|_| Error::BadDer)?;
-            may_certify(&certificate, below)?;
+            check_authority(&certificate, below)?;
             below += 1;
         }
         let roots = self.anchors.iter().zip(&self.roots);
@@ -185,7 +186,7 @@ impl Authorities {
         let mut reason = Error::UnknownIssuer;
         for (_, root) in roots {
             match check_validity(&root.certificate, now)
-                .and_then(|()| may_certify(&root.certificate, below))
+                .and_then(|()| check_authority(&root.certificate, below))
             {
                 Ok(()) => return Ok(()),
                 Err(error) => reason = error,
@@ -195,9 +196,8 @@ impl Authorities {
     }
 }
 
-/// Whether an authority's certificate lets it certify servers, with this many authorities between it
-/// and the server.
-fn may_certify(certificate: &Certificate, below: usize) -> Result<(), Error> {
+/// Checks that an authority may certify servers, with this many authorities between it and the server.
+fn check_authority(certificate: &Certificate, below: usize) -> Result<(), Error> {
     let tbs = &certificate.tbs_certificate;
     let usage = tbs.get::<KeyUsage>().map_err(|_| Error::BadDer)?;
     if usage
@@ -214,7 +214,7 @@ fn may_certify(certificate: &Certificate, below: usize) -> Result<(), Error> {
                 return Err(Error::PathLenConstraintViolated);
             }
         }
-        // As certificates of authorities were before they could say it.
+        // An old certificate, from before authorities were marked as such.
         None if tbs.version == Version::V1 || usage.is_some() => {}
         None => return Err(Error::EndEntityUsedAsCa),
     }
@@ -223,7 +223,7 @@ fn may_certify(certificate: &Certificate, below: usize) -> Result<(), Error> {
         return Err(Error::EndEntityUsedAsCa);
     }
     let mut extensions = tbs.extensions.iter().flatten();
-    if extensions.any(|one| one.critical && !HEEDED.contains(&one.extn_id)) {
+    if extensions.any(|one| one.critical && !SUPPORTED.contains(&one.extn_id)) {
         return Err(Error::UnsupportedCriticalExtension);
     }
     Ok(())
@@ -250,40 +250,43 @@ fn check_validity(certificate: &Certificate, now: UnixTime) -> Result<(), Error>
 
 #[allow(
     clippy::wildcard_enum_match_arm,
-    reason = "another crate's errors, which grow"
+    reason = "another crate may add errors"
 )]
-fn words(error: &Error) -> String {
+fn reason(error: &Error) -> String {
     let date = |time: &UnixTime| {
         let time = DateTime::from_unix_duration(Duration::from_secs(time.as_secs()));
-        time.map_or_else(|_| "a date unknown".to_owned(), |time| time.to_string())
+        time.map_or_else(|_| "an unknown date".to_owned(), |time| time.to_string())
     };
     match error {
         Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => {
-            "no authority in sslrootcert has signed it".to_owned()
+            "it is not signed by an authority in sslrootcert".to_owned()
         }
         Error::CertExpired { not_after, .. } => {
-            format!("it, or an authority's, expired at {}", date(not_after))
+            format!(
+                "it, or that of an authority, expired at {}",
+                date(not_after)
+            )
         }
         Error::CertNotValidYet { not_before, .. } => {
             format!(
-                "it, or an authority's, is not valid before {}",
+                "it, or that of an authority, is not valid before {}",
                 date(not_before)
             )
         }
-        Error::CertRevoked => "it, or an authority's, is revoked".to_owned(),
-        Error::UnknownRevocationStatus => "no revocation list is about it".to_owned(),
+        Error::CertRevoked => "it, or that of an authority, is revoked".to_owned(),
+        Error::UnknownRevocationStatus => "no revocation list covers it".to_owned(),
         Error::CrlExpired { next_update, .. } => {
             format!(
-                "the revocation list about it was to be renewed by {}",
+                "the revocation list that covers it expired at {}",
                 date(next_update)
             )
         }
-        Error::RequiredEkuNotFoundContext(_) => "it is not for servers".to_owned(),
-        Error::EndEntityUsedAsCa => "what signed it is no authority for servers".to_owned(),
+        Error::RequiredEkuNotFoundContext(_) => "it is not valid for servers".to_owned(),
+        Error::EndEntityUsedAsCa => "its issuer is not an authority for servers".to_owned(),
         Error::PathLenConstraintViolated => {
-            "an authority between it and the root may not certify others".to_owned()
+            "an authority between it and the root may not certify other authorities".to_owned()
         }
-        Error::NameConstraintViolation => "an authority may not certify such names".to_owned(),
+        Error::NameConstraintViolation => "its authority may not certify this name".to_owned(),
         other => format!("{other}"),
     }
 }

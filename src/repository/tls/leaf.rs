@@ -1,10 +1,10 @@
-//! The server's own certificate, in a form that webpki reads.
+//! The server's own certificate, in a form that webpki accepts.
 //!
-//! webpki takes X.509 v3 alone, and no authority's certificate for a server's. Those that Postgres's
-//! manual makes are v1 where an authority signs them, and an authority's where they sign themselves;
-//! OpenSSL takes both, and so does every client with libpq. webpki is therefore shown the same
-//! certificate as v3 and without what makes it an authority's, while signatures are verified over the
-//! bytes that were signed. Nothing else is changed: dates, usages and constraints stay.
+//! webpki accepts only X.509 v3, and no authority's certificate as a server's. The certificates of Postgres's
+//! manual are v1 if an authority signs them, and an authority's if they are self-signed; OpenSSL accepts both,
+//! and so does every client with libpq. So webpki gets the same certificate as v3, without what marks it as an
+//! authority's, while signatures are verified over the bytes that were signed. Nothing else is changed: dates,
+//! usages and constraints stay.
 
 use rustls::pki_types::{
     AlgorithmIdentifier, CertificateDer, DnsName, InvalidSignature, SignatureVerificationAlgorithm,
@@ -21,26 +21,25 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 /// id-at-commonName, X.520.
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
-/// A certificate, with whatever serial number.
+/// A certificate with any serial number.
 pub(super) type Certificate = CertificateInner<Raw>;
 
 /// The server's certificate.
 pub(super) struct Leaf<'c> {
     pub(super) der: &'c CertificateDer<'c>,
     pub(super) certificate: Certificate,
-    /// As certificates had to name hosts once, and as libpq still reads where none of these is a DNS
-    /// name.
+    /// The host's name in old certificates. libpq still reads it if `names` contains no DNS name.
     pub(super) common_name: Option<Vec<u8>>,
-    /// Its names by the extension that says for whom it is.
+    /// The subject alternative names.
     pub(super) names: Vec<GeneralName>,
-    /// What its issuer signed.
+    /// The bytes that its issuer signed.
     signed: &'c [u8],
 }
 
-/// A certificate in the form that webpki reads.
-pub(super) struct Shown {
+/// A certificate in the form that webpki accepts.
+pub(super) struct Converted {
     pub(super) der: CertificateDer<'static>,
-    /// What webpki takes for what its issuer signed.
+    /// The bytes that webpki takes for those that the issuer signed.
     to_be_signed: Vec<u8>,
 }
 
@@ -50,7 +49,7 @@ impl<'c> Leaf<'c> {
         let tbs = &certificate.tbs_certificate;
         let names = tbs.get::<SubjectAltName>()?;
         let subject = tbs.subject.0.iter().flat_map(|part| part.0.iter());
-        // As libpq: the first.
+        // The first, as in libpq.
         let common_name = subject
             .filter(|attribute| attribute.oid == COMMON_NAME)
             .map(|attribute| attribute.value.value().to_vec())
@@ -71,9 +70,8 @@ impl<'c> Leaf<'c> {
         })
     }
 
-    /// Whether its key may be used in a handshake: OpenSSL's check of a server's purpose, which webpki
-    /// leaves out.
-    pub(super) fn may_shake_hands(&self) -> bool {
+    /// Whether its key may be used in a TLS handshake: a check of OpenSSL that webpki does not make.
+    pub(super) fn is_for_tls(&self) -> bool {
         match self.certificate.tbs_certificate.get::<KeyUsage>() {
             Ok(None) => true,
             Ok(Some((_, usage))) => {
@@ -83,9 +81,9 @@ impl<'c> Leaf<'c> {
         }
     }
 
-    pub(super) fn shown(&self) -> der::Result<Shown> {
-        let mut shown = self.certificate.clone();
-        let tbs = &mut shown.tbs_certificate;
+    pub(super) fn converted(&self) -> der::Result<Converted> {
+        let mut converted = self.certificate.clone();
+        let tbs = &mut converted.tbs_certificate;
         tbs.version = Version::V3;
         (tbs.issuer_unique_id, tbs.subject_unique_id) = (None, None);
         let extensions = tbs.extensions.get_or_insert_default();
@@ -99,14 +97,14 @@ impl<'c> Leaf<'c> {
                 extn_value: OctetString::new(SubjectAltName(names).to_der()?)?,
             });
         }
-        Ok(Shown {
-            to_be_signed: shown.tbs_certificate.to_der()?,
-            der: CertificateDer::from(shown.to_der()?),
+        Ok(Converted {
+            to_be_signed: converted.tbs_certificate.to_der()?,
+            der: CertificateDer::from(converted.to_der()?),
         })
     }
 
-    /// An authority that may certify some names alone is held to them in the common name as well, where
-    /// that is what counts.
+    /// The subject alternative names, or the common name if that counts, so that the name constraints of an
+    /// authority apply to it too.
     fn all_names(&self) -> der::Result<Vec<GeneralName>> {
         let mut names = self.names.clone();
         let is_dns = |name: &GeneralName| matches!(name, GeneralName::DnsName(_));
@@ -121,9 +119,9 @@ impl<'c> Leaf<'c> {
     }
 }
 
-/// The certificate without anything that webpki may refuse before it comes to the key: for signatures
-/// of a handshake, which are about nothing else.
-pub(super) fn key_alone(der: &CertificateDer<'_>) -> der::Result<CertificateDer<'static>> {
+/// The certificate without anything that webpki may reject before it gets to the key. Enough for verifying the
+/// signatures of a handshake.
+pub(super) fn only_key(der: &CertificateDer<'_>) -> der::Result<CertificateDer<'static>> {
     let mut certificate = Certificate::from_der(der)?;
     let tbs = &mut certificate.tbs_certificate;
     tbs.version = Version::V3;
@@ -132,11 +130,11 @@ pub(super) fn key_alone(der: &CertificateDer<'_>) -> der::Result<CertificateDer<
     Ok(CertificateDer::from(certificate.to_der()?))
 }
 
-/// A signature algorithm that knows what was signed where webpki was shown something else.
+/// A signature algorithm that verifies the original bytes instead of those of the converted certificate.
 #[derive(Debug)]
 pub(super) struct OverTheOriginal<'c> {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
-    shown: &'c [u8],
+    converted: &'c [u8],
     signed: &'c [u8],
 }
 
@@ -144,11 +142,11 @@ impl<'c> OverTheOriginal<'c> {
     pub(super) fn new(
         algorithm: &'static dyn SignatureVerificationAlgorithm,
         leaf: &Leaf<'c>,
-        shown: &'c Shown,
+        converted: &'c Converted,
     ) -> Self {
         Self {
             algorithm,
-            shown: &shown.to_be_signed,
+            converted: &converted.to_be_signed,
             signed: leaf.signed,
         }
     }
@@ -161,7 +159,7 @@ impl SignatureVerificationAlgorithm for OverTheOriginal<'_> {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        let message = if message == self.shown {
+        let message = if message == self.converted {
             self.signed
         } else {
             message

@@ -1,6 +1,6 @@
-//! Whether a certificate is for a host, by libpq's rules (fe-secure-common.c and
-//! `pgtls_verify_peer_name_matches_certificate_guts`): names by which hosts are certified today, or
-//! where there is none of the host's kind, the common name.
+//! Whether a certificate is valid for a host, by libpq's rules (fe-secure-common.c and
+//! `pgtls_verify_peer_name_matches_certificate_guts`): a subject alternative name has to match, or the common name
+//! if there is none of the host's kind.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use super::leaf::Leaf;
 
-/// Whether the certificate is for this host.
-pub(super) fn is_for(leaf: &Leaf<'_>, host: &ServerName<'_>) -> bool {
+/// Whether the certificate is valid for this host.
+pub(super) fn is_valid_for(leaf: &Leaf<'_>, host: &ServerName<'_>) -> bool {
     let (text, address) = match host {
         ServerName::DnsName(name) => (name.as_ref().to_owned(), None),
         ServerName::IpAddress(address) => {
@@ -52,10 +52,10 @@ fn is_address(bytes: &[u8], address: IpAddr) -> bool {
     }
 }
 
-/// `db.example` for itself, and `*.example` for it, but neither for `a.db.example` nor `example`.
+/// `db.example` matches itself, and `*.example` matches it, but neither matches `a.db.example` or `example`.
 fn is_name(pattern: &[u8], host: &str) -> bool {
     let host = host.as_bytes();
-    // An authority may have overlooked what is behind a zero.
+    // An authority may have overlooked what follows a zero byte.
     if pattern.contains(&0) {
         return false;
     }

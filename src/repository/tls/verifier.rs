@@ -1,4 +1,4 @@
-//! rustls's questions about a server, answered.
+//! Verifies the server's certificate for rustls.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,18 +14,18 @@ use super::authorities::Authorities;
 use super::leaf::{self, Leaf};
 use super::names;
 
-/// Whose certificate is accepted.
+/// Which certificates are accepted.
 pub(super) enum Trust {
-    /// Anyone's: the line is encrypted, its other end unknown.
+    /// Any: the connection is encrypted, but the server is not verified.
     Anyone,
-    /// One certified by these, whatever name is in it.
+    /// Those certified by these authorities, for any name.
     SignedBy(Box<Authorities>),
-    /// One certified by these for the host's name.
+    /// Those certified by these authorities for the host's name.
     NamedBy(Box<Authorities>),
 }
 
-/// Verifies what is asked of servers. Signatures of the handshake always are, so that the server
-/// holds the key of the certificate it shows.
+/// Verifies certificates as `trust` requires. The signatures of a handshake are always verified, so that the
+/// server has the key of the certificate it sends.
 pub(super) struct Verifier {
     trust: Trust,
     provider: Arc<CryptoProvider>,
@@ -50,7 +50,7 @@ impl Verifier {
         };
         let leaf = Leaf::read(certificate).map_err(|_| "it cannot be read")?;
         authorities.verify(&leaf, sent, now, &self.provider)?;
-        if by_name && !names::is_for(&leaf, host) {
+        if by_name && !names::is_valid_for(&leaf, host) {
             return Err(format!("it is not valid for name {}", host.to_str()));
         }
         Ok(())
@@ -103,7 +103,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 fn key_of(certificate: &CertificateDer<'_>) -> Result<CertificateDer<'static>, Error> {
-    leaf::key_alone(certificate)
+    leaf::only_key(certificate)
         .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))
 }
 
@@ -125,8 +125,7 @@ impl fmt::Display for Refusal {
 
 impl StdError for Refusal {}
 
-/// Why the server's certificate was not accepted, if that is what went wrong: rustls shows it as a
-/// value for programmers.
+/// Why the server's certificate was not accepted, if that is the error. rustls would show it in debug format.
 pub(crate) fn refusal(error: &tokio_postgres::Error) -> Option<String> {
     let cause = error.source()?.downcast_ref::<io::Error>()?.get_ref()?;
     let Error::InvalidCertificate(CertificateError::Other(other)) = cause.downcast_ref()? else {
