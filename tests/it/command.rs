@@ -66,7 +66,7 @@ async fn check_offline_reports_every_mistake_at_once_with_its_line() {
 }
 
 #[tokio::test]
-async fn check_offline_connects_to_nothing() {
+async fn check_offline_does_not_connect() {
     Program::larder(&["check", "--offline"])
         .within(env!("CARGO_MANIFEST_DIR").as_ref())
         .on(&nowhere().1)
@@ -78,7 +78,7 @@ async fn check_offline_connects_to_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_prints_what_postgres_says_and_the_most_queries_a_minute() {
+async fn check_prints_the_types_and_the_most_queries_a_minute() {
     let db = Postgres::with(
         "CREATE TABLE sales (country text, year_id int, sales numeric(12,2), sold timestamptz)",
     )
@@ -203,7 +203,7 @@ async fn every_statement_that_does_not_prepare_is_underlined_where_it_is_wrong()
 }
 
 #[tokio::test]
-async fn check_says_that_postgres_is_not_there() {
+async fn check_reports_an_unreachable_postgres() {
     let (_port, url) = nowhere();
     let folder = folder(&[
         ("config.toml", &config(REFUSED)),
@@ -227,7 +227,7 @@ async fn check_says_that_postgres_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_the_url_is_said_without_the_password() {
+async fn a_mistake_in_the_url_is_reported_without_the_password() {
     let (_port, url) = nowhere();
     let folder = folder(&[(
         "config.toml",
@@ -268,7 +268,7 @@ async fn what_is_wrong_with_the_url_is_said_without_the_password() {
 }
 
 #[tokio::test]
-async fn without_the_configuration_or_what_it_needs_nothing_starts() {
+async fn nothing_starts_without_the_configuration_and_its_variables() {
     let folder = folder(&[("config.toml", &config(""))]);
     for command in ["check", "serve", "demo"] {
         Program::larder(&[command, "-c", "nowhere.toml"])
@@ -294,7 +294,7 @@ async fn without_the_configuration_or_what_it_needs_nothing_starts() {
 }
 
 #[tokio::test]
-async fn wrong_usage_has_another_exit_code_than_a_wrong_configuration() {
+async fn wrong_usage_has_its_own_exit_code() {
     for arguments in [
         &[][..],
         &["server"],

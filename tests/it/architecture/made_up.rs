@@ -59,7 +59,7 @@ fn assert_complaint(complaints: &[String], words: &str) {
 }
 
 #[test]
-fn a_sound_package_is_sound() {
+fn a_sound_package_passes() {
     assert_eq!(check(&[]), Vec::<String>::new());
 }
 
@@ -92,7 +92,7 @@ fn an_import_that_no_row_allows_is_found_however_it_is_written() {
 }
 
 #[test]
-fn supers_are_counted_from_where_they_stand() {
+fn super_is_resolved_from_its_own_module() {
     let inside = |code| check(&[("src/plan/sql.rs", code)]);
     assert_complaint(
         &inside("//! S.\nuse super::super::store::T;"),
@@ -127,7 +127,7 @@ fn a_vendor_crate_outside_its_module_is_found_however_it_is_written() {
 }
 
 #[test]
-fn what_only_looks_like_an_import_is_none() {
+fn what_only_looks_like_an_import_is_ignored() {
     for code in [
         "// use crate::store;",
         "/// See [`crate::store`] and moka::sync.\nstruct S;",
@@ -170,7 +170,7 @@ fn a_file_that_is_compiled_for_tests_alone_is_a_test() {
 }
 
 #[test]
-fn siblings_that_import_each_other_are_found_however_long_the_way() {
+fn import_circles_between_siblings_are_found() {
     let circle = |a: &str, b: &str, c: &str| {
         check(&[
             (
@@ -262,13 +262,13 @@ fn a_function_that_is_named_like_a_question_returns_bool() {
 }
 
 #[test]
-fn what_follows_a_test_is_looked_at_again() {
+fn code_after_a_test_is_checked_again() {
     let source = "//! Plans.\n#[cfg(test)]\nfn t() {}\nuse crate::store;";
     assert_complaint(&check(&[("src/plan.rs", source)]), "`crate::store`");
 }
 
 #[test]
-fn the_binary_is_part_of_the_command_line() {
+fn the_binary_belongs_to_the_command_line() {
     assert_complaint(
         &check(&[("src/main.rs", "//! M.\nuse larder::store;")]),
         "`crate::store`",
@@ -297,7 +297,7 @@ fn table_modules_and_dependencies_agree() {
 }
 
 #[test]
-fn a_file_begins_with_what_it_owns_and_ends_in_time() {
+fn a_file_begins_with_its_purpose_and_has_a_limit() {
     assert_complaint(
         &check(&[("src/plan/sql.rs", "use std::fmt;")]),
         "does not begin with",

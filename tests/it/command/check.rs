@@ -62,8 +62,7 @@ refresh.probe = { sql = "SELECT 1", every = "1h" }
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_table_says_how_long_each_query_took_and_the_end_what_share_of_the_connections_that_is()
-{
+async fn check_prints_query_times_and_the_share_of_connections() {
     let db = Postgres::with("").await;
     let ended = check(&db, &config(IN_TIME), &[]).await;
     ended.assert_code(0).assert_stderr("");
@@ -182,7 +181,7 @@ async fn each_query_runs_once_unless_none_is_to_be_measured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn once_postgres_has_gone_away_nothing_more_is_measured() {
+async fn measuring_stops_when_postgres_becomes_unreachable() {
     let db = Postgres::with("").await;
     let endpoints = "
         [[endpoint]]

@@ -132,7 +132,7 @@ async fn assert_still_cached(connection: &mut Connection, etag: &str) -> Answer 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wall_clock_that_is_set_moves_cron_lines_and_no_age() {
+async fn setting_the_wall_clock_moves_cron_schedules_but_not_ages() {
     let db = Postgres::with("").await;
     let folder = folder(&[("config.toml", &config(ENDPOINTS))]);
     let clock = WallClock::at("2026-03-10 06:00:00");
@@ -231,7 +231,7 @@ fn preload_asleep(folder: &TempDir) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_slept_has_answers_that_are_older_by_that() {
+async fn suspending_the_machine_ages_answers() {
     let db = Postgres::with("").await;
     let folder = folder(&[("config.toml", &config(SLEPT_THROUGH)), ("slept", "0")]);
     let mut serving = Program::larder(&["serve"])

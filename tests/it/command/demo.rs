@@ -43,7 +43,7 @@ fn count(answer: &Answer) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_sells_before_your_eyes_and_leaves_nothing_behind() {
+async fn it_adds_sales_and_leaves_nothing_behind() {
     let room = room();
     let mut demo = Program::larder(&["demo", "--listen", "127.0.0.1:0"])
         .env("TMPDIR", room.path())
@@ -124,7 +124,7 @@ const STAGES: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn it_can_be_stopped_while_its_postgres_is_being_made() {
+async fn it_can_be_stopped_while_its_postgres_starts() {
     for stage in STAGES {
         let room = room();
         let mut demo = Program::larder_in_the_background(&["demo", "--listen", "127.0.0.1:0"])
@@ -159,7 +159,7 @@ async fn it_ends_with_its_terminal() {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_reported_before_anything_is_made() {
+async fn a_wrong_configuration_is_reported_before_postgres_starts() {
     let folder = folder(&[("config.toml", &config("[[endpoint]]\npath = \"/n\""))]);
     let room = room();
     Program::larder(&["demo", "-c", "config.toml"])

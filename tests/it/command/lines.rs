@@ -80,7 +80,7 @@ const TALKING: &str = "
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_argument_is_in_a_line_whatever_postgres_makes_of_it() {
+async fn no_argument_is_logged_whatever_postgres_does_with_it() {
     let db = Postgres::with(TALKING).await;
     let folder = folder(&[("config.toml", &config(TALKATIVE))]);
     for format in ["human", "json"] {
@@ -152,7 +152,7 @@ const STREAMS: [(&str, bool); 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_becomes_of_stderr_every_client_gets_its_answer() {
+async fn a_failing_stderr_does_not_affect_clients() {
     let db = Postgres::with("").await;
     for (what, loses) in STREAMS {
         let (_port, address) = port();
@@ -185,7 +185,7 @@ async fn whatever_becomes_of_stderr_every_client_gets_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_lines_before_the_end_are_written() {
+async fn the_last_lines_are_written_before_the_process_ends() {
     let db = Postgres::with("").await;
     let folder = folder(&[("config.toml", &config(N))]);
     let mut serving = Program::larder(&["serve", "--log-format", "human"])
@@ -218,7 +218,7 @@ async fn the_last_lines_before_the_end_are_written() {
 }
 
 #[tokio::test]
-async fn stdout_that_cannot_be_written_to_is_an_error_and_a_reader_that_leaves_is_none() {
+async fn a_full_stdout_is_an_error_and_a_closed_pipe_is_not() {
     let folder = folder(&[("config.toml", &config(N))]);
     let check = |first: &str| {
         Program::larder_after(first, &["check", "--offline"])
@@ -242,7 +242,7 @@ async fn stdout_that_cannot_be_written_to_is_an_error_and_a_reader_that_leaves_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_signal_that_asks_for_an_end_gets_a_drain_unless_it_was_to_be_ignored() {
+async fn every_ending_signal_drains_unless_it_is_ignored() {
     let db = Postgres::with("").await;
     let folder = folder(&[("config.toml", &config(N))]);
     for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
@@ -269,7 +269,7 @@ async fn every_signal_that_asks_for_an_end_gets_a_drain_unless_it_was_to_be_igno
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_that_closes_twice_asks_for_one_drain() {
+async fn a_second_hangup_does_not_end_the_drain() {
     let db = Postgres::with("").await;
     let folder = folder(&[("config.toml", &config(&format!("{N}{GATED}")))]);
     let mut serving = Program::larder(&["serve"])

@@ -62,7 +62,7 @@ async fn a_signal_stops_it_after_running_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_does_not_end_in_time_is_admitted_in_the_exit_code() {
+async fn a_request_that_does_not_finish_in_time_changes_the_exit_code() {
     let db = Postgres::with("").await;
     let text = config(GATED).replace("[server]", "[server]\nshutdown_timeout = \"50ms\"");
     let folder = folder(&[("config.toml", &text)]);
@@ -89,7 +89,7 @@ async fn a_request_that_does_not_end_in_time_is_admitted_in_the_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_without_a_request_do_not_hold_up_a_drain() {
+async fn idle_connections_do_not_delay_a_drain() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
     let db = Postgres::with("").await;
@@ -125,7 +125,7 @@ async fn connections_without_a_request_do_not_hold_up_a_drain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_is_obeyed_at_once() {
+async fn a_second_signal_ends_it_at_once() {
     let db = Postgres::with("").await;
     let text = config(GATED).replace("[server]", "[server]\nshutdown_timeout = \"1h\"");
     let folder = folder(&[("config.toml", &text)]);
@@ -153,7 +153,7 @@ async fn a_second_signal_is_obeyed_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn running_out_of_descriptors_is_logged_once_and_passes() {
+async fn running_out_of_file_descriptors_is_logged_once_and_is_temporary() {
     let db = Postgres::with("").await;
     let endpoint = config("[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"");
     let folder = folder(&[("config.toml", &endpoint)]);
@@ -252,7 +252,7 @@ async fn without_postgres_it_runs_until_a_signal() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named_with_the_way_out() {
+async fn a_taken_address_is_reported_with_advice() {
     let (_port, url) = nowhere();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = listener.local_addr().unwrap().to_string();
@@ -279,7 +279,7 @@ async fn an_address_that_is_taken_is_named_with_the_way_out() {
 }
 
 #[tokio::test]
-async fn it_listens_where_a_name_or_a_port_alone_says() {
+async fn it_listens_on_a_name_and_on_a_port_alone() {
     let (_port, url) = nowhere();
     let text = config("[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"");
     for listen in ["localhost:0", ":0", "*:0", "[::]:0", "0.0.0.0:0"] {
@@ -314,7 +314,7 @@ const N: &str =
     "[[endpoint]]\npath = \"/n/{n}\"\nsql = \"SELECT :n::int AS n\"\nmax_age = \"1h\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_are_for_programs_unless_they_are_for_people() {
+async fn lines_are_json_unless_human_is_asked_for() {
     let db = Postgres::with("").await;
     let folder = folder(&[("config.toml", &config(N))]);
     let mut serving = Program::larder(&["serve"])

@@ -13,7 +13,7 @@ const ENDPOINT: &str = "[[endpoint]]\npath = \"/n\"\nsql = \"SELECT 1 AS n\"";
 const WARNING: &str = "gets the password and is trusted: the url of [repository] has no sslmode";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_part_of_a_password_is_printed_wherever_its_signs_move_the_urls_borders() {
+async fn no_part_of_an_unencoded_password_is_printed() {
     let folder = folder(&[("config.toml", &config(ENDPOINT))]);
     for url in [
         "postgres://somebody:p@hunter2-secret@127.0.0.1:1/shop",
@@ -50,7 +50,7 @@ async fn no_part_of_a_password_is_printed_wherever_its_signs_move_the_urls_borde
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_elsewhere_that_may_be_anyone_is_warned_of() {
+async fn an_unverified_remote_server_causes_a_warning() {
     let folder = folder(&[("config.toml", &config(ENDPOINT))]);
     let offline = async |url: &str| {
         let check = Program::larder(&["check", "--offline"]).within(folder.path());
@@ -99,7 +99,7 @@ async fn a_server_elsewhere_that_may_be_anyone_is_warned_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn that_a_server_may_be_anyone_is_no_mistake() {
+async fn an_unverified_server_is_not_a_mistake() {
     let db = Postgres::own().await;
     let folder = folder(&[("config.toml", &config(ENDPOINT))]);
     let mut openssl = Command::new("openssl");
@@ -126,7 +126,7 @@ async fn that_a_server_may_be_anyone_is_no_mistake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_for_clients_that_is_encrypted_is_called_that() {
+async fn an_unusable_server_key_is_explained() {
     let tls = "tls = { cert = \"server.crt\", key = \"KEY\" }";
     let folder = folder(&[]);
     let script = "openssl req -new -x509 -nodes -subj /CN=any -out server.crt -keyout server.key

@@ -83,7 +83,7 @@ fn queries_keep_connections_busy_as_often_as_they_are_due() {
 }
 
 #[test]
-fn changes_come_with_every_probe_and_without_a_pause() {
+fn changes_come_with_every_probe_and_notification() {
     let probed = format!("{PROBED}\nmax_age = '1000s'");
     // The probe itself is asked in any case, once for all who share it.
     check(&[(&probed, 400)], &[20], [0.01, 0.2, 0.0004]);
@@ -101,7 +101,7 @@ fn changes_come_with_every_probe_and_without_a_pause() {
 }
 
 #[test]
-fn clients_do_their_worst_with_the_slowest_query_they_can_cause() {
+fn clients_are_bounded_by_the_slowest_query_they_can_cause() {
     check(&[(OF_A_KEY, 50)], &[], [0.0, 0.0, 0.5]);
     check(&[(OF_A_KEY, 50), (OF_A_KEY, 20)], &[], [0.0, 0.0, 0.5]);
     // One answer is loaded again only when it is stale.
@@ -163,7 +163,7 @@ fn schedules_fit_into_all_connections_but_one() {
 }
 
 #[test]
-fn what_is_too_slow_for_its_declaration_is_late() {
+fn a_query_too_slow_for_its_settings_is_late() {
     let ahead = format!("{OF_A_KEY}\nmax_age = '10s'\nrefresh.ahead = true");
     let behind = format!("{OF_A_KEY}\nmax_age = '10s'");
     let due = Duration::from_secs(1);
@@ -191,7 +191,7 @@ fn what_is_too_slow_for_its_declaration_is_late() {
 }
 
 #[test]
-fn the_busiest_comes_first_and_what_was_not_run_is_named() {
+fn the_busiest_comes_first_and_unmeasured_queries_are_named() {
     let plan = plan(HEAD, &[EVERY_SECOND, OF_A_KEY, EVERY_SECOND, PROBED]);
     let measured = Measurements {
         endpoints: [
