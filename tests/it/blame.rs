@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::app::App;
 use crate::support::postgres::Postgres;
 
-/// More loads than any test here causes.
+/// More loads than any test in this file causes.
 const PLENTY: &str = "max_loads_per_second = 100_000";
 
 fn is_failing(event: &Event) -> bool {
@@ -22,7 +22,7 @@ fn blamed_on(whom: Fault) -> impl Fn(&Event) -> bool {
     move |event| matches!(event, Event::LoadsFailing { fault, .. } if *fault == whom)
 }
 
-/// An endpoint with the parameters that its path has not.
+/// An endpoint with those parameters that are not in its path.
 fn endpoint(path: &str, sql: &str, parameters: &[&str]) -> String {
     let parameters: String = parameters
         .iter()
@@ -48,7 +48,7 @@ const FUNCTIONS: &str = "
     CREATE DOMAIN small AS int CHECK (VALUE < 10);
 ";
 
-/// Statements, with arguments that they take and arguments that they do not.
+/// Statements, with arguments that they accept and arguments that they reject.
 const CASES: [(&str, &str, &str); 29] = [
     ("SELECT v FROM n ORDER BY v LIMIT :n", "n=3", "n=-1"),
     ("SELECT v FROM n ORDER BY v OFFSET :n", "n=3", "n=-1"),
@@ -150,7 +150,7 @@ async fn a_rejected_argument_is_the_clients_fault_whenever_it_is_detected() {
         assert_eq!(answer.status, 400);
     };
     for (at, (sql, good, bad)) in CASES.iter().enumerate() {
-        // Nothing has worked yet; from the sixth execution on there may be a generic plan.
+        // No load has succeeded yet; from the sixth execution, the plan may be generic.
         for _ in 0..7 {
             wrong(at, sql, bad).await;
         }
@@ -236,7 +236,7 @@ async fn arguments_that_were_answered_before_are_not_blamed() {
     for id in [1, 2, 3] {
         app.get(&format!("/{id}")).await.assert_json(json!(6));
     }
-    // The other rows are sound, so with other arguments the statement does not fail.
+    // The other rows are valid, so the statement succeeds with other arguments.
     db.execute("UPDATE n SET v = 0 WHERE id = 2").await;
     app.poll("/2", |_| app.count(is_failing) > 0)
         .await
@@ -300,7 +300,7 @@ async fn blame_does_not_depend_on_the_language() {
     assert_eq!(ended.json()["code"], "LRD-301");
 }
 
-/// A table of a server that is down.
+/// A foreign table whose server is down.
 const FOREIGN: &str = "
     CREATE EXTENSION postgres_fdw;
     CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1', dbname 'd');
@@ -425,7 +425,7 @@ async fn a_query_cancelled_by_somebody_else_has_not_timed_out() {
     };
     assert_eq!(app.count(is_timeout), 0);
 
-    // And one that has is cancelled by Postgres in the same words, but for its time.
+    // Postgres reports a timeout in the same words; only the time differs.
     let slow = app.get("/slow?n=1").await;
     slow.assert_status(504);
     let limit = |event: &Event| matches!(event, Event::LoadsFailing { cause, .. } if cause.ends_with("after 300ms"));

@@ -36,7 +36,7 @@ const ENDPOINTS: &str = r#"
     max_age = "1h"
 "#;
 
-/// Panics the first `times` times that an event is like that.
+/// Panics at the first `times` matching events.
 fn panics(times: u32, is_it: fn(&Event) -> bool) -> impl Fn(&Event) {
     let count = AtomicU32::new(0);
     move |event| {
@@ -91,14 +91,14 @@ async fn a_task_that_panics_is_restarted_and_completes_its_work() {
     db.execute(&format!("NOTIFY {schema}")).await;
     app.wait_for(1, changed(Trigger::Notify)).await;
 
-    // So does whatever asks the probe's question, while there is nothing to ask.
+    // So does the task of the probe, before it can query.
     db.execute("ALTER TABLE p RENAME TO gone").await;
     app.wait_for(2, failed(Task::Probe)).await;
     db.execute("ALTER TABLE gone RENAME TO p; UPDATE t SET v = 3; UPDATE p SET v = 2")
         .await;
     app.wait_for(1, changed(Trigger::Probe)).await;
 
-    // Two clients lose their connection, and no other.
+    // Two clients lose their connections, and no others.
     for _ in 0..2 {
         let lost = TcpStream::connect(app.address()).await.unwrap();
         lost.readable().await.unwrap();
@@ -108,7 +108,7 @@ async fn a_task_that_panics_is_restarted_and_completes_its_work() {
         .await
         .assert_status(200);
 
-    // A schedule goes on after a load that panicked.
+    // A schedule continues after a load that panicked.
     let loaded = app.count(changed(Trigger::Schedule));
     db.execute("UPDATE t SET v = 4").await;
     app.wait_for(loaded + 1, changed(Trigger::Schedule)).await;

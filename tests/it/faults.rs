@@ -13,7 +13,7 @@ use crate::support::http::{self, Answer, Connection};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 
-/// Limits that are over soon: an answer is served for 2.2 s at most.
+/// Short limits: an answer is served for 2.2 s at most.
 const SHORT: &str = r#"
     [defaults]
     max_age = "200ms"
@@ -41,7 +41,7 @@ const SHORT: &str = r#"
 
 const SHORT_LIMIT: Duration = Duration::from_millis(2_200);
 
-/// Answers that outlast every test.
+/// Limits longer than any test.
 const LONG: &str = r#"
     [defaults]
     max_age = "100ms"
@@ -94,7 +94,7 @@ fn is_successful_schedule(event: &Event) -> bool {
     )
 }
 
-/// Every row of `/large`, which are all of one version.
+/// Whether all rows of `/large` are there and of the same version.
 fn is_whole(answer: &Answer, version: i64) -> bool {
     let rows = answer.json();
     let rows = rows.as_array().unwrap();
@@ -134,7 +134,7 @@ async fn answers_survive_an_outage_up_to_their_limit_and_not_beyond() {
     join_all(to_their_end).await;
     let is_old = |event: &Event, age: Duration| matches!(event, Event::RequestServed { age: Some(is), .. } if *is > age);
     assert_eq!(app.count(|event| is_old(event, SHORT_LIMIT)), 0);
-    // They were served nearly as long as they may be.
+    // They were served for nearly as long as allowed.
     assert!(app.count(|event| is_old(event, SHORT_LIMIT.mul_f64(0.5))) > 0);
     assert_eq!(app.count(is_lost), 1);
 
@@ -201,7 +201,7 @@ async fn half_an_answer_from_postgres_is_not_served() {
     db.execute("UPDATE t SET v = 3").await;
     limits.wait_for(|count| *count > before).await.unwrap();
     proxy.reset().await;
-    // The new version may not have begun to be read, or it was cut in its middle.
+    // The load of the new version either had not started or was cut off in the middle.
     assert!(is_whole(&app.get("/large").await, 2));
     proxy.heal().await;
     app.poll("/large", |answer| is_whole(answer, 3)).await;
@@ -221,7 +221,7 @@ async fn a_network_too_slow_for_an_answer_ends_the_query_on_the_server() {
     proxy.slow();
     app.wait_for(2, is_timeout).await;
     assert!(is_whole(&app.get("/large").await, 1));
-    // Nothing new can begin, and what ran is cancelled.
+    // No new query can start, and the running one is cancelled.
     proxy.cut().await;
     let client = db.client().await;
     let active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
@@ -278,7 +278,7 @@ async fn sessions_refused_while_the_first_is_opened_do_not_make_postgres_unreach
     .await;
     let (_, place) = db.url().split_once('@').unwrap();
     let mut proxy = Proxy::before(&format!("postgresql://single:single@{place}")).await;
-    // A refusal is shorter than a welcome, so on this way it comes first.
+    // A refusal is shorter than a greeting, so it arrives first on this slow connection.
     proxy.slow();
     let url = format!("{}?connect_timeout=60", proxy.url());
     let endpoints = LONG.replace("timeout = \"300ms\"", "timeout = \"30s\"");
@@ -309,7 +309,7 @@ async fn a_statement_that_begins_to_fail_and_its_recovery_are_reported_once() {
     };
     let is_recovered = |event: &Event| matches!(event, Event::LoadsRecovered { .. });
     db.execute("DROP TABLE t").await;
-    // Both endpoints with a schedule.
+    // Both endpoints have a schedule.
     app.wait_for(2, is_failing).await;
     let failed = app.count(is_failed_refresh);
     app.wait_for(failed + 2, is_failed_refresh).await;
@@ -348,7 +348,7 @@ async fn five_thousand_clients_in_an_outage_get_a_problem_and_leak_nothing() {
             tokio::spawn(async move { http::get(address, &target).await })
         })
         .collect();
-    // One turn is kept for schedules, and one for keys that are there already.
+    // One slot is reserved for schedules, and one for cached keys.
     gate.wait_for_queries(2).await;
     app.wait_for(5_000, |event| matches!(event, Event::ConnectionOpened))
         .await;

@@ -24,7 +24,7 @@ async fn ten_thousand_hits_cause_no_statement() {
         "#,
     )
     .await;
-    // Postgres counts a statement when its transaction ends, which no load waits for.
+    // Postgres counts a statement at the end of its transaction, which loads do not wait for.
     let mut before = 0;
     while before == 0 {
         before = calls(&db).await;
@@ -44,7 +44,7 @@ async fn ten_thousand_hits_cause_no_statement() {
     assert_eq!(app.queries(), 1);
 }
 
-/// Executions of statements on the test's table, as Postgres itself counts them.
+/// The executions of statements on the test's table, as counted by Postgres.
 async fn calls(db: &Postgres) -> i64 {
     let count = "SELECT coalesce(sum(calls), 0)::int8 FROM pg_stat_statements \
                  WHERE query LIKE '%FROM n%' AND query NOT LIKE '%pg_stat_statements%' AND query LIKE 'SELECT%'";
@@ -68,7 +68,7 @@ async fn two_thousand_clients_on_a_cold_key_cause_one_query() {
         })
         .collect();
     gate.wait_for_queries(1).await;
-    // Every other client has been let in before the query can end.
+    // Every other client is connected before the query can end.
     app.wait_for(2_000, |event| matches!(event, Event::ConnectionOpened))
         .await;
     gate.open().await;
@@ -119,7 +119,7 @@ async fn a_load_continues_when_its_client_disconnects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_takes_too_long_is_cancelled_on_the_server() {
     let db = Postgres::with("").await;
-    // Only the cancelling ends it: the server's own limit is far away.
+    // Only the cancellation can end it: the server's own limit is much longer.
     let gated = format!("{GATED}\ntimeout = \"300ms\"");
     let app = App::launch(db.url(), "statement_timeout = \"1d\"", &gated).await;
     app.wait_until_ready().await;
@@ -251,7 +251,7 @@ async fn clients_cause_no_more_loads_than_allowed() {
     let answers = join_all(requests).await;
     let allowed = 5 + began.elapsed().as_secs() * 5 + 5;
     let loaded = answers.iter().filter(|answer| answer.status == 200).count();
-    // Two are kept for keys that are in use.
+    // Two are reserved for keys in use.
     assert!(
         (3..=allowed as usize).contains(&loaded),
         "{loaded} of at most {allowed}"
@@ -336,7 +336,7 @@ async fn a_stale_answer_is_served_at_once_and_refreshed_in_the_background() {
     )
     .await;
     db.execute("UPDATE t SET v = 2").await;
-    // The answer turns stale by itself; nobody asks until then.
+    // The answer becomes stale by its age; there is no request until then.
     let stale = app.poll("/t", |answer| answer.cache() == "stale").await;
     stale.assert_json(json!(1));
     assert!(

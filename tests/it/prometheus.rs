@@ -1,5 +1,5 @@
-//! Larder as Prometheus sees it: exported metrics, alerts, panels. Prometheus and its tools check them, on Larders
-//! that suffer every fault for which there is an alert.
+//! Exported metrics, alerts and panels. Prometheus and its tools check them on Larders with every fault for which
+//! there is an alert.
 
 mod faults; // each alert fires in its fault, and in no other
 mod panels; // Prometheus's answers fit the panels
@@ -168,7 +168,7 @@ fn provisioning_of_grafana_and_prometheus_fits_together() {
         .find_map(|line| line.strip_prefix("listen = \"")?.split('"').next());
     let target = value(&prometheus, "- targets");
     assert_eq!(target, format!("[\"{}\"]", listen.unwrap()));
-    // Where README.md has the variable name this folder.
+    // The folder that the variable in the documents refers to.
     let path = value(&read("provisioning/dashboards/larder.yaml"), "path");
     let folder = path.strip_prefix("${LARDER_GRAFANA}/").unwrap();
     assert!(grafana().join(folder).join("overview.json").is_file());

@@ -79,7 +79,7 @@ async fn a_column_recreated_with_another_type_accepts_its_values() {
             "ALTER TABLE n DROP COLUMN id; ALTER TABLE n ADD COLUMN id {type_} DEFAULT '{value}'"
         ))
         .await;
-        // Only this request gives a reason to query Postgres.
+        // Only this request causes a query.
         let answer = app
             .poll(&format!("/n/{value}"), |answer| answer.status != 400)
             .await;

@@ -192,14 +192,14 @@ async fn an_outage_and_its_end_are_shown() {
     let document = until(&app, "/kept", "failing").await;
     assert_eq!(of(&document, "/kept")["last_error"]["code"], "LRD-301");
     assert_eq!(of(&document, "/kept")["last_error"]["fault"], "repository");
-    // Nobody had to ask: there is nothing that could be served.
+    // Without any request: there is nothing to serve.
     until(&app, "/short", "failing").await;
     app.get("/of/1").await.assert_status(503);
     until(&app, "/of/{n}", "failing").await;
     proxy.heal().await;
     app.poll("/status.json", |answer| !is_down(answer)).await;
     until(&app, "/kept", "fresh").await;
-    // What had failed because of the outage does not fail after it, though nobody has asked again.
+    // A failure due to the outage ends with it, even without another request.
     let document = app.get("/status.json").await.json();
     assert_eq!(of(&document, "/short")["state"], "idle", "{document}");
     assert_ne!(of(&document, "/of/{n}")["state"], "failing", "{document}");

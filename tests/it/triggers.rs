@@ -36,7 +36,7 @@ async fn a_probe_refreshes_on_change_and_keeps_entries_fresh_otherwise() {
         )
     };
     let app = App::start(&db, &(endpoint("/a") + &endpoint("/b"))).await;
-    // At the first answer nobody knows what was missed before it.
+    // The first answer counts as a change.
     app.wait_for(2, |e| {
         matches!(
             e,
@@ -48,7 +48,7 @@ async fn a_probe_refreshes_on_change_and_keeps_entries_fresh_otherwise() {
     })
     .await;
     let loaded = app.queries();
-    // By its age alone it would have gone stale long before the end.
+    // By its age alone, it would become stale long before the end.
     let mut connection = Connection::open(app.address()).await;
     let began = tokio::time::Instant::now();
     while began.elapsed().as_secs() < 5 {
@@ -206,7 +206,7 @@ async fn a_change_during_a_load_causes_another_load() {
     let gate = Gate::close(&db).await;
     db.execute("NOTIFY n").await;
     gate.wait_for_queries(1).await;
-    // The load that waits has read the old sum already.
+    // The waiting load has already read the old sum.
     let told = app.count(|e| {
         matches!(
             e,
@@ -237,7 +237,7 @@ async fn a_change_during_a_load_causes_another_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_in_use_never_becomes_stale_and_an_unused_one_expires() {
     let db = Postgres::with("").await;
-    // Wide enough for a machine that is busy with other things.
+    // Wide enough for a busy machine.
     let app = App::start(
         &db,
         r#"

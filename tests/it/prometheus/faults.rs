@@ -1,5 +1,5 @@
-//! Several Larders, each with a fault of its own, under one Prometheus: each alert fires in its fault and in
-//! no other, and clears after it.
+//! Several Larders, each with a different fault, scraped by one Prometheus: each alert fires during its fault
+//! only, and clears afterwards.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::support::http::Connection;
 use crate::support::postgres::Postgres;
 use crate::support::prometheus::{Prometheus, pauses};
 
-/// Longer than anything here takes on a machine that others use as well.
+/// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,26 +27,26 @@ enum Phase {
     Over,
 }
 
-/// The Larder whose Postgres goes away. Its job name is that of `grafana/prometheus.yml`.
+/// The Larder whose Postgres becomes unreachable. Its job name is that of `grafana/prometheus.yml`.
 const AWAY: &str = "larder";
-/// One endpoint's table is gone.
+/// One endpoint's table is dropped.
 const FAILING: &str = "failing";
-/// More is asked for than there is room for.
+/// Clients request more keys than fit into the cache.
 const THRASHING: &str = "thrashing";
-/// Clients take all connections.
+/// Clients open all connections.
 const CROWDED: &str = "crowded";
-/// More loads are asked for than can run.
+/// More loads are requested than can run.
 const SLOW: &str = "slow";
-/// Clients ask for ever new keys instead of one.
+/// Clients keep requesting new keys.
 const COLD: &str = "cold";
-/// What is to be warm first does not come.
+/// The keys to warm cannot be loaded.
 const UNREADY: &str = "unready";
-/// What asks a probe's question panics.
+/// The task of a probe panics.
 const DEFECTIVE: &str = "defective";
-/// Nobody asks for anything.
+/// There are no requests.
 const IDLE: &str = "idle";
 
-/// Which alerts each fault is to raise.
+/// The alerts that each fault must raise.
 const EXPECTED: [(&str, &str); 10] = [
     (AWAY, "LarderFreshnessBurningFast"),
     (AWAY, "LarderFreshnessBurningSlow"),
@@ -60,7 +60,7 @@ const EXPECTED: [(&str, &str); 10] = [
     (DEFECTIVE, "LarderTaskFailing"),
 ];
 
-/// What fires, or has fired: jobs and alerts.
+/// The alerts that fire or have fired, with their jobs.
 type Alerts = BTreeSet<(String, String)>;
 
 /// Larders, and the clients that poll them.
@@ -68,7 +68,7 @@ struct World {
     away: Postgres,
     failing: Postgres,
     unready: Option<Gate>,
-    /// There for as long as the Larders on them.
+    /// Kept for as long as the Larders that use them.
     _shared: [Postgres; 2],
     apps: Vec<(&'static str, App)>,
     phase: watch::Sender<Phase>,
@@ -85,8 +85,8 @@ async fn each_alert_fires_in_its_fault_and_in_no_other_and_panels_show_it() {
         .collect();
     let prometheus = Prometheus::scraping(&targets).await;
 
-    // Ten minutes as the rules count them. Prometheus asks for the first time after five seconds of its
-    // own, and until then it is right that there is no Larder.
+    // Ten minutes in the time of the rules. Prometheus scrapes for the first time after five real seconds;
+    // until then the alert that Larder is down is correct.
     until(&prometheus, "it is looked at for a while", async || {
         let looks = prometheus
             .now("count_over_time(up{job=\"larder\"}[1h])")
@@ -129,7 +129,7 @@ async fn each_alert_fires_in_its_fault_and_in_no_other_and_panels_show_it() {
     assert_eq!(all, values_of("alert").into_iter().collect());
 }
 
-/// Every rule could be evaluated, and every share is one.
+/// Checks that every rule was evaluated, and that every ratio is between 0 and 1.
 async fn rules_are_sound(prometheus: &Prometheus) {
     let rules = prometheus.get("/api/v1/rules").await;
     let groups = rules["groups"].as_array().unwrap();
@@ -176,7 +176,7 @@ async fn alerts(prometheus: &Prometheus, promql: &str) -> Alerts {
     series.into_iter().map(names).collect()
 }
 
-/// Asks Prometheus until it is so.
+/// Queries Prometheus until the condition holds.
 async fn until(prometheus: &Prometheus, what: &str, is_it: impl AsyncFn() -> bool) {
     let asking = async {
         let mut pauses = pauses();
@@ -255,8 +255,8 @@ impl World {
     fn send_clients(&mut self) {
         use Phase::{Faulty, Healthy, Over};
         let fixed = |target: &str| Some(target.to_owned());
-        // Few answers while Postgres is away, and many after it: what was bad is to be less than a
-        // thousandth of all in the end.
+        // Few requests during the outage and many after it: in the end, less than a thousandth of all
+        // failed.
         self.ask(AWAY, 100, move |phase, n| match phase {
             Faulty if n % 20 != 0 => None,
             Faulty | Healthy | Over => fixed("/steady"),
@@ -322,7 +322,7 @@ impl World {
         self.phase.send_replace(Phase::Over);
     }
 
-    /// Stops a Larder, and sends its clients away.
+    /// Stops a Larder and its clients.
     async fn stop(&mut self, job: &str) {
         self.clients.shutdown().await;
         let place = self.apps.iter().position(|(name, _)| *name == job).unwrap();
@@ -354,7 +354,7 @@ async fn ask(
     }
 }
 
-/// Asks some thousand times a second when the fault is over, and leaves the machine time for the rest.
+/// Sends some thousand requests per second once the fault is over, and leaves CPU time for the rest.
 async fn flood(address: SocketAddr, mut phase: watch::Receiver<Phase>) {
     const AT_ONCE: usize = 50;
     let over = phase.wait_for(|phase| *phase == Phase::Over).await;
@@ -371,7 +371,7 @@ async fn flood(address: SocketAddr, mut phase: watch::Receiver<Phase>) {
     }
 }
 
-/// Answers that are too old four seconds after Postgres is gone.
+/// Answers that expire four seconds after Postgres becomes unreachable.
 const STEADY: &str = r#"
     [[endpoint]]
     path = "/steady"
@@ -387,8 +387,8 @@ const STEADY: &str = r#"
     max_age = "1s"
 "#;
 
-/// Answers that may be stale for longer than the fault goes on. A failed load is tried again after up to
-/// ten seconds, which are ten minutes here: it takes many keys for some to fail at any time.
+/// Answers that may be stale for longer than the fault lasts. A failed load is retried after up to ten
+/// seconds, which are ten minutes in the time of the rules: it takes many keys for some to fail at any time.
 const ON_A_TABLE: &str = r#"
     [[endpoint]]
     path = "/t/{n}"

@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::dashboards::{dashboards, labels_of_legend, panels};
 use crate::support::prometheus::{Labels, Prometheus, hurried};
 
-/// Beyond this, seconds are a moment and no time that passes.
+/// Beyond this, a number of seconds is a timestamp and not a duration.
 const SECONDS_MAX: f64 = 1e6;
 
-/// Asks for all that every panel and every variable ask for, of the last minutes.
+/// Runs the queries of every panel and every variable for the last minutes.
 pub(super) async fn hold(prometheus: &Prometheus, minutes: u64, endpoint: &str) {
     let mut complaints = Vec::new();
     for (file, dashboard) in dashboards() {
@@ -51,7 +51,7 @@ pub(super) async fn hold(prometheus: &Prometheus, minutes: u64, endpoint: &str) 
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-/// An expression with what Grafana fills in, for all instances, and for one endpoint where it is for one.
+/// An expression with the values of its variables: all instances, and one endpoint where it selects one.
 fn filled(expression: &str, endpoint: &str) -> String {
     hurried(expression)
         .replace("$__rate_interval", "2s")
@@ -60,7 +60,7 @@ fn filled(expression: &str, endpoint: &str) -> String {
         .replace("=\"$endpoint\"", &format!("=\"{endpoint}\""))
 }
 
-/// How many values there are of `label_values(metric{…}, label)`.
+/// The number of values of `label_values(metric{…}, label)`.
 async fn choices(prometheus: &Prometheus, query: &str) -> usize {
     let inside = query.strip_prefix("label_values(").unwrap();
     let (metric, label) = inside.strip_suffix(')').unwrap().rsplit_once(',').unwrap();
@@ -74,7 +74,7 @@ async fn choices(prometheus: &Prometheus, query: &str) -> usize {
 
 fn about_labels(target: &Value, labels: &Labels, legends: &mut BTreeSet<String>) -> Vec<String> {
     if target["format"] == "table" {
-        // One row for each endpoint, in which other queries' columns find their place.
+        // One row per endpoint, joined with the columns of the other queries.
         let names: Vec<&String> = labels.keys().collect();
         let is_row = names == ["endpoint"];
         return (!is_row)
@@ -98,7 +98,7 @@ fn about_labels(target: &Value, labels: &Labels, legends: &mut BTreeSet<String>)
 
 fn about_values(panel: &Value, expression: &str, values: &[f64]) -> Option<String> {
     let defaults = &panel["fieldConfig"]["defaults"];
-    // What has not been asked for has no quantiles.
+    // There are no quantiles without requests.
     let numbers: Vec<f64> = values
         .iter()
         .copied()
@@ -107,13 +107,13 @@ fn about_values(panel: &Value, expression: &str, values: &[f64]) -> Option<Strin
     if numbers.is_empty() {
         return Some("no number".to_owned());
     }
-    // Two counters of one scrape may differ by what happened between them.
+    // Two counters of the same scrape are read one after the other.
     let most = match (defaults["max"].as_f64(), defaults["unit"].as_str()) {
         (Some(max), _) => max * 1.01,
         (None, Some("s")) => SECONDS_MAX,
         (None, _) => f64::MAX,
     };
-    // A scrape has the time of its beginning, and a moment in it may be later.
+    // A scrape has the timestamp of its start, and a value in it may be later.
     let least = if expression.contains("time()") {
         -1.0
     } else {
