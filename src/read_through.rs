@@ -3,7 +3,8 @@
 //!
 //! | part            | does                                                          |
 //! |-----------------|---------------------------------------------------------------|
-//! | `served`        | what a request gets: an entry, or why there is none           |
+//! | `served`        | what a request gets                                           |
+//! | `error`         | why a load fails, and why a request gets no entry             |
 //! | `single_flight` | one load per key at a time, awaited by any number of requests |
 //! | `rate_limit`    | how many loads per second clients may cause                   |
 //! | `concurrency`   | how many loads run at once, and which comes next              |
@@ -19,6 +20,7 @@
 //! | `maintenance`   | what background tasks do besides the verbs                    |
 //! | `clock`         | the clock for ages and due times, which includes machine sleep |
 
+pub mod error;
 pub mod inspect;
 pub mod load;
 pub mod maintenance;
@@ -49,12 +51,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 pub use clock::Clock;
+pub use error::{LoadError, ReadError};
 pub use health::LastFailure;
 pub use inspect::{EndpointStatus, Inspector, KeyStats, ResidentEntry};
-pub use load::LoadError;
 pub use maintenance::Maintenance;
 pub use refresh_ahead::AheadCheck;
-pub use served::{ReadError, Served};
+pub use served::Served;
 pub use source::{PostgresSource, Source};
 
 use crate::cache::{Cache, EndpointVersion, Entry, Freshness, Key, Validated};

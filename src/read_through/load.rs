@@ -11,71 +11,15 @@ use super::blame::Suspect;
 use super::concurrency::{LoadClass, LoadPermit};
 use super::refresh_ahead::AHEAD_RETRY;
 use super::single_flight::{Admission, LoadGuard};
-use super::{Cause, ReadError, ReadThrough, Source, Start, outcome};
+use super::{Cause, LoadError, ReadError, ReadThrough, Source, Start, outcome};
 use crate::cache::{Entry, Freshness, Key, Origin};
-use crate::encode::EncodeError;
 use crate::mutex::lock;
-use crate::observe::{Event, Fault, RefreshOutcome, Trigger};
+use crate::observe::{Event, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, EndpointId, Lifetime};
-use crate::repository::RepositoryError;
 
 /// A load that got its slot only after this long, and that no request waits for any more, is dropped: there
 /// are more loads than Postgres can answer, and requests wait for others.
 const ABANDONED_AFTER: Duration = Duration::from_secs(1);
-
-/// Why a load failed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LoadError {
-    /// Postgres did not return the rows.
-    #[error(transparent)]
-    Repository(#[from] RepositoryError),
-    /// The rows cannot be encoded as an answer.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// It got no slot in time.
-    #[error("there are more loads than the repository can answer")]
-    Overloaded,
-    /// The load panicked: a bug in Larder.
-    #[error("the load was lost")]
-    Lost,
-}
-
-impl LoadError {
-    /// Whether Postgres was unreachable, which the repository reports itself.
-    pub fn is_away(&self) -> bool {
-        matches!(self, Self::Repository(RepositoryError::Unavailable { .. }))
-    }
-
-    /// Whether Postgres cannot answer any query at the moment.
-    pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Repository(error) if error.is_outage())
-    }
-
-    /// Whether its arguments are to blame.
-    pub fn is_of_arguments(&self) -> bool {
-        matches!(
-            self,
-            Self::Repository(RepositoryError::ArgumentRefused { .. })
-        )
-    }
-
-    /// Whether its session ended, as at a shutdown of Postgres.
-    pub(super) fn is_session_ended(&self) -> bool {
-        matches!(self, Self::Repository(RepositoryError::SessionEnded { .. }))
-    }
-
-    /// Whose fault it is.
-    pub fn fault(&self) -> Fault {
-        match self {
-            Self::Repository(error) => error.fault(),
-            Self::Encode(EncodeError::TooLarge { .. } | EncodeError::MoreThanOneRow) => {
-                Fault::Configuration
-            }
-            Self::Overloaded => Fault::Client,
-            Self::Encode(EncodeError::Malformed { .. }) | Self::Lost => Fault::Ours,
-        }
-    }
-}
 
 /// The terms on which a load was admitted.
 struct Ticket {

@@ -1,9 +1,8 @@
-//! What a request gets: an entry, or the reason why there is none.
+//! What a request gets.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::LoadError;
 use crate::cache::Entry;
 use crate::observe::CacheStatus;
 
@@ -38,38 +37,4 @@ impl Served {
             ..Self::new(entry, CacheStatus::Stale, age)
         }
     }
-}
-
-/// Why there is nothing to serve.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ReadError {
-    /// The load failed, now or a moment ago.
-    #[error("{error}")]
-    Load {
-        /// The cause.
-        error: Arc<LoadError>,
-        /// How long until the next attempt.
-        retry_in: Duration,
-    },
-    /// Postgres is unreachable, and the next attempt to connect is not due yet.
-    #[error("the repository is unreachable")]
-    Away {
-        /// How long until the next attempt.
-        retry_in: Duration,
-    },
-    /// The load took longer than the endpoint's `timeout`.
-    #[error("the load took longer than {0:?}")]
-    TooSlow(Duration),
-    /// Clients cause more loads than `max_loads_per_second` allows.
-    #[error("too many loads")]
-    TooManyLoads {
-        /// How long until a load may begin.
-        retry_after: Duration,
-    },
-    /// The endpoint has `on_miss = "refuse"`, and the key is not loaded.
-    #[error("not loaded")]
-    NotLoaded {
-        /// How long until it is loaded next; zero where that is unknown.
-        retry_in: Duration,
-    },
 }
