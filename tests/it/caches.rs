@@ -30,7 +30,9 @@ const ENDPOINTS: &str = r#"
 
     [[endpoint]]
     path = "/aging/{n}"
-    sql = "SELECT extract(epoch FROM clock_timestamp())::float8 AS at WHERE :n::int > 0"
+    # The load takes long enough for a request to arrive while it runs.
+    sql = """SELECT extract(epoch FROM clock_timestamp())::float8 AS at, pg_sleep(0.05)::text AS slept
+             WHERE :n::int > 0"""
     max_age = "2s"
     stale_while_revalidate = "2s"
     stale_if_error = "4s"
