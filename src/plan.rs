@@ -4,6 +4,7 @@
 pub mod argument; // a request's typed values, and the rules for them
 mod compile; // makes a plan from a configuration
 pub mod cron; // cron expressions with time zones
+mod declaration;
 pub mod endpoint; // an endpoint and what it declares
 pub mod format; // the formats of an answer
 pub mod freshness; // how long an answer may be served
@@ -15,8 +16,7 @@ mod quantity; // durations and sizes
 pub mod route; // finds the endpoint that answers a path
 pub mod schedule; // what triggers a refresh
 pub mod settings; // settings of the whole server
-pub mod sql; // `:name` placeholders in SQL
-mod written; // where the parts of an endpoint are written
+pub mod sql; // `:name` placeholders in SQL // where the parts of an endpoint are written
 
 use std::collections::BTreeSet;
 
@@ -40,8 +40,8 @@ pub use settings::{
 };
 pub use sql::Statement;
 
+use declaration::{EndpointDeclaration, ProbeDeclaration};
 use route::RouteTable;
-use written::{Written, WrittenProbe};
 
 /// Everything a configuration means.
 #[derive(Debug)]
@@ -54,9 +54,9 @@ pub struct Plan {
     routes: RouteTable,
     longest_path: usize,
     /// One for each endpoint.
-    written: Vec<Written>,
+    declarations: Vec<EndpointDeclaration>,
     /// One for each probe.
-    written_probes: Vec<WrittenProbe>,
+    probe_declarations: Vec<ProbeDeclaration>,
 }
 
 impl Plan {

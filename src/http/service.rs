@@ -1,27 +1,28 @@
 //! One request, one response: validated, routed, and finished in one place. A panic becomes a 500.
 
+mod finish;
+
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Empty;
 use hyper::Request;
 use hyper::body::Body;
-use warp::http::header::{CONNECTION, CONTENT_LENGTH, DATE};
-use warp::http::{self, HeaderValue, Method, Version};
-use warp::{Filter, Reply as _};
+use warp::Reply as _;
+use warp::http::{self, Version};
 
 use super::connection::request_tracker::RequestTracker;
 use super::connection::response_body::ResponseBody;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::request::{AfterResponse, REQUEST, RequestHead};
-use super::response::{Readers, Reply, Response, cors, date};
+use super::response::{Reply, Response};
 use super::validate;
-use crate::observe::{Event, Observer};
-use crate::plan::Plan;
+use crate::observe::Event;
+
+pub(super) use finish::Finisher;
 
 /// Names the type of Warp's bodies, which Warp keeps private.
 pub(super) trait HasBody {
@@ -137,71 +138,6 @@ impl<R: FinishedRoutes> Service<R> {
     }
 }
 
-/// Finishes responses, the same for all of them.
-#[derive(Debug)]
-pub(super) struct Finisher {
-    plan: Arc<Plan>,
-    observer: Observer,
-}
-
-impl Finisher {
-    pub(super) fn new(plan: Arc<Plan>, observer: Observer) -> Arc<Self> {
-        Arc::new(Self { plan, observer })
-    }
-
-    /// Routes whose replies are finished.
-    pub(super) fn finished(
-        self: Arc<Self>,
-        routes: impl Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static,
-    ) -> impl FinishedRoutes {
-        warp::service(routes.map(move |reply| REQUEST.with(|request| self.finish(request, reply))))
-    }
-
-    /// The response as it is sent, which is reported to the observers.
-    fn finish(&self, request: &RequestHead, reply: Reply) -> Response {
-        let mut response = reply.response;
-        let headers = response.headers_mut();
-        if reply.readers == Readers::AllowedOrigins
-            && let Some(origins) = &self.plan.server().cors
-        {
-            cors::allow(origins, request, headers);
-        }
-        if let Some(date) = date::after_set_back(SystemTime::now()) {
-            headers.insert(DATE, date);
-        }
-        if request.after_response == AfterResponse::Close {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        self.observer.emit(&Event::RequestServed {
-            endpoint: reply.endpoint,
-            cache: reply.cache,
-            code: response.status().as_u16(),
-            elapsed: request.received.elapsed(),
-            age: reply.age,
-            stale_if_error: reply.stale_if_error,
-        });
-        if let Some(Code(problem)) = response.extensions().get() {
-            self.observer.emit(&Event::ProblemServed {
-                endpoint: reply.endpoint,
-                problem,
-            });
-        }
-        if request.method == Method::HEAD {
-            strip_body(&mut response);
-        }
-        response
-    }
-}
-
-/// RFC 9110, 9.3.2: the fields of a response to `GET` without its content, which hyper would send over HTTP/2.
-fn strip_body(response: &mut Response) {
-    let length = std::mem::take(response.body_mut()).len();
-    if length > 0 {
-        let length = HeaderValue::from(length);
-        response.headers_mut().insert(CONTENT_LENGTH, length);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -209,11 +145,14 @@ mod tests {
     use bolero::check;
     use hyper::service::service_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use warp::Filter;
     use warp::http::StatusCode;
 
     use super::*;
     use crate::config::Config;
     use crate::http::connection::http1;
+    use crate::observe::Observer;
+    use crate::plan::Plan;
 
     /// What a client does after it has sent its requests.
     #[derive(PartialEq)]

@@ -58,7 +58,7 @@ impl Plan {
             );
         }
         let mut compiled = Vec::new();
-        let mut written = Vec::new();
+        let mut declarations = Vec::new();
         let mut routes = Routes::default();
         let mut probes = Probes::default();
         for section in endpoints.unwrap_or_default() {
@@ -69,9 +69,9 @@ impl Plan {
             let id = EndpointId::new(routes.spans.len());
             let parts = endpoint::Parts::read(&section, id, &context, &mut probes, &mut report);
             routes.add(&parts, id, &mut report);
-            if let Some((endpoint, places)) = parts.assemble() {
+            if let Some((endpoint, declaration)) = parts.assemble() {
                 compiled.push(endpoint);
-                written.push(places);
+                declarations.push(declaration);
             }
         }
         check_room(max_size.as_ref(), &compiled, &mut report);
@@ -91,8 +91,8 @@ impl Plan {
             endpoints: compiled,
             probes: probes.probes,
             routes: routes.table,
-            written,
-            written_probes: probes.written,
+            declarations,
+            probe_declarations: probes.declarations,
         })
     }
 }

@@ -7,7 +7,7 @@ use super::{parameters, refresh, statement, warm};
 use crate::config::field::NamedTexts;
 use crate::config::schema::EndpointSection;
 use crate::config::{At, Field, Mistake, Report, Span};
-use crate::plan::written::Written;
+use crate::plan::declaration::EndpointDeclaration;
 use crate::plan::{Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement, Warm};
 
 /// What all endpoints share.
@@ -94,7 +94,7 @@ impl Parts {
     }
 
     /// The endpoint and where its parts are written, if no part is missing.
-    pub(super) fn assemble(self) -> Option<(Endpoint, Written)> {
+    pub(super) fn assemble(self) -> Option<(Endpoint, EndpointDeclaration)> {
         let policy = self.policy;
         let endpoint = Endpoint {
             id: self.id,
@@ -115,13 +115,13 @@ impl Parts {
             max_bytes: policy.max_bytes,
             unknown_parameters: policy.unknown_parameters,
         };
-        let written = Written {
+        let declaration = EndpointDeclaration {
             sql: self.sql?,
             parameters: self.declared,
             warm: self.warm_places,
             warm_sql: self.warm_sql,
         };
-        Some((endpoint, written))
+        Some((endpoint, declaration))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{field, statement};
 use crate::config::schema::{ProbeSection, RefreshSection};
 use crate::config::{At, Field, Mistake, Report};
 use crate::plan::cron::CronLineError;
-use crate::plan::written::WrittenProbe;
+use crate::plan::declaration::ProbeDeclaration;
 use crate::plan::{CronLine, Probe, ProbeId, Refresh, Statement, Timezone};
 
 /// Ten loads per second of one answer. More often, polling is the wrong tool.
@@ -20,7 +20,7 @@ const CHANNEL_BYTES_MAX: usize = 63;
 #[derive(Default)]
 pub(super) struct Probes {
     pub(super) probes: Vec<Probe>,
-    pub(super) written: Vec<WrittenProbe>,
+    pub(super) declarations: Vec<ProbeDeclaration>,
     known: HashMap<(String, Duration), ProbeId>,
 }
 
@@ -36,7 +36,7 @@ impl Probes {
                 sql: text,
                 every,
             });
-            self.written.push(WrittenProbe {
+            self.declarations.push(ProbeDeclaration {
                 sql: sql.clone(),
                 statement,
             });

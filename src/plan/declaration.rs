@@ -5,7 +5,7 @@ use crate::config::{At, Span};
 
 /// The parts of an endpoint that only Postgres can find wrong.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct EndpointDeclaration {
     pub(super) sql: At<String>,
     /// The names under `params`, and where each is written.
     pub(super) parameters: Vec<(String, Span)>,
@@ -16,7 +16,7 @@ pub(super) struct Written {
 
 /// A probe, where it is written first.
 #[derive(Debug)]
-pub(super) struct WrittenProbe {
+pub(super) struct ProbeDeclaration {
     pub(super) sql: At<String>,
     pub(super) statement: Statement,
 }
