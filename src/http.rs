@@ -14,7 +14,8 @@
 //! 8. `response::conditional` answers 304; otherwise the representation is taken from the entry, or made. An
 //!    entry without a row is a 404 (LRD-108).
 //! 9. `response::headers` adds how old the response is and how long it may be stored.
-//! 10. `service` finishes the response: it adds CORS, strips the body for HEAD, and emits `RequestServed`.
+//! 10. `service::finish` finishes the response: it adds CORS, strips the body for HEAD, and emits
+//!     `RequestServed`.
 //! 11. `connection::cork` sends the responses to pipelined requests in one write.
 
 pub mod in_memory; // the service and a connection without a socket, for benches
