@@ -2,6 +2,7 @@
 
 pub mod sample; // the demo's data
 
+mod allocator; // has glibc return memory
 mod check; // `larder check`
 mod demo; // `larder demo`
 mod openapi; // `larder openapi`
@@ -162,6 +163,9 @@ impl From<Report> for Failure {
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::Serve { .. } = cli.command {
+        allocator::return_large_blocks();
+    }
     let format = cli.log_format.unwrap_or_else(LogFormat::of_stderr);
     let lines = log::init(std::env::var("RUST_LOG").ok().as_deref(), format);
     match run(cli.command) {
@@ -171,7 +175,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
+    /// Tasks that a thread runs before it looks for requests that have arrived. With tokio's 61, requests wait for
+    /// milliseconds while all threads encode large answers.
+    const EVENT_INTERVAL: u32 = 8;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .event_interval(EVENT_INTERVAL)
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)?;

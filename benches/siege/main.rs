@@ -6,6 +6,7 @@
 //! ```
 
 mod besiegers; // hostile clients
+mod elsewhere; // the process that they and Postgres run in
 
 #[path = "../support/client.rs"]
 #[allow(dead_code, reason = "only the status of an answer matters here")]
@@ -22,12 +23,11 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::larder::repository::throwaway::Throwaway;
 use clap::Parser;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
 use client::Connection;
+use elsewhere::Elsewhere;
 use larder::Server;
 
 /// max_size and max_pending, in MiB.
@@ -56,8 +56,7 @@ max_pending = "64MiB"
 url = "${DATABASE_URL}"
 # Running loads are not bounded by max_pending, and come on top.
 max_connections = 2
-# Each large answer takes a tenth of a second of processor time, most of it in Postgres. On a machine with
-# two cores that both share, more of them would measure the scheduler.
+# Each large answer takes a tenth of a second of processor time.
 max_loads_per_second = 4
 
 [cache]
@@ -75,6 +74,7 @@ sql = "SELECT count(*) FROM generate_series(1, 100)"
 path = "/hot/{n}"
 sql = "SELECT :n::int"
 max_keys = 1_000
+warm = [{ n = 1 }, { n = 3 }, { n = 5 }, { n = 7 }]
 
 [[endpoint]]
 path = "/large/{n}"
@@ -102,19 +102,30 @@ struct Options {
     /// The program to run; default: the one that was built with this bench.
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
     larder: PathBuf,
+    /// Run Postgres and the besiegers, for another process of this program.
+    #[arg(long = elsewhere::OPTION, hide = true)]
+    elsewhere: bool,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> ExitCode {
-    program::run(|options: Options| program::block_on(siege(&options)))
+    program::run(|options: Options| {
+        program::block_on(async {
+            if options.elsewhere {
+                elsewhere::run().await
+            } else {
+                siege(&options).await
+            }
+        })
+    })
 }
 
 /// Runs and prints; returns the bounds that were exceeded.
 #[expect(clippy::print_stdout, reason = "the figures are the result")]
 async fn siege(options: &Options) -> anyhow::Result<Vec<String>> {
-    let postgres = Throwaway::start_with(&[]).await?;
+    let mut elsewhere = Elsewhere::start().await?;
     let mut config = CONFIG.to_owned();
     for n in 0..FILLERS {
         write!(
@@ -122,17 +133,14 @@ async fn siege(options: &Options) -> anyhow::Result<Vec<String>> {
             "[[endpoint]]\npath = \"/filler/{n}\"\nsql = \"SELECT {n}\"\n"
         )?;
     }
-    let server = Server::start(&options.larder, postgres.url(), &config).await?;
+    let server = Server::start(&options.larder, &elsewhere.url, &config).await?;
     let quiet = Seen::of(&server, QUIET).await?;
-    let over = CancellationToken::new();
-    let besiegers = besiegers::start(server.address, &over);
+    elsewhere.besiege(server.address).await?;
     let loud = Seen::of(&server, Duration::from_secs_f64(options.minutes * 60.0)).await?;
     let metrics = Connection::open(server.address)
         .await?
         .get("/metrics")
         .await?;
-    over.cancel();
-    besiegers.wait().await;
     println!("quiet:     {quiet}\nbesieged:  {loud}");
     let metrics = String::from_utf8(metrics.body)?;
     let shown = [
@@ -147,6 +155,8 @@ async fn siege(options: &Options) -> anyhow::Result<Vec<String>> {
     for line in metrics.lines().filter(is_shown) {
         println!("{line}");
     }
+    // First, because clients that take nothing delay a shutdown.
+    elsewhere.stop().await?;
     server.stop().await?;
     let mut complaints = Vec::new();
     let allowed = 2 * BOUND + OVERHEAD;

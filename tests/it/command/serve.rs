@@ -61,6 +61,22 @@ async fn a_signal_stops_it_after_running_requests() {
     }
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[tokio::test]
+async fn glibc_is_configured_to_unmap_large_blocks() {
+    const VARIABLE: &str = "MALLOC_MMAP_THRESHOLD_";
+    let (_port, url) = nowhere();
+    let folder = folder(&[("config.toml", &config(N))]);
+    let mut serving = Program::larder(&["serve"])
+        .within(folder.path())
+        .on(&url)
+        .start();
+    address(&mut serving).await;
+    assert!(serving.has_variable(VARIABLE));
+    serving.signal(Signal::SIGTERM);
+    serving.ended().await.assert_code(0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_does_not_finish_in_time_changes_the_exit_code() {
     let db = Postgres::with("").await;

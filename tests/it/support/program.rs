@@ -119,6 +119,16 @@ impl Running {
         kill(id, signal).expect("it is a child of this process");
     }
 
+    /// Whether its environment has this variable, which is also seen if it started itself again.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_variable(&self, name: &str) -> bool {
+        let id = self.process.id().expect("it has not been waited for");
+        let environment = std::fs::read(format!("/proc/{id}/environ")).expect("it runs");
+        let mut variables = environment.split(|byte| *byte == 0);
+        let start = format!("{name}=");
+        variables.any(|variable| variable.starts_with(start.as_bytes()))
+    }
+
     /// Whether it has not ended yet.
     pub(crate) fn is_running(&mut self) -> bool {
         let ended = self.process.try_wait();
