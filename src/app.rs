@@ -93,7 +93,7 @@ pub fn warnings(plan: &Plan) -> Vec<String> {
 /// The endpoints as an OpenAPI document without example responses. `server` is their base URL, if known.
 pub fn openapi(plan: &Plan, described: &Descriptions, server: Option<&str>) -> String {
     let of = |endpoint: &Endpoint| described.of(endpoint.id);
-    openapi::document(plan, of, &Problem::kinds(), |_| None, server).pretty()
+    openapi::document(plan, |_| true, of, &Problem::kinds(), |_| None, server).pretty()
 }
 
 impl App {

@@ -5,6 +5,7 @@ pub mod sample; // the demo's data
 mod allocator; // has glibc return memory
 mod check; // `larder check`
 mod demo; // `larder demo`
+mod key; // `larder key`
 mod openapi; // `larder openapi`
 mod serve; // `larder serve`
 mod table; // text in columns
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{self, Rejection, TlsError};
 use crate::config::{Config, Mistake, Report};
 use crate::log::{self, Lines, LogFormat, escaped};
+use crate::plan::access::is_key_name;
 use crate::plan::{Endpoint, Finding, Listen, Mismatch, Plan, Subject};
 use crate::repository::Refusal;
 use crate::repository::RepositoryError;
@@ -61,6 +63,13 @@ fn server_url(text: &str) -> Result<String, String> {
     } else {
         Err("expected a URL, such as https://api.example/sales".to_owned())
     }
+}
+
+fn key_name(text: &str) -> Result<String, String> {
+    let help = "expected up to 64 letters, digits, `-`, `_` and `.`";
+    is_key_name(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| help.to_owned())
 }
 
 const AFTER_HELP: &str = "\
@@ -117,6 +126,9 @@ enum Command {
         #[arg(long, value_name = "URL", value_parser = server_url)]
         server: Option<String>,
     },
+    /// Make keys for clients, and explain what a credential may do.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Try it: serve the shipped configuration from a temporary Postgres with made-up sales.
     ///
     /// Needs the PostgreSQL server programs on this machine. The data lives in a temporary folder that is
@@ -129,6 +141,21 @@ enum Command {
         /// Listen here instead of at the configured address: an address or a name, and a port.
         #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
         listen: Option<Listen>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Print a new key once, and its digest for config.toml.
+    New {
+        /// Its name in metrics and logs, such as grafana.
+        #[arg(value_name = "NAME", value_parser = key_name)]
+        name: String,
+    },
+    /// Say whose credential stdin is, and which endpoints it may use.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
     },
 }
 
@@ -198,6 +225,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Openapi { config, server } => {
                 openapi::openapi(&config.config, server.as_deref()).await
             }
+            Command::Key(KeyCommand::New { name }) => key::new(&name),
+            Command::Key(KeyCommand::Check { config }) => key::check(&config.config),
             Command::Demo { config, listen } => demo::demo(config.as_deref(), listen).await,
         }
     })

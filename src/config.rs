@@ -27,7 +27,9 @@ pub use source::{At, Source, Span};
 
 use reader::{ReadContext, Reader};
 use redact::Parsed;
-use schema::{CacheSection, EndpointSection, PolicySection, RepositorySection, ServerSection};
+use schema::{
+    AccessSection, CacheSection, EndpointSection, PolicySection, RepositorySection, ServerSection,
+};
 use source::Language;
 
 /// The contents of config.toml and of the files that it names.
@@ -39,6 +41,8 @@ pub struct Config {
     pub repository: RepositorySection,
     /// `[cache]`
     pub cache: CacheSection,
+    /// `[access]`
+    pub access: AccessSection,
     /// `[defaults]`
     pub defaults: PolicySection,
     /// Every `[[endpoint]]`, in the order of the file; `None` if `endpoint` is not an array of tables.
@@ -119,6 +123,7 @@ impl Config {
         let server = root.table("server", ServerSection::read).or_default();
         let repository = root.table("repository", RepositorySection::read);
         let cache = root.table("cache", CacheSection::read).or_default();
+        let access = root.table("access", AccessSection::read).or_default();
         let defaults = root.table("defaults", PolicySection::read).or_default();
         let endpoints = root.tables("endpoint", EndpointSection::read);
         let endpoints = endpoints.filter(|all| !all.is_empty() || !root.is_misspelled("endpoint"));
@@ -136,6 +141,7 @@ impl Config {
             server,
             repository,
             cache,
+            access,
             defaults,
             endpoints,
             source,

@@ -21,6 +21,7 @@
 pub mod in_memory; // the service and a connection without a socket, for benches
 pub mod server; // accept, limit, drain
 
+mod authorize; // the caller, and what it may do
 mod connection; // which protocol a connection speaks, and what serves it
 mod endpoint; // a declared endpoint's response
 mod limits; // every number that a client can meet

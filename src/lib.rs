@@ -12,23 +12,25 @@
 //! | `mutex`        | locking a mutex that a panic may have poisoned             | | |
 //! | `backoff`      | waits between attempts that fail                           | | fastrand |
 //! | `config`       | the text of config.toml with places; nothing interpreted   | | toml, annotate_snippets |
-//! | `plan`         | what a configuration means; every mistake found; no I/O    | config | matchit, croner, chrono, chrono_tz, regex |
+//! | `plan`         | what a configuration means; every mistake found; no I/O    | config | matchit, croner, chrono, chrono_tz, regex, ipnet |
 //! | `observe`      | what can happen: one past-tense event enum, its observers  | plan | |
 //! | `supervise`    | tasks that run as long as the server, restarted if they end | backoff, observe | |
 //! | `metrics`      | events as Prometheus sees them                             | mutex, plan, observe | prometheus |
 //! | `log`          | events as log lines                                        | mutex, plan, observe | tracing, tracing_subscriber |
 //! | `pem`          | certificate and key files, and what is wrong with them     | | rustls, memchr |
-//! | `repository`   | all SQL traffic: descriptions, rows, probes, LISTEN        | mutex, backoff, plan, observe, pem | tokio_postgres, deadpool, deadpool_postgres, tokio_postgres_rustls, rustls, rustls_native_certs, webpki, x509_cert, percent_encoding, fastrand, nix |
+//! | `repository`   | all SQL traffic: descriptions, rows, probes, LISTEN        | mutex, backoff, plan, observe, pem | tokio_postgres, deadpool, deadpool_postgres, tokio_postgres_rustls, rustls, ring, rustls_native_certs, webpki, x509_cert, percent_encoding, fastrand, nix |
 //! | `encode`       | rows as a finished body: bytes and ETag                    | mutex, plan, repository | xxhash_rust, itoa, zmij, flate2, brotli, zstd, serde |
 //! | `cache`        | keys, entries, freshness, memory                           | mutex, plan, observe, encode | moka |
 //! | `read_through` | `get` and `refresh`: an answer from memory, or one load    | mutex, backoff, plan, observe, repository, encode, cache | arc_swap |
 //! | `refresh`      | when to load again                                         | backoff, plan, observe, supervise, repository, cache, read_through | tokio_cron_scheduler, xxhash_rust, nix |
 //! | `status`       | the current state, and the history of the last minutes     | mutex, plan, observe, metrics, cache, read_through | serde |
+//! | `access`       | credentials, and the identities behind them                | plan | ring, ipnet |
 //! | `openapi`      | endpoints as an OpenAPI document                           | plan, repository | |
-//! | `http`         | the wire: routes, conditional requests, problems           | mutex, plan, observe, supervise, metrics, pem, repository, encode, cache, read_through, status, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
+//! | `http`         | the wire: routes, conditional requests, problems           | mutex, plan, observe, supervise, metrics, pem, repository, encode, cache, read_through, status, access, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, ring, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
 //! | `app`          | the composition root: build, run, drain                    | plan, observe, supervise, metrics, log, repository, encode, cache, read_through, refresh, status, openapi, http | |
-//! | `cli`          | the commands: serve, check, demo, openapi                  | config, plan, log, repository, app | clap, anyhow, nix |
+//! | `cli`          | the commands: serve, check, demo, key, openapi             | config, plan, log, repository, access, app | clap, anyhow, nix |
 
+pub mod access;
 pub mod app;
 mod backoff;
 pub mod cache;

@@ -13,15 +13,16 @@ use serde_json::json;
 pub use components::ProblemKind;
 pub use json::Json;
 
-use crate::plan::{Endpoint, Format, Place, Plan};
+use crate::plan::{Access, Endpoint, Format, Place, Plan};
 use crate::repository::Description;
 use json::Object;
 
-/// The document for all endpoints. `example` returns an answer of an endpoint to show, as JSON in its shape.
+/// The document for the endpoints that are visible. `example` returns an answer of an endpoint to show, as JSON in its shape.
 /// `server` is the URL that paths are relative to; by default, the folder of the document, wherever a proxy
 /// puts it.
 pub fn document<'d>(
     plan: &Plan,
+    is_visible: impl Fn(&Endpoint) -> bool,
     description: impl Fn(&Endpoint) -> &'d Arc<Description>,
     problems: &[ProblemKind],
     example: impl Fn(&Endpoint) -> Option<Json>,
@@ -30,7 +31,11 @@ pub fn document<'d>(
     let mut taken = HashSet::new();
     let mut paths = Object::default();
     for endpoint in plan.endpoints() {
+        // The same name in the documents of all callers.
         let id = operation_id(endpoint, &mut taken);
+        if !is_visible(endpoint) {
+            continue;
+        }
         let description = description(endpoint);
         let example = example(endpoint);
         let mut path = Object::default();
@@ -53,7 +58,8 @@ pub fn document<'d>(
         "servers": [{ "url": server.unwrap_or("./") }],
     }));
     document.put_json("paths", paths.end());
-    document.put("components", components::all(problems));
+    let has_credentials = plan.access().is_some();
+    document.put("components", components::all(problems, has_credentials));
     document.end()
 }
 
@@ -67,6 +73,8 @@ fn operation(
     let kinds = description.signature.types();
     let described = kinds.zip(&description.parameters);
     let parameters = endpoint.parameters.iter().zip(described);
+    // Claims are not the client's to choose.
+    let parameters = parameters.filter(|(parameter, _)| !parameter.place.is_claim());
     // Path parameters in the order of the path, then the others in the order of the statement.
     let mut parameters: Vec<_> = parameters.collect();
     parameters.sort_by_key(|(parameter, _)| {
@@ -83,6 +91,9 @@ fn operation(
     }
     operation.put("description", prose(endpoint));
     operation.put("x-shape", endpoint.shape.as_str());
+    if let Access::Credential(requirements) = &endpoint.access {
+        operation.put("security", components::security(requirements));
+    }
     if !parameters.is_empty() {
         let parameters = parameters
             .into_iter()

@@ -1,10 +1,11 @@
 //! What a configuration means. A [`Plan`] cannot be wrong: [`Plan::compile`] reports all mistakes of a
 //! configuration at once. Pure: no I/O, no clock, no Postgres.
 
+pub mod access; // who may ask what
 pub mod argument; // a request's typed values, and the rules for them
 mod compile; // makes a plan from a configuration
 pub mod cron; // cron expressions with time zones
-mod declaration;
+mod declaration; // where the parts of an endpoint are written
 pub mod endpoint; // an endpoint and what it declares
 pub mod format; // the formats of an answer
 pub mod freshness; // how long an answer may be served
@@ -16,10 +17,11 @@ mod quantity; // durations and sizes
 pub mod route; // finds the endpoint that answers a path
 pub mod schedule; // what triggers a refresh
 pub mod settings; // settings of the whole server
-pub mod sql; // `:name` placeholders in SQL // where the parts of an endpoint are written
+pub mod sql; // `:name` placeholders in SQL
 
 use std::collections::BTreeSet;
 
+pub use access::{Access, AccessKey, AccessSettings, DefaultAccess, KeyDigest, Requirements};
 pub use argument::{ArgumentError, Arguments, Mismatch, ParameterType, Signature};
 pub use cron::{CronLine, Timezone};
 pub use endpoint::{
@@ -49,6 +51,7 @@ pub struct Plan {
     server: ServerSettings,
     repository: RepositorySettings,
     cache: CacheSettings,
+    access: Option<AccessSettings>,
     endpoints: Vec<Endpoint>,
     probes: Vec<Probe>,
     routes: RouteTable,
@@ -73,6 +76,11 @@ impl Plan {
     /// `[cache]`
     pub fn cache(&self) -> &CacheSettings {
         &self.cache
+    }
+
+    /// `[access]`; `None` if the file has none, and every path is public.
+    pub fn access(&self) -> Option<&AccessSettings> {
+        self.access.as_ref()
     }
 
     /// Every endpoint, in the order of the file.

@@ -1,12 +1,16 @@
 //! The sections of config.toml with their keys, and the kind of value that each key takes. What the values
 //! mean is decided by the plan.
 
+mod access; // `[access]`, and `access` of an endpoint
+
 use std::path::PathBuf;
 
 use super::field::{Field, NamedTexts, WrongParams};
 use super::reader::Reader;
 use super::secret::Secret;
 use super::source::{At, Span};
+
+pub use access::{AccessSection, EndpointAccessSection, KeySection};
 
 /// `[server]`
 #[derive(Debug, Default)]
@@ -123,6 +127,8 @@ pub struct EndpointSection {
     pub warm_sql: Field<String>,
     /// The keys that `[defaults]` may set.
     pub policy: PolicySection,
+    /// `access`
+    pub access: Field<EndpointAccessSection>,
     /// `params`
     pub params: Vec<ParamSection>,
     /// What is no declaration in `params`, which has been reported.
@@ -182,6 +188,8 @@ pub struct ParamSection {
     pub max_length: Field<u64>,
     /// `description`
     pub description: Field<String>,
+    /// `claim`
+    pub claim: Field<String>,
 }
 
 impl ServerSection {
@@ -266,6 +274,7 @@ impl EndpointSection {
         let warm = section.named_scalars("warm");
         let warm_sql = section.verbatim("warm_sql");
         let policy = PolicySection::read(section);
+        let access = EndpointAccessSection::read(section);
         let (params, wrong_params) = section.named_tables("params", ParamSection::read);
         let span = section.span().clone();
         let path = section.unless_misspelled("path", path);
@@ -283,6 +292,7 @@ impl EndpointSection {
             warm,
             warm_sql,
             policy,
+            access,
             params,
             wrong_params,
         }
@@ -334,6 +344,7 @@ impl ParamSection {
             pattern: section.string("pattern"),
             max_length: section.count("max_length"),
             description: section.string("description"),
+            claim: section.string("claim"),
         }
     }
 }

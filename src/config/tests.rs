@@ -251,7 +251,8 @@ fn a_configuration_that_is_too_large_is_rejected() {
 
 /// The keys that are read from a configuration with one of each section.
 fn accepted_keys() -> BTreeSet<(String, &'static str)> {
-    let text = "[server]\n[repository]\n[cache]\n[defaults]\n[[endpoint]]\nrefresh.probe = {}\nparams.x = {}";
+    let text = "[server]\n[repository]\n[cache]\n[access]\n[[access.key]]\n[defaults]\n[[endpoint]]\n\
+                refresh.probe = {}\nparams.x = {}\naccess = {}";
     let (document, _) = DeTable::parse_recoverable(text);
     let mut context = ReadContext {
         source: Arc::new(Source::new("x", text.to_owned(), Language::Toml)),
@@ -276,6 +277,20 @@ fn only_the_url_of_repository_is_secret() {
     assert_eq!(shown, BTreeSet::from(redact::SHOWN_KEYS));
 }
 
+/// The shipped configuration with the lines about access, which are comments because the demo is public.
+fn with_access(shipped: &str) -> String {
+    let lines = shipped.lines().scan(false, |is_within, line| {
+        *is_within = line == "# [access]" || *is_within && line.starts_with('#');
+        let is_shown =
+            *is_within || line.starts_with("# access = ") || line.starts_with("# params.");
+        Some(
+            line.strip_prefix(if is_shown { "#" } else { "" })
+                .unwrap_or(line),
+        )
+    });
+    lines.map(str::trim_start).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_shipped_configuration_shows_every_key() {
     let shipped = include_str!("../../config.toml");
@@ -285,6 +300,7 @@ fn the_shipped_configuration_shows_every_key() {
         .fold(shipped.to_owned(), |text, key| {
             text.replace(&format!("\n# {key} = "), &format!("\n{key} = "))
         });
+    let text = with_access(&text);
     let document = DeTable::parse(&text)
         .expect("the shipped config.toml is TOML")
         .into_inner();
@@ -326,6 +342,18 @@ fn the_shipped_configuration_shows_every_key() {
                 ),
                 key,
             ),
+            "access" if ["scopes", "allow_from"].contains(&key) => any(
+                Box::new(endpoints().filter_map(|e| inner(e, "access"))),
+                key,
+            ),
+            "access.key" => {
+                let keys = table("access").and_then(|access| access["key"].get_ref().as_array());
+                let keys = keys.into_iter().flatten();
+                any(
+                    Box::new(keys.filter_map(|key| key.get_ref().as_table())),
+                    key,
+                )
+            }
             "cors" => table("server").is_some_and(|server| {
                 inner(server, "cors").is_some_and(|cors| cors.contains_key(key))
             }),

@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use warp::http::Method;
 
+use super::authorize::{Authorizer, Caller};
 use super::limits::RETRY_AFTER;
 use super::problem::Problem;
-use super::request::{Field, RequestHead, percent};
+use super::request::percent::{self, DecodeError};
+use super::request::{Field, RequestHead};
 use super::response::cache_control;
 use super::response::header_cache::Kind;
 use super::response::negotiate::{self, Codings};
@@ -16,7 +19,7 @@ use super::response::{Reply, Response, conditional, headers, not_modified, optio
 use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
-use crate::plan::{Arguments, Endpoint, EndpointId, Format, Plan, Routed};
+use crate::plan::{ArgumentError, Arguments, Endpoint, Format, Parameter, Place, Plan, Routed};
 use crate::read_through::{ReadThrough, Served};
 use crate::repository::Description;
 
@@ -25,11 +28,20 @@ use crate::repository::Description;
 pub(super) struct Endpoints {
     plan: Arc<Plan>,
     read_through: ReadThrough,
+    authorizer: Arc<Authorizer>,
 }
 
 impl Endpoints {
-    pub(super) fn new(plan: Arc<Plan>, read_through: ReadThrough) -> Self {
-        Self { plan, read_through }
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        read_through: ReadThrough,
+        authorizer: Arc<Authorizer>,
+    ) -> Self {
+        Self {
+            plan,
+            read_through,
+            authorizer,
+        }
     }
 
     /// Answers a request for one of them.
@@ -38,25 +50,30 @@ impl Endpoints {
         if request.method == Method::OPTIONS {
             return Reply::public(options(), Some(id));
         }
+        let endpoint = self.plan.endpoint(id);
+        let refusal = |problem| refusal(problem, endpoint);
+        let caller = match self.authorizer.admit(request, &endpoint.access) {
+            Ok(caller) => caller,
+            Err(denied) => return refusal(denied),
+        };
         if !request.is_read() {
-            return refusal(Problem::MethodNotAllowed, id);
+            return refusal(Problem::MethodNotAllowed);
         }
         let Some(accepted) = Accepted::by(request, routed) else {
-            return refusal(Problem::NotAcceptable, id);
+            return refusal(Problem::NotAcceptable);
         };
         let Some(description) = self.read_through.inspect().description(id) else {
-            return refusal(Problem::Warming(RETRY_AFTER), id);
+            return refusal(Problem::Warming(RETRY_AFTER));
         };
-        let endpoint = self.plan.endpoint(id);
-        let arguments = match arguments(endpoint, &description, request, routed) {
+        let arguments = match arguments(endpoint, &description, request, routed, &caller) {
             Ok(arguments) => arguments,
             Err(problem) => {
-                if let Problem::InvalidArgument(_) = problem {
+                if let Problem::InvalidArgument(_) | Problem::UnusableClaim(_) = problem {
                     self.read_through
                         .maintenance()
                         .question_description(id, &description);
                 }
-                return refusal(problem, id);
+                return refusal(problem);
             }
         };
         let key = Key::new(id, arguments);
@@ -66,14 +83,15 @@ impl Endpoints {
                 age: Some(served.age),
                 stale_if_error: served.stale_if_error,
                 ..Reply::public(
-                    self.response(request, accepted, &key, &served).await,
+                    self.response(request, accepted, &key, &served, &caller)
+                        .await,
                     Some(id),
                 )
             },
             // The cache was asked, so the hit ratio counts a miss whatever came of it.
             Err(error) => Reply {
                 cache: CacheStatus::Miss,
-                ..refusal(Problem::from_read(&error), id)
+                ..refusal(Problem::from_read(&error))
             },
         }
     }
@@ -84,20 +102,22 @@ impl Endpoints {
         accepted: Accepted,
         key: &Key,
         served: &Served,
+        caller: &Caller,
     ) -> Response {
+        let valid_for = valid_for(caller);
         let endpoint = self.plan.endpoint(key.endpoint());
         let document = match served.entry.answer() {
             Answer::Document(document) => document,
             Answer::NoRow => {
                 let mut response = Response::from(Problem::NoRow);
-                headers::add_to_no_row(response.headers_mut(), endpoint, served);
+                headers::add_to_no_row(response.headers_mut(), endpoint, served, valid_for);
                 return response;
             }
         };
         let variant = accepted.variant(document);
         let changed = served.entry.last_modified();
         let renewed = conditional::not_modified(request, document, variant, changed)
-            .filter(|_| cache_control::can_renew(served.age, served.entry.lifetime()));
+            .filter(|_| cache_control::can_renew(served.age, served.entry.lifetime(), valid_for));
         let mut response = match renewed {
             Some(_) => not_modified(),
             None => match self
@@ -105,7 +125,7 @@ impl Endpoints {
                 .await
             {
                 Some(bytes) => Response::new(bytes),
-                None => return refused(Problem::Internal),
+                None => return refused(Problem::Internal, endpoint),
             },
         };
         let kind = Kind {
@@ -113,7 +133,7 @@ impl Endpoints {
             variant: renewed.unwrap_or(variant),
             is_not_modified: renewed.is_some(),
         };
-        *response.headers_mut() = headers::of_document(document, endpoint, served, kind);
+        *response.headers_mut() = headers::of_document(document, endpoint, served, kind, valid_for);
         response
     }
 
@@ -131,14 +151,23 @@ impl Endpoints {
     }
 }
 
-fn refusal(problem: Problem, endpoint: EndpointId) -> Reply {
-    Reply::public(refused(problem), Some(endpoint))
+fn refusal(problem: Problem, endpoint: &Endpoint) -> Reply {
+    Reply::public(refused(problem, endpoint), Some(endpoint.id))
 }
 
-fn refused(problem: Problem) -> Response {
+fn refused(problem: Problem, endpoint: &Endpoint) -> Response {
     let mut response = Response::from(problem);
-    headers::add_to_refusal(response.headers_mut());
+    headers::add_to_refusal(response.headers_mut(), endpoint);
     response
+}
+
+/// How long the caller's credential is still valid: a response must not be stored for longer.
+fn valid_for(caller: &Caller) -> Duration {
+    let expires = caller.as_ref().and_then(|identity| identity.expires());
+    expires.map_or(Duration::MAX, |expires| {
+        let left = expires.duration_since(SystemTime::now());
+        left.unwrap_or(Duration::ZERO)
+    })
 }
 
 /// What a client accepts of the representations there are.
@@ -169,18 +198,58 @@ impl Accepted {
     }
 }
 
-/// The arguments in the path and the query.
+/// Why there are no arguments.
+enum Rejected {
+    Encoding(DecodeError),
+    Arguments(ArgumentError),
+}
+
+impl From<ArgumentError> for Rejected {
+    fn from(error: ArgumentError) -> Self {
+        Self::Arguments(error)
+    }
+}
+
+impl Rejected {
+    fn problem(self, endpoint: &Endpoint) -> Problem {
+        match self {
+            Self::Encoding(error) => error.into(),
+            Self::Arguments(error) => match claim(endpoint, &error) {
+                // Not its value: the caller may not know what its credential says.
+                Some(claim) => Problem::UnusableClaim(claim.to_owned()),
+                None => error.into(),
+            },
+        }
+    }
+}
+
+/// The claim that an error is about.
+fn claim<'e>(endpoint: &'e Endpoint, error: &ArgumentError) -> Option<&'e str> {
+    let (ArgumentError::Missing { name } | ArgumentError::Invalid { name, .. }) = error else {
+        return None;
+    };
+    let parameter = endpoint.parameters.iter().find(|p| p.name == *name)?;
+    match &parameter.place {
+        Place::Claim(claim) => Some(claim),
+        Place::Path | Place::Query => None,
+    }
+}
+
+/// The arguments in the path, the query and the credential.
 fn arguments(
     endpoint: &Endpoint,
     description: &Description,
     request: &RequestHead,
     routed: &Routed<'_>,
+    caller: &Caller,
 ) -> Result<Arguments, Problem> {
     let mut path: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(routed.path_arguments.len());
     for (name, raw) in &routed.path_arguments {
         path.push((*name, percent::segment(raw)?));
     }
     let query = percent::query(request.uri.query().unwrap_or_default());
-    let query = query.map(|pair| pair.map_err(Problem::from));
-    description.signature.read(endpoint, &path, query)
+    let query = query.map(|pair| pair.map_err(Rejected::Encoding));
+    let claim = |_: &Parameter, claim: &str| caller.as_ref()?.claim(claim);
+    let arguments = description.signature.read(endpoint, &path, query, claim);
+    arguments.map_err(|rejected| rejected.problem(endpoint))
 }

@@ -1,6 +1,7 @@
 //! The service and a connection without a socket: for benches.
 
 use std::convert::Infallible;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Buf;
@@ -50,5 +51,5 @@ fn on_its_own(site: Site, requests: Arc<RequestTracker>) -> Service<impl Finishe
     let finisher = Finisher::new(Arc::clone(&site.plan), site.observer.clone());
     let routes = Arc::new(Routes::new(site)).filter();
     let routes = Arc::clone(&finisher).finished(routes);
-    Service::new(routes, finisher, requests)
+    Service::new(routes, finisher, requests, Ipv4Addr::LOCALHOST.into())
 }

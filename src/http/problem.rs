@@ -1,11 +1,14 @@
 //! Problem documents (RFC 9457), and the one mapping of errors to them. Their texts contain no statement, host or
 //! credential.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use warp::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use warp::http::{HeaderValue, StatusCode};
 
 use super::request::percent::DecodeError;
@@ -20,7 +23,8 @@ use crate::repository::RepositoryError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Code(pub(super) &'static str);
 
-/// Why there is no answer. Codes are stable: 1xx the request, 3xx the repository, 4xx capacity, 5xx
+/// Why there is no answer. Codes are stable: 1xx the request, 2xx the credential, 3xx the
+/// repository, 4xx capacity, 5xx
 /// Larder itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
@@ -56,6 +60,18 @@ pub enum Problem {
     TooManyFields,
     /// The request names a host that the server does not serve.
     Misdirected,
+    /// A credential is needed, and there is none.
+    NoCredential,
+    /// The credential is not valid; and why.
+    InvalidCredential(&'static str),
+    /// The credential lacks one of these scopes.
+    InsufficientScope(String),
+    /// The path may not be asked for from this address.
+    AddressNotAllowed,
+    /// The credential lacks this claim, or the claim is not valid for its parameter.
+    UnusableClaim(String),
+    /// There are two credentials, or there is one that cannot be read.
+    MalformedCredential(&'static str),
     /// Postgres cannot be reached, or lacks a resource.
     Unavailable(Duration),
     /// The query takes longer than the endpoint allows.
@@ -96,6 +112,12 @@ impl Problem {
             Self::NoHost,
             Self::TooManyFields,
             Self::Misdirected,
+            Self::NoCredential,
+            Self::InvalidCredential(""),
+            Self::InsufficientScope(String::new()),
+            Self::AddressNotAllowed,
+            Self::UnusableClaim(String::new()),
+            Self::MalformedCredential(""),
             Self::Unavailable(Duration::ZERO),
             Self::TooSlow,
             Self::Refused,
@@ -142,6 +164,12 @@ impl Problem {
             Self::NoHost => ("LRD-114", StatusCode::BAD_REQUEST),
             Self::TooManyFields => ("LRD-115", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::Misdirected => ("LRD-116", StatusCode::MISDIRECTED_REQUEST),
+            Self::NoCredential => ("LRD-201", StatusCode::UNAUTHORIZED),
+            Self::InvalidCredential(_) => ("LRD-202", StatusCode::UNAUTHORIZED),
+            Self::InsufficientScope(_) => ("LRD-203", StatusCode::FORBIDDEN),
+            Self::AddressNotAllowed => ("LRD-204", StatusCode::FORBIDDEN),
+            Self::UnusableClaim(_) => ("LRD-205", StatusCode::FORBIDDEN),
+            Self::MalformedCredential(_) => ("LRD-206", StatusCode::BAD_REQUEST),
             Self::Unavailable(_) => ("LRD-301", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooSlow => ("LRD-302", StatusCode::GATEWAY_TIMEOUT),
             Self::Refused => ("LRD-303", StatusCode::BAD_GATEWAY),
@@ -155,18 +183,43 @@ impl Problem {
     }
 
     /// One sentence for people.
-    fn detail(&self) -> &str {
+    fn detail(&self) -> Cow<'_, str> {
         if let Self::InvalidArgument(detail)
         | Self::MissingParameter(detail)
         | Self::UnknownParameter(detail)
         | Self::RepeatedParameter(detail) = self
         {
-            return detail;
+            return detail.into();
         }
-        if let Self::MalformedEncoding(detail) = self {
-            return detail;
+        if let Self::MalformedEncoding(detail)
+        | Self::InvalidCredential(detail)
+        | Self::MalformedCredential(detail) = self
+        {
+            return (*detail).into();
         }
-        self.summary()
+        if let Self::InsufficientScope(scopes) = self {
+            return format!("The credential lacks a scope of these: {scopes}.").into();
+        }
+        if let Self::UnusableClaim(claim) = self {
+            return format!("The credential has no usable claim `{claim}`.").into();
+        }
+        self.summary().into()
+    }
+
+    /// The challenge of RFC 6750, 3: what is wrong with the credential, if there is one.
+    fn challenge(&self) -> Option<HeaderValue> {
+        let wrong = if let Self::InvalidCredential(why) = self {
+            format!(", error=\"invalid_token\", error_description=\"{why}\"")
+        } else if let Self::InsufficientScope(scopes) = self {
+            format!(", error=\"insufficient_scope\", scope=\"{scopes}\"")
+        } else if let Self::MalformedCredential(_) = self {
+            ", error=\"invalid_request\"".to_owned()
+        } else if *self == Self::NoCredential {
+            String::new()
+        } else {
+            return None;
+        };
+        HeaderValue::try_from(format!("Bearer realm=\"larder\"{wrong}")).ok()
     }
 
     /// When it occurs, in one sentence.
@@ -190,6 +243,16 @@ impl Problem {
             Self::NoHost => "The request does not name exactly one valid host.",
             Self::TooManyFields => "The request has more than 100 header fields.",
             Self::Misdirected => "This server does not serve the host that the request names.",
+            Self::NoCredential => {
+                "This needs a credential: `Authorization: Bearer` or `X-API-Key`."
+            }
+            Self::InvalidCredential(_) => "The credential is not valid, or no longer.",
+            Self::InsufficientScope(_) => "The credential lacks a scope.",
+            Self::AddressNotAllowed => "This may not be requested from this address.",
+            Self::UnusableClaim(_) => "The credential lacks a claim that this endpoint needs.",
+            Self::MalformedCredential(_) => {
+                "The request has more than one credential, or a malformed one."
+            }
             Self::Unavailable(_) => "The database cannot answer at the moment.",
             Self::TooSlow => "The database did not answer in time.",
             Self::Refused => "The database refused the query of this endpoint.",
@@ -224,6 +287,12 @@ impl Problem {
             | Self::NoHost
             | Self::TooManyFields
             | Self::Misdirected
+            | Self::NoCredential
+            | Self::InvalidCredential(_)
+            | Self::InsufficientScope(_)
+            | Self::AddressNotAllowed
+            | Self::UnusableClaim(_)
+            | Self::MalformedCredential(_)
             | Self::TooSlow
             | Self::Refused
             | Self::TooLarge
@@ -317,6 +386,9 @@ impl From<Problem> for Response {
         headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, ALLOWED_METHODS);
+        }
+        if let Some(challenge) = problem.challenge() {
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if let Some(wait) = problem.retry_after() {
             // Whole seconds, rounded up, so that clients do not come back too early.

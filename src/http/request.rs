@@ -4,12 +4,13 @@
 pub(super) mod percent; // percent-decoding, strictly
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use warp::http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_HEADERS, HeaderName, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, ORIGIN,
+    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, HeaderName,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, ORIGIN,
 };
 use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderValue, Method, Uri};
@@ -19,17 +20,23 @@ use warp::http::{HeaderMap, HeaderValue, Method, Uri};
 pub(super) enum Field {
     Accept,
     AcceptEncoding,
+    ApiKey,
+    Authorization,
+    ForwardedFor,
     IfModifiedSince,
     IfNoneMatch,
     Origin,
 }
 
-const FIELDS: usize = 5;
+const FIELDS: usize = 8;
 
 /// In the order of [`Field`].
 static NAMES: [HeaderName; FIELDS] = [
     ACCEPT,
     ACCEPT_ENCODING,
+    HeaderName::from_static("x-api-key"),
+    AUTHORIZATION,
+    HeaderName::from_static("x-forwarded-for"),
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     ORIGIN,
@@ -51,6 +58,8 @@ pub(super) struct RequestHead {
     /// Which fields there are. Most requests have few of them, and one look at all names is faster than
     /// a lookup for each field.
     has: [bool; FIELDS],
+    /// The other end of the connection.
+    pub(super) peer: IpAddr,
     pub(super) received: Instant,
     pub(super) after_response: AfterResponse,
 }
@@ -63,7 +72,7 @@ tokio::task_local! {
 
 impl RequestHead {
     /// The head of a request that has just arrived.
-    pub(super) fn new(parts: Parts, after_response: AfterResponse) -> Arc<Self> {
+    pub(super) fn new(parts: Parts, peer: IpAddr, after_response: AfterResponse) -> Arc<Self> {
         let mut has = [false; FIELDS];
         for name in parts.headers.keys() {
             if let Some(field) = NAMES.iter().position(|field| field == name) {
@@ -75,6 +84,7 @@ impl RequestHead {
             uri: parts.uri,
             headers: parts.headers,
             has,
+            peer,
             received: Instant::now(),
             after_response,
         })
@@ -117,6 +127,8 @@ impl RequestHead {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use warp::http::Request;
 
     use super::*;
@@ -124,7 +136,7 @@ mod tests {
 
     fn head(path: &str) -> Arc<RequestHead> {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
-        RequestHead::new(parts, AfterResponse::KeepAlive)
+        RequestHead::new(parts, Ipv4Addr::LOCALHOST.into(), AfterResponse::KeepAlive)
     }
 
     #[test]

@@ -7,6 +7,7 @@ use warp::Filter;
 use warp::http::Method;
 
 use super::Site;
+use super::authorize::Authorizer;
 use super::endpoint::Endpoints;
 use super::pages::metrics::Metrics;
 use super::pages::openapi::OpenApi;
@@ -26,6 +27,7 @@ pub(super) struct Routes {
     exposure: Exposure,
     /// The longest path that leads anywhere, escaped as lavishly as it can be.
     longest_path: usize,
+    authorizer: Arc<Authorizer>,
     endpoints: Endpoints,
     readiness: health::Readyz,
     metrics: Metrics,
@@ -46,14 +48,20 @@ impl Routes {
         } = site;
         let pages = Page::ALL.iter().map(|page| page.path().len());
         let longest_page = pages.max().unwrap_or(0) * ESCAPE_BYTES;
+        let authorizer = Arc::new(Authorizer::new(&plan));
         Self {
             exposure,
             longest_path: plan.longest_path().max(longest_page),
-            endpoints: Endpoints::new(Arc::clone(&plan), read_through.clone()),
+            endpoints: Endpoints::new(
+                Arc::clone(&plan),
+                read_through.clone(),
+                Arc::clone(&authorizer),
+            ),
             readiness: health::Readyz::new(read_through.clone(), readiness.clone()),
             metrics: Metrics::new(metrics, read_through.clone(), observer),
             openapi: OpenApi::new(Arc::clone(&plan), read_through, readiness),
             status: Status::new(status),
+            authorizer,
             plan,
         }
     }
@@ -74,7 +82,10 @@ impl Routes {
             Some(Route::Endpoint(routed)) => self.endpoints.reply(request, &routed).await,
             // Boxed, because a hit's future is moved about, and would have room for every page.
             Some(Route::Page(page)) => Reply::own(Box::pin(self.page(page, request)).await),
-            None => Reply::public(Problem::NotFound, None),
+            None => match self.authorizer.admit_to_unknown_path(request) {
+                Ok(_) => Reply::public(Problem::NotFound, None),
+                Err(denied) => Reply::public(denied, None),
+            },
         }
     }
 
@@ -89,11 +100,18 @@ impl Routes {
         if !request.is_read() {
             return Problem::MethodNotAllowed.into();
         }
+        if let Err(denied) = self.authorizer.admit_to_page(request, page) {
+            return denied.into();
+        }
         match page {
             Page::Metrics => self.metrics.response(request).await,
             Page::Healthz => health::healthz(),
-            Page::Readyz => self.readiness.response(),
-            Page::OpenApi => self.openapi.response(request).await,
+            Page::Readyz if self.authorizer.may_observe(request) => self.readiness.response(),
+            Page::Readyz => self.readiness.in_a_word(),
+            Page::OpenApi => {
+                let caller = self.authorizer.caller(request);
+                self.openapi.response(request, &caller).await
+            }
             Page::Docs => docs::page(request),
             Page::DocsStyle => docs::style(request),
             Page::DocsScript => docs::script(request),

@@ -1,6 +1,7 @@
 //! Connections: accepted, limited in number, drained at shutdown. The loop is Larder's own because Warp's
 //! has no limits on time or number.
 
+use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -102,8 +103,12 @@ impl<R: FinishedRoutes> Server<R> {
         let open = OpenConnection::new(self.observer.clone(), slot);
         let outbound = self.slow_clients.outbound();
         let requests = Arc::new(RequestTracker::new(Arc::clone(&outbound)));
+        // A connection that is closed already has no other end, and sends nothing.
+        let peer = stream
+            .peer_addr()
+            .map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
         let (routes, finisher) = (self.routes.clone(), Arc::clone(&self.finisher));
-        let service = Service::new(routes, finisher, Arc::clone(&requests));
+        let service = Service::new(routes, finisher, Arc::clone(&requests), peer);
         let service = service_fn(move |request| service.respond(request));
         let (protocols, watcher) = (self.protocols.clone(), self.draining.watcher());
         tokio::spawn(async move {

@@ -3,6 +3,7 @@
 mod finish;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -65,14 +66,22 @@ pub(super) struct Service<R> {
     routes: R,
     finisher: Arc<Finisher>,
     requests: Arc<RequestTracker>,
+    /// The other end of the connection.
+    peer: IpAddr,
 }
 
 impl<R: FinishedRoutes> Service<R> {
-    pub(super) fn new(routes: R, finisher: Arc<Finisher>, requests: Arc<RequestTracker>) -> Self {
+    pub(super) fn new(
+        routes: R,
+        finisher: Arc<Finisher>,
+        requests: Arc<RequestTracker>,
+        peer: IpAddr,
+    ) -> Self {
         Self {
             routes,
             finisher,
             requests,
+            peer,
         }
     }
 
@@ -93,7 +102,7 @@ impl<R: FinishedRoutes> Service<R> {
             AfterResponse::KeepAlive
         };
         let (parts, body) = request.into_parts();
-        let head = RequestHead::new(parts, after_response);
+        let head = RequestHead::new(parts, self.peer, after_response);
         let body = (may_have_content && validate::is_bodiless(&head.method)).then_some(body);
         let routed = match rejection {
             Some(rejection) => Err(rejection),
@@ -140,6 +149,7 @@ impl<R: FinishedRoutes> Service<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::path::Path;
 
     use bolero::check;
@@ -174,7 +184,12 @@ mod tests {
         });
         let requests = Arc::<RequestTracker>::default();
         let routes = Arc::clone(&finisher).finished(routes);
-        let service = Service::new(routes, finisher, Arc::clone(&requests));
+        let service = Service::new(
+            routes,
+            finisher,
+            Arc::clone(&requests),
+            Ipv4Addr::LOCALHOST.into(),
+        );
         let service = service_fn(move |request| service.respond(request));
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         let serving = http1::serve(server, service, requests);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::plan::Endpoint;
+use crate::plan::{Endpoint, Requirements};
 
 /// A problem that clients may receive (RFC 9457).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,7 @@ pub(super) fn problem_responses(
 ) -> Map<String, Value> {
     let is_possible = |status: &u16| match status {
         404 => endpoint.shape.is_single_row(),
+        401 | 403 => endpoint.access.needs_credential(),
         // Only other methods get it.
         405 => false,
         _ => true,
@@ -83,7 +84,7 @@ pub(super) fn problem_responses(
 }
 
 /// The Components Object.
-pub(super) fn all(problems: &[ProblemKind]) -> Value {
+pub(super) fn all(problems: &[ProblemKind], has_credentials: bool) -> Value {
     let cdn = (
         CDN_CACHE_CONTROL,
         "string",
@@ -98,7 +99,7 @@ pub(super) fn all(problems: &[ProblemKind]) -> Value {
         .filter(|(status, _)| *status != 405)
         .map(|(status, kinds)| (status.to_string(), response(&kinds)));
     let codes: Value = problems.iter().map(|kind| kind.code).collect();
-    json!({
+    let mut components = json!({
         "schemas": {
             "Problem": {
                 "description": "Why the request failed: RFC 9457.",
@@ -115,7 +116,26 @@ pub(super) fn all(problems: &[ProblemKind]) -> Value {
         },
         "headers": headers.collect::<Map<_, _>>(),
         "responses": responses.collect::<Map<_, _>>(),
-    })
+    });
+    if has_credentials {
+        components["securitySchemes"] = json!({
+            BEARER: {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A key: RFC 6750.",
+            },
+            API_KEY: { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key." },
+        });
+    }
+    components
+}
+
+const BEARER: &str = "bearer";
+const API_KEY: &str = "apiKey";
+
+/// The ways to present a credential with these scopes.
+pub(super) fn security(requirements: &Requirements) -> Value {
+    json!([{ BEARER: requirements.scopes }, { API_KEY: requirements.scopes }])
 }
 
 fn by_status(problems: &[ProblemKind]) -> BTreeMap<u16, Vec<&ProblemKind>> {

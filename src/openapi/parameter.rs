@@ -17,7 +17,7 @@ pub(super) fn describe(
     object.put("name", parameter.name.as_str());
     let place = match parameter.place {
         Place::Path => "path",
-        Place::Query => "query",
+        Place::Query | Place::Claim(_) => "query",
     };
     object.put("in", place);
     object.put("required", parameter.presence == Presence::Required);

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 pub use error::{ArgumentError, Mismatch};
 pub use parameter_type::ParameterType;
 
-use super::{Endpoint, Place, UnknownParameters};
+use super::{Endpoint, Parameter, Place, UnknownParameters};
 use constraints::Constraints;
 use error::shortened;
 
@@ -92,50 +92,61 @@ impl Signature {
         self.constraints.iter().map(Constraints::kind)
     }
 
-    /// The arguments of a request, from the names and percent-decoded values in its path and query string.
-    /// `endpoint` is the one this signature was made for.
+    /// The arguments of a key from names and texts, as the operator lists them: claims are named like the
+    /// parameters that they fill. `endpoint` is the one this signature was made for.
     ///
     /// # Errors
-    /// [`ArgumentError`], for the client that sent them.
+    /// [`ArgumentError`], for the operator.
     pub fn arguments(
         &self,
         endpoint: &Endpoint,
         path: &[(&str, Cow<'_, str>)],
         query: &[(Cow<'_, str>, Cow<'_, str>)],
     ) -> Result<Arguments, ArgumentError> {
-        let query = query.iter().map(|(name, text)| {
+        let is_claim = |name: &str| {
+            let mut claims = endpoint.parameters.iter().filter(|p| p.place.is_claim());
+            claims.any(|parameter| parameter.name == name)
+        };
+        let (claims, query): (Vec<_>, Vec<_>) = query.iter().partition(|(name, _)| is_claim(name));
+        let query = query.into_iter().map(|(name, text)| {
             let (name, text): (&str, &str) = (name, text);
             Ok((Cow::Borrowed(name), Cow::Borrowed(text)))
         });
-        self.read(endpoint, path, query)
+        let claim = |parameter: &Parameter, _: &str| {
+            let mut given = claims.iter().filter(|(name, _)| *name == parameter.name);
+            given.next().map(|(_, text)| &**text)
+        };
+        self.read(endpoint, path, query, claim)
     }
 
-    /// Like [`Signature::arguments`], for a query string that is decoded on the way. Reading stops at the
-    /// first error, so a long query string costs nothing more.
+    /// The arguments of a request, from the names and percent-decoded values in its path, its query string,
+    /// which is decoded on the way, and `claim`, which returns what its credential says for a parameter and the
+    /// name of its claim. Reading stops at the first error, so a long query string costs nothing more.
     ///
     /// # Errors
-    /// [`ArgumentError`], and what is wrong with the query string.
+    /// [`ArgumentError`], for the client that sent them, and what is wrong with the query string.
     pub fn read<'q, E: From<ArgumentError>>(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &'q Endpoint,
         path: &'q [(&str, Cow<'_, str>)],
         query: impl Iterator<Item = Result<(Cow<'q, str>, Cow<'q, str>), E>>,
+        claim: impl Fn(&'q Parameter, &str) -> Option<&'q str>,
     ) -> Result<Arguments, E> {
-        let declared = |name: &str, place| {
+        let declared = |name: &str, place: &Place| {
             endpoint
                 .parameters
                 .iter()
-                .position(|p| p.place == place && p.name == name)
+                .position(|p| p.place == *place && p.name == name)
         };
         let mut given: Vec<Option<Cow<'q, str>>> = vec![None; self.constraints.len()];
         for (name, text) in path {
-            if let Some(slot) = declared(name, Place::Path).and_then(|i| given.get_mut(i)) {
+            if let Some(slot) = declared(name, &Place::Path).and_then(|i| given.get_mut(i)) {
                 *slot = Some(Cow::Borrowed(text));
             }
         }
         for pair in query {
             let (name, text) = pair?;
-            match declared(&name, Place::Query).and_then(|i| given.get_mut(i)) {
+            match declared(&name, &Place::Query).and_then(|i| given.get_mut(i)) {
                 Some(slot @ None) => *slot = Some(text),
                 Some(Some(_)) => {
                     let name = name.into_owned();
@@ -145,6 +156,11 @@ impl Signature {
                     UnknownParameters::Ignore => {}
                     UnknownParameters::Reject => return Err(unknown(endpoint, &name).into()),
                 },
+            }
+        }
+        for (parameter, slot) in endpoint.parameters.iter().zip(&mut given) {
+            if let Place::Claim(name) = &parameter.place {
+                *slot = claim(parameter, name).map(Cow::Borrowed);
             }
         }
         let values = endpoint.parameters.iter().zip(&self.constraints).zip(given);

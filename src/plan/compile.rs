@@ -1,6 +1,7 @@
 //! Makes a plan from a configuration. Every check runs, whatever the others find: a wrong part is reported
 //! and left out, and the rest is checked all the same.
 
+mod access; // `[access]`, and `access` of an endpoint
 mod cors; // `cors`
 mod endpoint; // one `[[endpoint]]`
 mod field; // reads one value: a duration, a size, a count, a word
@@ -37,6 +38,7 @@ impl Plan {
             server,
             repository,
             cache,
+            access,
             defaults,
             endpoints,
             source,
@@ -47,6 +49,7 @@ impl Plan {
         let limits = Limits::read(&repository, &mut report);
         let repository = repository_settings(&repository, &limits, source.name(), &mut report);
         let max_size = field::size("max_size", &cache.max_size, &mut report);
+        let access = access::settings(&access, &mut report);
         let defaults = Policy::read(&defaults, &mut report);
         defaults.check(&defaults, &limits, &mut report);
 
@@ -65,6 +68,7 @@ impl Plan {
             let context = endpoint::Context {
                 defaults: &defaults,
                 limits: &limits,
+                access: access.as_ref(),
             };
             let id = EndpointId::new(routes.spans.len());
             let parts = endpoint::Parts::read(&section, id, &context, &mut probes, &mut report);
@@ -87,6 +91,7 @@ impl Plan {
             server,
             repository,
             cache,
+            access: access.map(|at| at.value),
             longest_path: compiled.iter().map(longest_path).max().unwrap_or(0),
             endpoints: compiled,
             probes: probes.probes,

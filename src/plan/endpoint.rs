@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::{FreshnessPolicy, OnMiss, Parameter, PathPattern, Place, Refresh, Statement};
+use super::{Access, FreshnessPolicy, OnMiss, Parameter, PathPattern, Place, Refresh, Statement};
 
 /// An endpoint's place in the plan: small, `Copy`, and an index into per-endpoint tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,7 +54,9 @@ pub struct Endpoint {
     pub max_bytes: u64,
     /// What happens to undeclared query parameters.
     pub unknown_parameters: UnknownParameters,
-    /// Which caches may store an answer.
+    /// What it requires of its callers.
+    pub access: Access,
+    /// Which caches may store an answer; never [`CacheControl::Public`] if a credential is required.
     pub cache_control: CacheControl,
     /// Which of the caches that honour `CDN-Cache-Control` may store it, if different.
     pub cdn_cache_control: Option<CacheControl>,
@@ -64,6 +66,16 @@ impl Endpoint {
     /// Whether one entry answers every request. Such an entry is loaded at startup and never evicted.
     pub fn is_resident(&self) -> bool {
         self.parameters.is_empty()
+    }
+
+    /// The claims that its callers need, in the order of the statement's `$1`…
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.parameters
+            .iter()
+            .filter_map(|parameter| match &parameter.place {
+                Place::Claim(claim) => Some(claim.as_str()),
+                Place::Path | Place::Query => None,
+            })
     }
 
     /// Splits names and texts for [`super::Signature::arguments`] into path and query parameters.

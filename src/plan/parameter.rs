@@ -53,12 +53,21 @@ const PATTERN_START: &str = r"\A(?:";
 const PATTERN_END: &str = r")\z";
 
 /// Where a request carries a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A segment of the path.
     Path,
     /// The query string.
     Query,
+    /// The claim of this name in its credential.
+    Claim(String),
+}
+
+impl Place {
+    /// Whether it is the credential, and not the request target.
+    pub fn is_claim(&self) -> bool {
+        matches!(self, Self::Claim(_))
+    }
 }
 
 /// What happens if a parameter is absent.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Config, Report, Span};
 
+mod access; // who may ask what
 mod findings; // mistakes that Postgres reports
 mod loads; // what loads an endpoint
 mod parameters; // declarations of parameters
@@ -132,7 +133,7 @@ fn an_endpoint_means_what_its_section_says() {
     let parameters: Vec<_> = a
         .parameters
         .iter()
-        .map(|p| (p.name.as_str(), p.place, p.presence.clone()))
+        .map(|p| (p.name.as_str(), p.place.clone(), p.presence.clone()))
         .collect();
     assert_eq!(
         parameters,

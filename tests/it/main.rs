@@ -10,6 +10,7 @@
 )]
 
 // The repository.
+mod access;
 mod architecture; // the code keeps to the map in src/lib.rs
 mod dashboards; // dashboards and metrics fit together
 mod documents; // the documents match the code and one another

@@ -28,6 +28,39 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         Field::Given(At::new(read, span))
     }
 
+    /// A word, or a table that `read` reads.
+    pub(in crate::config) fn word_or_table<T>(
+        &mut self,
+        key: &'static str,
+        word: impl FnOnce(String) -> T,
+        read: impl FnOnce(&mut Reader<'_, 'e, 'd>) -> T,
+    ) -> Field<T> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        if let DeValue::String(text) = value {
+            let text = self.substituted(&text, span);
+            return Field::from_option(text.map(|text| At::new(word(text.value), text.span)));
+        }
+        let Some(table) = self.as_table(key, &span, value, "a word or a table", None) else {
+            return Field::Wrong;
+        };
+        let read = self.read_table(table, format!("`{key}`"), span.clone(), read);
+        Field::Given(At::new(read, span))
+    }
+
+    /// A table of scalars, whose keys are names that the operator chose.
+    pub(in crate::config) fn texts(&mut self, key: &'static str) -> Field<NamedTexts> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        let help = format!("for example {key} = {{ tenant = \"acme\" }}");
+        let Some(table) = self.as_table(key, &span, value, "a table", Some(&help)) else {
+            return Field::Wrong;
+        };
+        Field::from_option(self.named_texts(table).map(|texts| At::new(texts, span)))
+    }
+
     /// Every table of an array of tables. `None` for a value of another kind.
     pub(in crate::config) fn tables<T>(
         &mut self,
@@ -37,7 +70,11 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
         let Some((span, value)) = self.take(key) else {
             return Some(Vec::new());
         };
-        let help = Some(format!("start each one with a line `[[{key}]]`"));
+        let name = match self.name.trim_matches(['[', ']']) {
+            "" => format!("[[{key}]]"),
+            parent => format!("[[{parent}.{key}]]"),
+        };
+        let help = Some(format!("start each one with a line `{name}`"));
         let DeValue::Array(array) = value else {
             self.wrong::<()>(key, &span, &value, "an array of tables", help.as_deref());
             return None;
@@ -48,7 +85,7 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
             let kind = "an array of tables";
             if let Some(table) = self.as_table(key, &span, item.into_inner(), kind, help.as_deref())
             {
-                tables.push(self.read_table(table, format!("[[{key}]]"), span, &mut read));
+                tables.push(self.read_table(table, name.clone(), span, &mut read));
             }
         }
         Some(tables)

@@ -35,6 +35,16 @@ impl Readyz {
         }
     }
 
+    /// The same without what it waits for, for callers who may not know which endpoints there are.
+    pub(in crate::http) fn in_a_word(&self) -> Response {
+        match *self.readiness.borrow() {
+            Readiness::Ready => text(StatusCode::OK, "ready\n".to_owned()),
+            Readiness::Draining | Readiness::Warming => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
+            }
+        }
+    }
+
     pub(in crate::http) fn response(&self) -> Response {
         let readiness = *self.readiness.borrow();
         match readiness {

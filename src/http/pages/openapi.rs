@@ -1,6 +1,7 @@
 //! `/openapi.json`: the endpoints, for programs.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -9,10 +10,12 @@ use super::assets;
 use super::memo::Memo;
 use crate::cache::Answer;
 use crate::encode::Body;
+use crate::http::authorize::{self, Caller};
 use crate::http::limits::RETRY_AFTER;
 use crate::http::problem::Problem;
 use crate::http::request::RequestHead;
 use crate::http::response::Response;
+use crate::mutex::lock;
 use crate::observe::Readiness;
 use crate::openapi::{self, Json};
 use crate::plan::{CacheControl, Endpoint, Plan};
@@ -26,8 +29,13 @@ const EXAMPLE_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(in crate::http) struct OpenApi {
     source: Arc<Source>,
-    document: Memo<Document>,
+    /// The documents by which endpoints they show, in the order of the plan.
+    documents: Mutex<HashMap<Vec<bool>, Arc<Memo<Document>>>>,
 }
+
+/// The most documents kept at a time: there is one for each set of scopes, and one for callers without a
+/// credential.
+const DOCUMENTS_MAX: usize = 64;
 
 /// What the document is made from.
 #[derive(Debug)]
@@ -59,11 +67,16 @@ impl OpenApi {
                 read_through,
                 readiness,
             }),
-            document: Memo::default(),
+            documents: Mutex::default(),
         }
     }
 
-    pub(in crate::http) async fn response(&self, request: &RequestHead) -> Response {
+    /// The endpoints that the caller may use.
+    pub(in crate::http) async fn response(
+        &self,
+        request: &RequestHead,
+        caller: &Caller,
+    ) -> Response {
         let Some(descriptions) = self.source.descriptions() else {
             return Problem::Warming(RETRY_AFTER).into();
         };
@@ -72,15 +85,30 @@ impl OpenApi {
             let is_due = !document.is_complete && document.at.elapsed() >= RETRY_AFTER;
             !is_due && document.descriptions.iter().zip(&descriptions).all(is_same)
         };
+        let endpoints = self.source.plan.endpoints().iter();
+        let visible: Vec<bool> = endpoints
+            .map(|endpoint| authorize::may_use(caller, &endpoint.access))
+            .collect();
+        let memo = self.memo(&visible);
         let source = Arc::clone(&self.source);
-        match self
-            .document
-            .get(is_current, move || source.document())
+        match memo
+            .get(is_current, move || source.document(&visible))
             .await
         {
             Some(document) => assets::revalidated(request, "application/json", &document.body),
             None => Problem::Internal.into(),
         }
+    }
+
+    fn memo(&self, visible: &[bool]) -> Arc<Memo<Document>> {
+        let mut documents = lock(&self.documents);
+        if let Some(memo) = documents.get(visible) {
+            return Arc::clone(memo);
+        }
+        if documents.len() >= DOCUMENTS_MAX {
+            documents.clear();
+        }
+        Arc::clone(documents.entry(visible.to_vec()).or_default())
     }
 }
 
@@ -93,12 +121,14 @@ impl Source {
         descriptions.collect()
     }
 
-    fn document(&self) -> Option<Document> {
+    fn document(&self, visible: &[bool]) -> Option<Document> {
         let is_complete = *self.readiness.borrow() == Readiness::Ready;
         let descriptions = self.descriptions()?;
         let of = |endpoint: &Endpoint| &descriptions[endpoint.id.index()];
         let example = |endpoint: &Endpoint| self.example(endpoint);
-        let document = openapi::document(&self.plan, of, &Problem::kinds(), example, None);
+        let is_visible = |endpoint: &Endpoint| visible[endpoint.id.index()];
+        let kinds = Problem::kinds();
+        let document = openapi::document(&self.plan, is_visible, of, &kinds, example, None);
         let body = Body::new(document.as_str().into());
         Some(Document {
             at: Instant::now(),

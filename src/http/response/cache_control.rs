@@ -15,13 +15,15 @@ use crate::plan::{CacheControl, Lifetime};
 /// What is left is rounded down, and the very last second is withheld: nginx counts whole seconds of its
 /// clock, and so keeps a response for up to a second longer than it may.
 ///
-/// A 304, which renews a stored response, has at least a second left: see [`can_renew`].
+/// A 304, which renews a stored response, has at least a second left: see [`can_renew`]. Nothing may be stored
+/// for longer than `valid_for`, for which the caller's credential is valid.
 pub(super) fn cache_control(
     writer: &mut HeaderWriter,
     directive: CacheControl,
     age: Duration,
     lifetime: &Lifetime,
     status: StatusCode,
+    valid_for: Duration,
 ) {
     writer.text(directive.as_str());
     if directive == CacheControl::NoStore {
@@ -29,9 +31,15 @@ pub(super) fn cache_control(
     }
     let least = u64::from(status == StatusCode::NOT_MODIFIED);
     let advertised = left(lifetime.advertised, age).max(least);
+    let valid_for = valid_for.as_secs();
     let max_age = advertised.min(left_with_margin(current_limit(lifetime, age), age));
+    let max_age = max_age.min(valid_for);
     // Both windows are counted from the end of `max-age`: RFC 5861, 3 and 4.
-    let window = |limit| left_with_margin(limit, age).saturating_sub(max_age);
+    let window = |limit| {
+        left_with_margin(limit, age)
+            .min(valid_for)
+            .saturating_sub(max_age)
+    };
     let while_revalidate = window(lifetime.stale_while_revalidate);
     let if_error = window(lifetime.limit());
     writer.text(", max-age=").number(max_age);
@@ -44,8 +52,8 @@ pub(super) fn cache_control(
 /// Whether a 304 may be sent at this age. nginx takes a 304 with `max-age=0` as leave to start all of the
 /// stored response's windows again, so a 304 has at least a second left. If there is none, the whole
 /// response is sent.
-pub(in crate::http) fn can_renew(age: Duration, lifetime: &Lifetime) -> bool {
-    left_with_margin(current_limit(lifetime, age), age) > 0
+pub(in crate::http) fn can_renew(age: Duration, lifetime: &Lifetime, valid_for: Duration) -> bool {
+    left_with_margin(current_limit(lifetime, age), age).min(valid_for.as_secs()) > 0
 }
 
 /// The age up to which the fields stay the same as at this age. All of them count whole seconds since the
@@ -137,7 +145,9 @@ mod tests {
 
     fn cache_control(age: Duration, lifetime: &Lifetime, status: StatusCode) -> String {
         let directive = CacheControl::Public;
-        written(|writer| super::cache_control(writer, directive, age, lifetime, status))
+        written(|writer| {
+            super::cache_control(writer, directive, age, lifetime, status, Duration::MAX);
+        })
     }
 
     fn lifetime(max_age: u64, while_revalidate: u64, if_error: u64) -> Lifetime {
@@ -240,7 +250,7 @@ mod tests {
         let lifetime = lifetime(2, 2, 6);
         for age_ms in (0..10_000).step_by(130) {
             let age = Duration::from_millis(age_ms);
-            if can_renew(age, &lifetime) {
+            if can_renew(age, &lifetime, Duration::MAX) {
                 let text = cache_control(age, &lifetime, StatusCode::NOT_MODIFIED);
                 assert!(!text.contains("max-age=0"), "{text} at {age:?}");
             } else {

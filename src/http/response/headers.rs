@@ -1,7 +1,7 @@
 //! The header fields of an endpoint's response: what it is, how old it is, how long it may be stored, and how
 //! it was found.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use warp::http::header::{
     AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED, VARY,
@@ -14,7 +14,7 @@ use super::header_writer::HeaderWriter;
 use super::{NOSNIFF, cache_control, conditional};
 use crate::encode::Document;
 use crate::observe::CacheStatus;
-use crate::plan::Endpoint;
+use crate::plan::{Access, Endpoint};
 use crate::read_through::Served;
 
 /// RFC 9213.
@@ -24,16 +24,19 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// What every response of an endpoint depends on.
 const NEGOTIATED: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding");
+const NEGOTIATED_WITH_CREDENTIAL: HeaderValue =
+    HeaderValue::from_static("Accept, Accept-Encoding, Authorization, X-API-Key");
 
 /// The usual number of fields, and the bytes of those that are made for one response.
 const CAPACITY: (usize, usize) = (12, 320);
 
-/// The fields of a whole document, or of a 304 for it.
+/// The fields of a whole document, or of a 304 for it, to a caller whose credential is valid for this long.
 pub(in crate::http) fn of_document(
     document: &Document,
     endpoint: &Endpoint,
     served: &Served,
     kind: Kind,
+    valid_for: Duration,
 ) -> HeaderMap {
     let wanted = Wanted {
         entry: &served.entry,
@@ -41,14 +44,22 @@ pub(in crate::http) fn of_document(
         age: served.age,
         now: SystemTime::now(),
     };
-    let make = || made(document, endpoint, served, &wanted);
+    let make = || made(document, endpoint, served, &wanted, valid_for);
     match served.status {
+        // The credential, and not the entry, limits these.
+        _ if valid_for <= served.entry.lifetime().limit() => make().headers,
         CacheStatus::Hit | CacheStatus::Stale => header_cache::fields(&wanted, make),
         CacheStatus::Miss | CacheStatus::Coalesced | CacheStatus::None => make().headers,
     }
 }
 
-fn made(document: &Document, endpoint: &Endpoint, served: &Served, wanted: &Wanted<'_>) -> Fields {
+fn made(
+    document: &Document,
+    endpoint: &Endpoint,
+    served: &Served,
+    wanted: &Wanted<'_>,
+    valid_for: Duration,
+) -> Fields {
     let Kind {
         variant,
         is_not_modified,
@@ -73,7 +84,14 @@ fn made(document: &Document, endpoint: &Endpoint, served: &Served, wanted: &Want
     } else {
         StatusCode::OK
     };
-    add_freshness(&mut headers, &mut writer, endpoint, served, status);
+    add_freshness(
+        &mut headers,
+        &mut writer,
+        endpoint,
+        served,
+        status,
+        valid_for,
+    );
     let until = cache_control::unchanged_until(served.age, served.entry.lifetime());
     let until = until.min(served.age.saturating_add(stays_for));
     Fields {
@@ -88,6 +106,7 @@ pub(in crate::http) fn add_to_no_row(
     headers: &mut HeaderMap,
     endpoint: &Endpoint,
     served: &Served,
+    valid_for: Duration,
 ) {
     let mut writer = HeaderWriter::with_capacity(CAPACITY.1);
     add_freshness(
@@ -96,12 +115,20 @@ pub(in crate::http) fn add_to_no_row(
         endpoint,
         served,
         StatusCode::NOT_FOUND,
+        valid_for,
     );
 }
 
 /// Adds to the fields of a problem that has nothing to do with an entry.
-pub(in crate::http) fn add_to_refusal(headers: &mut HeaderMap) {
-    headers.insert(VARY, NEGOTIATED);
+pub(in crate::http) fn add_to_refusal(headers: &mut HeaderMap, endpoint: &Endpoint) {
+    headers.insert(VARY, vary(endpoint));
+}
+
+fn vary(endpoint: &Endpoint) -> HeaderValue {
+    match endpoint.access {
+        Access::Public => NEGOTIATED,
+        Access::Credential(_) => NEGOTIATED_WITH_CREDENTIAL,
+    }
 }
 
 /// Adds how old the response is, how long it may be stored, and how it was found.
@@ -111,13 +138,14 @@ fn add_freshness(
     endpoint: &Endpoint,
     served: &Served,
     status: StatusCode,
+    valid_for: Duration,
 ) {
     let (entry, age) = (&served.entry, served.age);
-    headers.insert(VARY, NEGOTIATED);
+    headers.insert(VARY, vary(endpoint));
     headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.insert(AGE, writer.number(age.as_secs()).end());
     let mut cache_control = |directive| {
-        cache_control::cache_control(writer, directive, age, entry.lifetime(), status);
+        cache_control::cache_control(writer, directive, age, entry.lifetime(), status, valid_for);
         writer.end()
     };
     headers.insert(CACHE_CONTROL, cache_control(endpoint.cache_control));

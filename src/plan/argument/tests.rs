@@ -395,7 +395,7 @@ fn reading_stops_at_the_first_error() {
             Ok::<_, ArgumentError>((Cow::Borrowed(*name), Cow::Borrowed("1")))
         });
         let path = [("p", Cow::Borrowed("v"))];
-        let rejected = signature.read(&plan.endpoints()[0], &path, query);
+        let rejected = signature.read(&plan.endpoints()[0], &path, query, |_, _| None);
         assert!(rejected.is_err(), "{names:?}");
         assert_eq!(pulled, read, "{names:?}");
     }

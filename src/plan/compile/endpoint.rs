@@ -3,17 +3,20 @@
 use super::policy::{Limits, Policy, ResolvedPolicy};
 use super::refresh::Probes;
 use super::triggers::Triggers;
-use super::{parameters, refresh, statement, warm};
+use super::{access, parameters, refresh, statement, warm};
 use crate::config::field::NamedTexts;
 use crate::config::schema::EndpointSection;
 use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::declaration::EndpointDeclaration;
-use crate::plan::{Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement, Warm};
+use crate::plan::{
+    Access, AccessSettings, Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement, Warm,
+};
 
 /// What all endpoints share.
 pub(super) struct Context<'c> {
     pub(super) defaults: &'c Policy,
     pub(super) limits: &'c Limits,
+    pub(super) access: Option<&'c At<AccessSettings>>,
 }
 
 /// The parts of an endpoint that could be read.
@@ -26,6 +29,7 @@ pub(super) struct Parts {
     parameters: Option<Vec<Parameter>>,
     refresh: Refresh,
     policy: ResolvedPolicy,
+    access: Access,
     /// The names under `params`, and where each is written.
     declared: Vec<(String, Span)>,
     warm: Warm,
@@ -64,12 +68,17 @@ impl Parts {
             probe_every: probe_every.as_ref(),
             has_parameters,
         };
-        let policy = Policy::read(&section.policy, report).resolve(
+        let mut policy = Policy::read(&section.policy, report).resolve(
             context.defaults,
             context.limits,
             &triggers,
             report,
         );
+        let access = access::of_endpoint(&section.access, context.access, report);
+        if access.needs_credential() {
+            policy.keep_private(&section.policy, report);
+        }
+        access::check_claims(section, &access, context.access, report);
         let warm = if has_parameters {
             warm::read(section, parameters.as_deref(), &policy, report)
         } else {
@@ -86,6 +95,7 @@ impl Parts {
             parameters,
             refresh,
             policy,
+            access,
             declared: declared(section),
             warm,
             warm_places: places(&section.warm),
@@ -108,6 +118,7 @@ impl Parts {
             warm: self.warm,
             max_keys: policy.max_keys,
             on_miss: policy.on_miss,
+            access: self.access,
             cache_control: policy.cache_control,
             cdn_cache_control: policy.cdn_cache_control,
             timeout: policy.timeout,

@@ -29,10 +29,15 @@ pub(super) fn read(
         .iter()
         .filter_map(|param| {
             check_name(&param.name, report)?;
-            let place = if in_path(&param.name.value) {
-                Place::Path
-            } else {
-                Place::Query
+            let place = match &param.claim {
+                Field::Given(claim) => {
+                    check_claim(param, claim, in_path(&param.name.value), report);
+                    Place::Claim(claim.value.clone())
+                }
+                // Never from the query string: a wrong claim must not open that way.
+                Field::Wrong => Place::Claim(String::new()),
+                Field::Absent if in_path(&param.name.value) => Place::Path,
+                Field::Absent => Place::Query,
             };
             Some(parameter(param, place, report))
         })
@@ -68,6 +73,32 @@ pub(super) fn read(
         }
     }
     (parameters.len() == statement.parameters().len()).then_some(parameters)
+}
+
+/// A claim is there, or the request is refused.
+fn check_claim(param: &ParamSection, claim: &At<String>, is_in_path: bool, report: &mut Report) {
+    let name = &param.name.value;
+    if claim.value.is_empty() {
+        report.push(Mistake::new("`claim` is empty").at(&claim.span, "names no claim"));
+    }
+    if is_in_path {
+        report.push(
+            Mistake::new(format!(
+                "parameter `{name}` is in the path and in the credential"
+            ))
+            .at(&claim.span, "it can come from one of them only")
+            .help("remove it from the path, or rename one of them"),
+        );
+    }
+    let default = param.default.given().map(|at| ("default", &at.span));
+    let optional = param.optional.given().map(|at| ("optional", &at.span));
+    for (key, span) in default.into_iter().chain(optional) {
+        report.push(
+            Mistake::new(format!("`{key}` on a parameter that is a claim"))
+                .at(span, "has no effect")
+                .help("remove it: a credential without the claim is refused"),
+        );
+    }
 }
 
 /// Whether `params` has something for this parameter that is not a declaration.
@@ -155,7 +186,7 @@ fn undecorated(name: &str) -> Parameter {
 
 fn parameter(section: &ParamSection, place: Place, report: &mut Report) -> Parameter {
     let text = |field: &Field<String>| field.given().map(|at| at.value.clone());
-    let presence = presence(section, place, report);
+    let presence = presence(section, &place, report);
     check_range(section, report);
     let pattern = section.pattern.given().and_then(|written| {
         let pattern = Parameter::whole_pattern(&written.value);
@@ -194,10 +225,13 @@ fn parameter(section: &ParamSection, place: Place, report: &mut Report) -> Param
     parameter
 }
 
-fn presence(section: &ParamSection, place: Place, report: &mut Report) -> Presence {
+fn presence(section: &ParamSection, place: &Place, report: &mut Report) -> Presence {
     let default = section.default.given();
     let optional = section.optional.given().filter(|optional| optional.value);
-    if place == Place::Path {
+    if place.is_claim() {
+        return Presence::Required;
+    }
+    if *place == Place::Path {
         let written = [default.map(|at| &at.span), optional.map(|at| &at.span)];
         for span in written.into_iter().flatten() {
             report.push(

@@ -87,6 +87,36 @@ pub(super) struct ResolvedPolicy {
     pub(super) cdn_cache_control: Option<CacheControl>,
 }
 
+impl ResolvedPolicy {
+    /// No shared cache may store an answer that needed a credential: RFC 9111, 3.5. `own` is what the endpoint
+    /// itself sets; a `public` of `[defaults]` is meant for the others.
+    pub(super) fn keep_private(&mut self, own: &PolicySection, report: &mut Report) {
+        for (key, field) in [
+            ("cache_control", &own.cache_control),
+            ("cdn_cache_control", &own.cdn_cache_control),
+        ] {
+            let public = field
+                .given()
+                .filter(|at| at.value == CacheControl::Public.as_str());
+            if let Some(public) = public {
+                report.push(
+                    Mistake::new(format!(
+                        "`{key}` is public on an endpoint that needs a credential"
+                    ))
+                    .at(&public.span, "a shared cache would answer anybody")
+                    .help("remove it, or set access = \"public\""),
+                );
+            }
+        }
+        if self.cache_control == CacheControl::Public {
+            self.cache_control = CacheControl::Private;
+        }
+        self.cdn_cache_control = self
+            .cdn_cache_control
+            .filter(|directive| *directive != CacheControl::Public);
+    }
+}
+
 impl Policy {
     pub(super) fn read(section: &PolicySection, report: &mut Report) -> Self {
         let shapes = Shape::ALL.map(|shape| (shape.as_str(), shape));

@@ -1,0 +1,87 @@
+//! `[access]`, and what an endpoint says about who may ask.
+
+use crate::config::field::{Field, NamedTexts};
+use crate::config::reader::Reader;
+use crate::config::source::{At, Span};
+
+/// `[access]`
+#[derive(Debug, Default)]
+pub struct AccessSection {
+    /// Its header, if there is one.
+    pub span: Option<Span>,
+    /// `default`
+    pub default: Field<String>,
+    /// `trusted_proxies`
+    pub trusted_proxies: Field<Vec<At<String>>>,
+    /// Every `[[access.key]]`, in the order of the file; `None` if `key` is not an array of tables.
+    pub keys: Option<Vec<KeySection>>,
+}
+
+/// `[[access.key]]`
+#[derive(Debug)]
+pub struct KeySection {
+    /// Its header.
+    pub span: Span,
+    /// `name`
+    pub name: Field<String>,
+    /// `sha256`
+    pub sha256: Field<Vec<At<String>>>,
+    /// `expires`
+    pub expires: Field<String>,
+    /// `scopes`
+    pub scopes: Field<Vec<At<String>>>,
+    /// `claims`
+    pub claims: Field<NamedTexts>,
+}
+
+/// `access` of an endpoint.
+#[derive(Debug)]
+pub enum EndpointAccessSection {
+    /// A word, such as `"public"`.
+    Word(String),
+    /// `{ … }`
+    Table {
+        /// `scopes`
+        scopes: Field<Vec<At<String>>>,
+        /// `allow_from`
+        allow_from: Field<Vec<At<String>>>,
+    },
+}
+
+impl AccessSection {
+    pub(in crate::config) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        Self {
+            span: Some(section.span().clone()),
+            default: section.string("default"),
+            trusted_proxies: section.scalars("trusted_proxies"),
+            keys: section.tables("key", KeySection::read),
+        }
+    }
+}
+
+impl KeySection {
+    fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        let name = section.string("name");
+        let sha256 = section.scalars("sha256");
+        let expires = section.scalar("expires");
+        let scopes = section.scalars("scopes");
+        let claims = section.texts("claims");
+        Self {
+            span: section.span().clone(),
+            name: section.unless_misspelled("name", name),
+            sha256: section.unless_misspelled("sha256", sha256),
+            expires,
+            scopes,
+            claims,
+        }
+    }
+}
+
+impl EndpointAccessSection {
+    pub(super) fn read(section: &mut Reader<'_, '_, '_>) -> Field<Self> {
+        section.word_or_table("access", Self::Word, |table| Self::Table {
+            scopes: table.scalars("scopes"),
+            allow_from: table.scalars("allow_from"),
+        })
+    }
+}

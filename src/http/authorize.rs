@@ -1,0 +1,159 @@
+//! Identifies the caller, and checks what it may do: the credential, its scopes, and the address it comes from.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::problem::Problem;
+use super::request::{Field, RequestHead};
+use crate::access::{Credential, CredentialError, Denied, Identities, Identity};
+use crate::plan::{Access, DefaultAccess, Page, Plan, Requirements};
+
+/// The scope for Larder's own measurements.
+const OBSERVE: &str = "larder:observe";
+
+/// Decides who may ask what.
+#[derive(Debug)]
+pub(super) struct Authorizer {
+    identities: Option<Identities>,
+    /// What paths that no endpoint has require.
+    unknown_path: Access,
+    /// What the pages with Larder's measurements require.
+    measurements: Access,
+}
+
+/// The identity of a caller; `None` for anybody.
+pub(super) type Caller = Option<Arc<Identity>>;
+
+impl Authorizer {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let closed = plan
+            .access()
+            .is_some_and(|access| access.default == DefaultAccess::Deny);
+        let if_closed = |requirements| match closed {
+            true => Access::Credential(requirements),
+            false => Access::Public,
+        };
+        Self {
+            identities: plan.access().map(Identities::new),
+            unknown_path: if_closed(Requirements::default()),
+            measurements: if_closed(Requirements {
+                scopes: vec![OBSERVE.to_owned()],
+                allow_from: Vec::new(),
+            }),
+        }
+    }
+
+    /// Identifies the caller of something that requires this. Where nothing is required, credentials are not
+    /// looked at.
+    pub(super) fn admit(&self, request: &RequestHead, access: &Access) -> Result<Caller, Problem> {
+        let Access::Credential(requirements) = access else {
+            return Ok(None);
+        };
+        let identities = self.identities.as_ref().ok_or(Problem::NoCredential)?;
+        let identity = identify(identities, request)?.ok_or(Problem::NoCredential)?;
+        identity.check_scopes(requirements)?;
+        if !requirements.allow_from.is_empty() {
+            let address = client_address(identities, request);
+            let mut allowed = requirements.allow_from.iter();
+            if !address.is_some_and(|address| allowed.any(|network| network.contains(&address))) {
+                return Err(Denied::Address.into());
+            }
+        }
+        Ok(Some(Arc::clone(identity)))
+    }
+
+    /// Whether a caller may learn that there is nothing at a path.
+    pub(super) fn admit_to_unknown_path(&self, request: &RequestHead) -> Result<Caller, Problem> {
+        self.admit(request, &self.unknown_path)
+    }
+
+    /// Whether a caller may see one of Larder's own pages.
+    pub(super) fn admit_to_page(
+        &self,
+        request: &RequestHead,
+        page: Page,
+    ) -> Result<Caller, Problem> {
+        let access = match page {
+            // Orchestrators and load balancers have no credential.
+            Page::Healthz | Page::Readyz => &Access::Public,
+            // Each endpoint in it is checked for itself.
+            Page::OpenApi | Page::Docs | Page::DocsStyle | Page::DocsScript => &Access::Public,
+            Page::Metrics
+            | Page::Status
+            | Page::StatusJson
+            | Page::StatusHistory
+            | Page::StatusStyle
+            | Page::StatusScript
+            | Page::ChartStyle
+            | Page::ChartScript => &self.measurements,
+        };
+        self.admit(request, access)
+    }
+
+    /// Whether a caller may learn which endpoints there are and how they are.
+    pub(super) fn may_observe(&self, request: &RequestHead) -> bool {
+        self.admit(request, &self.measurements).is_ok()
+    }
+
+    /// Identifies the caller of a page that shows what it may use. An invalid credential counts as none.
+    pub(super) fn caller(&self, request: &RequestHead) -> Caller {
+        let identity = identify(self.identities.as_ref()?, request);
+        identity.ok().flatten().map(Arc::clone)
+    }
+}
+
+/// Whether a caller may use what requires this, from some address.
+pub(super) fn may_use(caller: &Caller, access: &Access) -> bool {
+    match (access, caller) {
+        (Access::Public, _) => true,
+        (Access::Credential(_), None) => false,
+        (Access::Credential(requirements), Some(identity)) => {
+            identity.check_scopes(requirements).is_ok()
+        }
+    }
+}
+
+fn identify<'i>(
+    identities: &'i Identities,
+    request: &RequestHead,
+) -> Result<Option<&'i Arc<Identity>>, Problem> {
+    let lines = |field| request.lines(field).map(|value| value.as_bytes());
+    let credential = Credential::read(lines(Field::Authorization), lines(Field::ApiKey))?;
+    let identify = |credential| identities.identify(&credential, SystemTime::now());
+    Ok(credential.map(identify).transpose()?)
+}
+
+fn client_address(identities: &Identities, request: &RequestHead) -> Option<IpAddr> {
+    let lines: Vec<&str> = request
+        .lines(Field::ForwardedFor)
+        .map(|line| line.to_str().unwrap_or_default())
+        .collect();
+    let addresses = lines.iter().flat_map(|line| line.split(','));
+    identities.client_address(request.peer, addresses.map(str::trim))
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unknown => Self::InvalidCredential("The key is unknown."),
+            Denied::Expired => Self::InvalidCredential("The key has expired."),
+            Denied::Scope(scopes) => Self::InsufficientScope(scopes.join(" ")),
+            Denied::Address => Self::AddressNotAllowed,
+        }
+    }
+}
+
+impl From<CredentialError> for Problem {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Several => {
+                Self::MalformedCredential("The request has more than one credential.")
+            }
+            CredentialError::Malformed => Self::MalformedCredential(
+                "The credential must be `Authorization: Bearer` with a key or a token, or `X-API-Key` with a \
+                 key.",
+            ),
+        }
+    }
+}
