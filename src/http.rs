@@ -8,15 +8,16 @@
 //! 3. `service` passes the request on, and turns a panic into a 500 (LRD-501).
 //! 4. `validate` rejects what no route should see (LRD-110, 112 to 116).
 //! 5. `routes` finds a declared endpoint or one of Larder's own pages (LRD-101, 102, 116).
-//! 6. `endpoint` negotiates the format and reads the arguments (LRD-102 to 107, 111, 403).
-//! 7. [`ReadThrough::get`] finds an entry that may be served, or waits for one load of it (LRD-109, 301 to
+//! 6. `authorize` identifies the caller, and refuses one that may not use it (LRD-201 to 204, 206).
+//! 7. `endpoint` negotiates the format and reads the arguments (LRD-102 to 107, 111, 205, 403).
+//! 8. [`ReadThrough::get`] finds an entry that may be served, or waits for one load of it (LRD-109, 301 to
 //!    305, 401, 402, 501).
-//! 8. `response::conditional` answers 304; otherwise the representation is taken from the entry, or made. An
+//! 9. `response::conditional` answers 304; otherwise the representation is taken from the entry, or made. An
 //!    entry without a row is a 404 (LRD-108).
-//! 9. `response::headers` adds how old the response is and how long it may be stored.
-//! 10. `service::finish` finishes the response: it adds CORS, strips the body for HEAD, and emits
+//! 10. `response::headers` adds how old the response is and how long it may be stored.
+//! 11. `service::finish` finishes the response: it adds CORS, strips the body for HEAD, and emits
 //!     `RequestServed`.
-//! 11. `connection::cork` sends the responses to pipelined requests in one write.
+//! 12. `connection::cork` sends the responses to pipelined requests in one write.
 
 pub mod in_memory; // the service and a connection without a socket, for benches
 pub mod server; // accept, limit, drain
