@@ -14,7 +14,7 @@ use crate::http::authorize::{self, Caller};
 use crate::http::limits::RETRY_AFTER;
 use crate::http::problem::Problem;
 use crate::http::request::RequestHead;
-use crate::http::response::Response;
+use crate::http::response::{Response, headers};
 use crate::mutex::lock;
 use crate::observe::Readiness;
 use crate::openapi::{self, Json};
@@ -95,7 +95,13 @@ impl OpenApi {
             .get(is_current, move || source.document(&visible))
             .await
         {
-            Some(document) => assets::revalidated(request, "application/json", &document.body),
+            Some(document) => {
+                let mut response = assets::revalidated(request, "application/json", &document.body);
+                if self.source.plan.access().is_some() {
+                    headers::add_to_callers_own(response.headers_mut());
+                }
+                response
+            }
             None => Problem::Internal.into(),
         }
     }

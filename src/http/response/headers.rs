@@ -124,6 +124,14 @@ pub(in crate::http) fn add_to_refusal(headers: &mut HeaderMap, endpoint: &Endpoi
     headers.insert(VARY, vary(endpoint));
 }
 
+/// Adds to the fields of a page that shows each caller what it may use: no shared cache may store it.
+pub(in crate::http) fn add_to_callers_own(headers: &mut HeaderMap) {
+    let vary = HeaderValue::from_static("Authorization, X-API-Key");
+    headers.insert(VARY, vary);
+    let private = HeaderValue::from_static("private, no-cache");
+    headers.insert(CACHE_CONTROL, private);
+}
+
 fn vary(endpoint: &Endpoint) -> HeaderValue {
     match endpoint.access {
         Access::Public => NEGOTIATED,
