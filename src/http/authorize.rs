@@ -30,9 +30,12 @@ impl Authorizer {
         let closed = plan
             .access()
             .is_some_and(|access| access.default == DefaultAccess::Deny);
-        let if_closed = |requirements| match closed {
-            true => Access::Credential(requirements),
-            false => Access::Public,
+        let if_closed = |requirements| {
+            if closed {
+                Access::Credential(requirements)
+            } else {
+                Access::Public
+            }
         };
         Self {
             identities: plan.access().map(Identities::new),
@@ -61,6 +64,11 @@ impl Authorizer {
             }
         }
         Ok(Some(Arc::clone(identity)))
+    }
+
+    /// Whether callers without a credential may learn which paths there are.
+    pub(super) fn hides_paths(&self) -> bool {
+        self.unknown_path.needs_credential()
     }
 
     /// Whether a caller may learn that there is nothing at a path.

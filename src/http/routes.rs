@@ -82,6 +82,10 @@ impl Routes {
             Some(Route::Endpoint(routed)) => self.endpoints.reply(request, &routed).await,
             // Boxed, because a hit's future is moved about, and would have room for every page.
             Some(Route::Page(page)) => Reply::own(Box::pin(self.page(page, request)).await),
+            // As where an endpoint is: `OPTIONS` would show which paths there are.
+            None if request.method == Method::OPTIONS && self.authorizer.hides_paths() => {
+                Reply::public(options(), None)
+            }
             None => match self.authorizer.admit_to_unknown_path(request) {
                 Ok(_) => Reply::public(Problem::NotFound, None),
                 Err(denied) => Reply::public(denied, None),

@@ -207,6 +207,19 @@ async fn every_method_and_a_304_need_the_same_credential() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_credential_no_method_shows_which_paths_there_are() {
+    let db = Postgres::with(SALES).await;
+    let app = app(&db).await;
+    for method in ["GET", "HEAD", "POST", "DELETE", "OPTIONS"] {
+        let [there, nowhere] = ["/closed", "/nowhere"].map(|target| async {
+            let answer = http::request(app.address(), method, target, &[]).await;
+            (answer.status, answer.body.clone())
+        });
+        assert_eq!(there.await, nowhere.await, "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_are_cached_per_claim_and_never_by_shared_caches() {
     let db = Postgres::with(SALES).await;
     let app = app(&db).await;
