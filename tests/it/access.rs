@@ -213,7 +213,7 @@ async fn without_a_credential_no_method_shows_which_paths_there_are() {
     for method in ["GET", "HEAD", "POST", "DELETE", "OPTIONS"] {
         let [there, nowhere] = ["/closed", "/nowhere"].map(|target| async {
             let answer = http::request(app.address(), method, target, &[]).await;
-            (answer.status, answer.body.clone())
+            (answer.status, answer.body)
         });
         assert_eq!(there.await, nowhere.await, "{method}");
     }
