@@ -3,6 +3,7 @@
 //! A key is looked up by its SHA-256, so that neither the configuration nor memory holds it. A slow hash, as for
 //! passwords, would help nobody: keys have 128 random bits or more, and each request would pay for it.
 
+mod address_limits; // how much callers without a credential may take
 mod credential; // where a request carries its credential
 pub mod key; // makes keys, and their digests
 
@@ -13,8 +14,10 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 
+use address_limits::AddressLimits;
 pub use credential::{Credential, CredentialError};
 
+use crate::limiter::Limits;
 use crate::plan::{AccessKey, AccessSettings, KeyDigest, Requirements};
 
 /// Somebody who has shown a credential.
@@ -25,6 +28,8 @@ pub struct Identity {
     expires: Option<SystemTime>,
     scopes: Vec<String>,
     claims: BTreeMap<String, String>,
+    /// What it may take.
+    pub limits: Option<Limits>,
 }
 
 /// Why a caller is turned away.
@@ -49,6 +54,7 @@ pub enum Denied {
 pub struct Identities {
     keys: HashMap<KeyDigest, Arc<Identity>>,
     trusted_proxies: Vec<IpNet>,
+    address_limits: Option<AddressLimits>,
 }
 
 impl Identities {
@@ -64,7 +70,20 @@ impl Identities {
         Self {
             keys,
             trusted_proxies: settings.trusted_proxies.clone(),
+            address_limits: settings.limit.map(AddressLimits::new),
         }
+    }
+
+    /// Whether callers without a credential have a limit.
+    pub fn limits_addresses(&self) -> bool {
+        self.address_limits.is_some()
+    }
+
+    /// What callers without a credential may take from an address.
+    pub fn limits_of(&self, address: IpAddr) -> Option<Arc<Limits>> {
+        self.address_limits
+            .as_ref()
+            .map(|limits| limits.of(address))
     }
 
     /// Whose credential this is.
@@ -142,6 +161,7 @@ impl From<&AccessKey> for Identity {
             expires: key.expires,
             scopes: key.scopes.clone(),
             claims: key.claims.clone(),
+            limits: key.limit.as_ref().map(Limits::new),
         }
     }
 }

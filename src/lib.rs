@@ -15,18 +15,19 @@
 //! | `plan`         | what a configuration means; every mistake found; no I/O    | config | matchit, croner, chrono, chrono_tz, regex, ipnet |
 //! | `observe`      | what can happen: one past-tense event enum, its observers  | plan | |
 //! | `supervise`    | tasks that run as long as the server, restarted if they end | backoff, observe | |
+//! | `limiter`      | how much one caller may take in a span of time              | plan | |
 //! | `metrics`      | events as Prometheus sees them                             | mutex, plan, observe | prometheus |
 //! | `log`          | events as log lines                                        | mutex, plan, observe | tracing, tracing_subscriber |
 //! | `pem`          | certificate and key files, and what is wrong with them     | | rustls, memchr |
 //! | `repository`   | all SQL traffic: descriptions, rows, probes, LISTEN        | mutex, backoff, plan, observe, pem | tokio_postgres, deadpool, deadpool_postgres, tokio_postgres_rustls, rustls, ring, rustls_native_certs, webpki, x509_cert, percent_encoding, fastrand, nix |
 //! | `encode`       | rows as a finished body: bytes and ETag                    | mutex, plan, repository | xxhash_rust, itoa, zmij, flate2, brotli, zstd, serde |
 //! | `cache`        | keys, entries, freshness, memory                           | mutex, plan, observe, encode | moka |
-//! | `read_through` | `get` and `refresh`: an answer from memory, or one load    | mutex, backoff, plan, observe, repository, encode, cache | arc_swap |
+//! | `read_through` | `get` and `refresh`: an answer from memory, or one load    | mutex, backoff, limiter, plan, observe, repository, encode, cache | arc_swap |
 //! | `refresh`      | when to load again                                         | backoff, plan, observe, supervise, repository, cache, read_through | tokio_cron_scheduler, xxhash_rust, nix |
 //! | `status`       | the current state, and the history of the last minutes     | mutex, plan, observe, metrics, cache, read_through | serde |
-//! | `access`       | credentials, and the identities behind them                | plan | ring, ipnet |
+//! | `access`       | credentials, and the identities behind them                | limiter, plan | ring, ipnet, moka |
 //! | `openapi`      | endpoints as an OpenAPI document                           | plan, repository | |
-//! | `http`         | the wire: routes, conditional requests, problems           | mutex, plan, observe, supervise, metrics, pem, repository, encode, cache, read_through, status, access, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, ring, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
+//! | `http`         | the wire: routes, conditional requests, problems           | mutex, limiter, plan, observe, supervise, metrics, pem, repository, encode, cache, read_through, status, access, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, ring, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
 //! | `app`          | the composition root: build, run, drain                    | plan, observe, supervise, metrics, log, repository, encode, cache, read_through, refresh, status, openapi, http | |
 //! | `cli`          | the commands: serve, check, demo, key, openapi             | config, plan, log, repository, access, app | clap, anyhow, nix |
 
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod config;
 pub mod encode;
 pub mod http;
+pub mod limiter;
 pub mod log;
 pub mod metrics;
 mod mutex;

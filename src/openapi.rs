@@ -13,7 +13,7 @@ use serde_json::json;
 pub use components::ProblemKind;
 pub use json::Json;
 
-use crate::plan::{Access, Endpoint, Format, Place, Plan};
+use crate::plan::{Access, AccessSettings, Endpoint, Format, Place, Plan};
 use crate::repository::Description;
 use json::Object;
 
@@ -28,6 +28,9 @@ pub fn document<'d>(
     example: impl Fn(&Endpoint) -> Option<Json>,
     server: Option<&str>,
 ) -> Json {
+    let limits_callers = plan.access().is_some_and(AccessSettings::limits_callers);
+    let is_possible = |problem: &&ProblemKind| limits_callers || problem.status != 429;
+    let problems: Vec<_> = problems.iter().filter(is_possible).copied().collect();
     let mut taken = HashSet::new();
     let mut paths = Object::default();
     for endpoint in plan.endpoints() {
@@ -41,7 +44,7 @@ pub fn document<'d>(
         let mut path = Object::default();
         path.put_json(
             "get",
-            operation(endpoint, description, problems, example.as_ref(), id),
+            operation(endpoint, description, &problems, example.as_ref(), id),
         );
         paths.add_json(endpoint.path.as_str(), path.end());
     }
@@ -59,7 +62,7 @@ pub fn document<'d>(
     }));
     document.put_json("paths", paths.end());
     let has_credentials = plan.access().is_some();
-    document.put("components", components::all(problems, has_credentials));
+    document.put("components", components::all(&problems, has_credentials));
     document.end()
 }
 

@@ -21,7 +21,9 @@ pub mod sql; // `:name` placeholders in SQL
 
 use std::collections::BTreeSet;
 
-pub use access::{Access, AccessKey, AccessSettings, DefaultAccess, KeyDigest, Requirements};
+pub use access::{
+    Access, AccessKey, AccessSettings, DefaultAccess, KeyDigest, Limit, Quota, Requirements,
+};
 pub use argument::{ArgumentError, Arguments, Mismatch, ParameterType, Signature};
 pub use cron::{CronLine, Timezone};
 pub use endpoint::{

@@ -60,6 +60,7 @@ pub use served::Served;
 pub use source::{PostgresSource, Source};
 
 use crate::cache::{Cache, EndpointVersion, Entry, Freshness, Key, Validated};
+use crate::limiter::Limiter;
 use crate::mutex::lock;
 use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
 use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
@@ -168,34 +169,42 @@ impl<S: Source> ReadThrough<S> {
     /// # Errors
     /// [`ReadError`] if there is nothing that may be served.
     pub async fn get(&self, key: &Key) -> Result<Served, ReadError> {
+        self.get_for(key, None).await
+    }
+
+    /// Likewise, for a caller with a limit of loads.
+    ///
+    /// # Errors
+    /// [`ReadError`] if there is nothing that may be served.
+    pub async fn get_for(&self, key: &Key, caller: Option<&Limiter>) -> Result<Served, ReadError> {
         let endpoint = key.endpoint();
         let timeout = self.endpoint(endpoint).timeout;
         // The future of a load is boxed to keep that of a hit small: it is moved several times.
         let Some((entry, freshness, age)) = self.find(key) else {
-            return Box::pin(self.wait_for_load(key, timeout)).await;
+            return Box::pin(self.wait_for_load(key, timeout, caller)).await;
         };
         match freshness {
             Freshness::Fresh => Ok(Served::new(entry, CacheStatus::Hit, age)),
             Freshness::Stale => {
-                self.reload(key);
+                self.reload(key, caller);
                 Ok(Served::new(entry, CacheStatus::Stale, age))
             }
             // While loads are known to fail, waiting for another one is pointless.
             Freshness::StaleIfError if self.is_failing(key) => {
-                self.reload(key);
+                self.reload(key, caller);
                 Ok(Served::stale_if_error(entry, age))
             }
             // No request ever waits for a load of this endpoint: the load that an invalidation calls for
             // has to begin here.
             Freshness::StaleIfError if self.refuses(endpoint) => {
-                self.reload(key);
+                self.reload(key, caller);
                 Ok(Served::new(entry, CacheStatus::Stale, age))
             }
             Freshness::StaleIfError => {
                 // The wait ends while the entry may still be served.
                 let left = entry.lifetime().stale_if_error.saturating_sub(age);
                 let max_wait = timeout.min(left.saturating_sub(TIMER_SLACK));
-                let loaded = Box::pin(self.wait_for_load(key, max_wait)).await;
+                let loaded = Box::pin(self.wait_for_load(key, max_wait, caller)).await;
                 match self.look_at(key, &entry, self.clock().now()) {
                     (freshness, age) if loaded.is_err() && freshness != Freshness::Expired => {
                         Ok(Served::stale_if_error(entry, age))
@@ -203,7 +212,7 @@ impl<S: Source> ReadThrough<S> {
                     _ => loaded,
                 }
             }
-            Freshness::Expired => Box::pin(self.wait_for_load(key, timeout)).await,
+            Freshness::Expired => Box::pin(self.wait_for_load(key, timeout, caller)).await,
         }
     }
 
@@ -322,7 +331,12 @@ impl<S: Source> ReadThrough<S> {
             .max(self.shared.source.retry_in())
     }
 
-    async fn wait_for_load(&self, key: &Key, max_wait: Duration) -> Result<Served, ReadError> {
+    async fn wait_for_load(
+        &self,
+        key: &Key,
+        max_wait: Duration,
+        caller: Option<&Limiter>,
+    ) -> Result<Served, ReadError> {
         let endpoint = self.endpoint(key.endpoint());
         if self.refuses(endpoint.id) {
             let due = *lock(&self.state(endpoint.id).due);
@@ -336,7 +350,7 @@ impl<S: Source> ReadThrough<S> {
         if !retry_in.is_zero() {
             return Err(ReadError::Away { retry_in });
         }
-        let (waiter, status) = match self.start(key, Cause::Client)? {
+        let (waiter, status) = match self.start_for(key, Cause::Client, caller)? {
             Start::Began(waiter) => (waiter, CacheStatus::Miss),
             Start::Joined(waiter) => (waiter, CacheStatus::Coalesced),
             Start::Loaded(entry) => return self.loaded(key, entry, CacheStatus::Hit),
@@ -368,10 +382,10 @@ impl<S: Source> ReadThrough<S> {
     }
 
     /// Loads a stale entry again in the background, unless an attempt is not due yet.
-    fn reload(&self, key: &Key) {
+    fn reload(&self, key: &Key, caller: Option<&Limiter>) {
         if self.key_retry_in(key).is_zero() {
-            // If the rate limit refuses the load, the stale entry is served all the same.
-            let _ = self.start(key, Cause::Background(Trigger::Stale));
+            // If a limit refuses the load, the stale entry is served all the same.
+            let _ = self.start_for(key, Cause::Background(Trigger::Stale), caller);
         }
     }
 

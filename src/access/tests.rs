@@ -53,6 +53,7 @@ fn key(name: &str, text: &str, expires: Option<SystemTime>, scopes: &[&str]) -> 
         expires,
         scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
         claims: BTreeMap::new(),
+        limit: None,
     }
 }
 
@@ -64,6 +65,7 @@ fn identities(keys: Vec<AccessKey>, trusted_proxies: &[&str]) -> Identities {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect(),
+        limit: None,
     })
 }
 

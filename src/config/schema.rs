@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::source::{At, Span};
 
-pub use access::{AccessSection, EndpointAccessSection, KeySection};
+pub use access::{AccessSection, EndpointAccessSection, KeySection, LimitSection};
 
 /// `[server]`
 #[derive(Debug, Default)]

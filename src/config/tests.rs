@@ -251,7 +251,7 @@ fn a_configuration_that_is_too_large_is_rejected() {
 
 /// The keys that are read from a configuration with one of each section.
 fn accepted_keys() -> BTreeSet<(String, &'static str)> {
-    let text = "[server]\n[repository]\n[cache]\n[access]\n[[access.key]]\n[defaults]\n[[endpoint]]\n\
+    let text = "[server]\n[repository]\n[cache]\n[access]\nlimit = {}\n[[access.key]]\n[defaults]\n[[endpoint]]\n\
                 refresh.probe = {}\nparams.x = {}\naccess = {}";
     let (document, _) = DeTable::parse_recoverable(text);
     let mut context = ReadContext {
@@ -354,6 +354,9 @@ fn the_shipped_configuration_shows_every_key() {
                     key,
                 )
             }
+            "limit" => table("access")
+                .and_then(|access| inner(access, "limit"))
+                .is_some_and(|limit| limit.contains_key(key)),
             "cors" => table("server").is_some_and(|server| {
                 inner(server, "cors").is_some_and(|cors| cors.contains_key(key))
             }),

@@ -4,9 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use super::problem::Problem;
 use super::request::{Field, RequestHead};
 use crate::access::{Credential, CredentialError, Denied, Identities, Identity};
+use crate::limiter::{Limiter, Limits};
 use crate::plan::{Access, DefaultAccess, Page, Plan, Requirements};
 
 /// The scope for Larder's own measurements.
@@ -22,8 +25,43 @@ pub(super) struct Authorizer {
     measurements: Access,
 }
 
-/// The identity of a caller; `None` for anybody.
-pub(super) type Caller = Option<Arc<Identity>>;
+/// The client behind a request, as far as it matters, and what it may take.
+#[derive(Debug)]
+pub(super) enum Caller {
+    /// A client with a valid credential.
+    Identity(Arc<Identity>),
+    /// Any other, with what may be taken from its address.
+    Address(Option<Arc<Limits>>),
+}
+
+impl Caller {
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Identity(identity) => Some(identity),
+            Self::Address(_) => None,
+        }
+    }
+
+    /// How many loads its requests may cause.
+    pub(super) fn loads(&self) -> Option<&Limiter> {
+        self.limits()?.loads.as_ref()
+    }
+
+    fn limits(&self) -> Option<&Limits> {
+        match self {
+            Self::Identity(identity) => identity.limits.as_ref(),
+            Self::Address(limits) => limits.as_deref(),
+        }
+    }
+
+    fn take_request(&self, now: Instant) -> Result<(), Problem> {
+        let limiter = self.limits().and_then(|limits| limits.requests.as_ref());
+        let Some(limiter) = limiter else {
+            return Ok(());
+        };
+        limiter.take(now).map_err(Problem::RequestLimit)
+    }
+}
 
 impl Authorizer {
     pub(super) fn new(plan: &Plan) -> Self {
@@ -47,23 +85,36 @@ impl Authorizer {
         }
     }
 
-    /// Identifies the caller of something that requires this. Where nothing is required, credentials are not
-    /// looked at.
+    /// Identifies the caller of something that requires this, and counts its request. Where nothing is required
+    /// and nothing is counted, credentials are not looked at.
     pub(super) fn admit(&self, request: &RequestHead, access: &Access) -> Result<Caller, Problem> {
-        let Access::Credential(requirements) = access else {
-            return Ok(None);
+        let Some(identities) = &self.identities else {
+            return Ok(Caller::Address(None));
         };
-        let identities = self.identities.as_ref().ok_or(Problem::NoCredential)?;
-        let identity = identify(identities, request)?.ok_or(Problem::NoCredential)?;
-        identity.check_scopes(requirements)?;
-        if !requirements.allow_from.is_empty() {
-            let address = client_address(identities, request);
-            let mut allowed = requirements.allow_from.iter();
-            if !address.is_some_and(|address| allowed.any(|network| network.contains(&address))) {
-                return Err(Denied::Address.into());
-            }
+        let is_public = *access == Access::Public;
+        if is_public && !identities.limits_addresses() {
+            return Ok(Caller::Address(None));
         }
-        Ok(Some(Arc::clone(identity)))
+        let caller = match identify(identities, request) {
+            Ok(Some(identity)) => {
+                check(identities, identity, request, access)?;
+                Caller::Identity(Arc::clone(identity))
+            }
+            // Clients that try credentials are counted as well.
+            nobody => {
+                let address = client_address(identities, request).unwrap_or(request.peer);
+                let limits = identities.limits_of(address);
+                let caller = Caller::Address(limits);
+                caller.take_request(request.received)?;
+                return match (is_public, nobody) {
+                    (true, _) => Ok(caller),
+                    (false, Ok(_)) => Err(Problem::NoCredential),
+                    (false, Err(problem)) => Err(problem),
+                };
+            }
+        };
+        caller.take_request(request.received)?;
+        Ok(caller)
     }
 
     /// Whether callers without a credential may learn which paths there are.
@@ -83,8 +134,8 @@ impl Authorizer {
         page: Page,
     ) -> Result<Caller, Problem> {
         let access = match page {
-            // Orchestrators and load balancers have no credential.
-            Page::Healthz | Page::Readyz => &Access::Public,
+            // Orchestrators and load balancers have no credential, and no limit.
+            Page::Healthz | Page::Readyz => return Ok(Caller::Address(None)),
             // Each endpoint in it is checked for itself.
             Page::OpenApi | Page::Docs | Page::DocsStyle | Page::DocsScript => &Access::Public,
             Page::Metrics
@@ -99,26 +150,54 @@ impl Authorizer {
         self.admit(request, access)
     }
 
-    /// Whether a caller may learn which endpoints there are and how they are.
+    /// Whether a caller may learn which endpoints there are and how they are. Not counted.
     pub(super) fn may_observe(&self, request: &RequestHead) -> bool {
-        self.admit(request, &self.measurements).is_ok()
+        let Some(identities) = &self.identities else {
+            return true;
+        };
+        let identity = identify(identities, request).ok().flatten();
+        let checked = identity.map(|it| check(identities, it, request, &self.measurements));
+        checked.map_or(!self.measurements.needs_credential(), |it| it.is_ok())
     }
 
-    /// Identifies the caller of a page that shows what it may use. An invalid credential counts as none.
-    pub(super) fn caller(&self, request: &RequestHead) -> Caller {
+    /// The identity for a page that shows what it may use. An invalid credential counts as none.
+    pub(super) fn identity(&self, request: &RequestHead) -> Option<Arc<Identity>> {
         let identity = identify(self.identities.as_ref()?, request);
         identity.ok().flatten().map(Arc::clone)
     }
 }
 
-/// Whether a caller may use what requires this, from some address.
-pub(super) fn may_use(caller: &Caller, access: &Access) -> bool {
-    match (access, caller) {
+/// Whether somebody may use what requires this, from some address.
+pub(super) fn may_use(identity: Option<&Identity>, access: &Access) -> bool {
+    match (access, identity) {
         (Access::Public, _) => true,
         (Access::Credential(_), None) => false,
         (Access::Credential(requirements), Some(identity)) => {
             identity.check_scopes(requirements).is_ok()
         }
+    }
+}
+
+/// Whether the scopes and the address are enough.
+fn check(
+    identities: &Identities,
+    identity: &Identity,
+    request: &RequestHead,
+    access: &Access,
+) -> Result<(), Problem> {
+    let Access::Credential(requirements) = access else {
+        return Ok(());
+    };
+    identity.check_scopes(requirements)?;
+    if requirements.allow_from.is_empty() {
+        return Ok(());
+    }
+    let address = client_address(identities, request);
+    let mut allowed = requirements.allow_from.iter();
+    if address.is_some_and(|address| allowed.any(|network| network.contains(&address))) {
+        Ok(())
+    } else {
+        Err(Denied::Address.into())
     }
 }
 

@@ -16,6 +16,7 @@ use super::response::cache_control;
 use super::response::header_cache::Kind;
 use super::response::negotiate::{self, Codings};
 use super::response::{Reply, Response, conditional, headers, not_modified, options};
+use crate::access::Identity;
 use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
@@ -77,7 +78,7 @@ impl Endpoints {
             }
         };
         let key = Key::new(id, arguments);
-        match self.read_through.get(&key).await {
+        match self.read_through.get_for(&key, caller.loads()).await {
             Ok(served) => Reply {
                 cache: served.status,
                 age: Some(served.age),
@@ -163,7 +164,7 @@ fn refused(problem: Problem, endpoint: &Endpoint) -> Response {
 
 /// How long the caller's credential is still valid: a response must not be stored for longer.
 fn valid_for(caller: &Caller) -> Duration {
-    let expires = caller.as_ref().and_then(|identity| identity.expires());
+    let expires = caller.identity().and_then(Identity::expires);
     expires.map_or(Duration::MAX, |expires| {
         let left = expires.duration_since(SystemTime::now());
         left.unwrap_or(Duration::ZERO)
@@ -249,7 +250,7 @@ fn arguments(
     }
     let query = percent::query(request.uri.query().unwrap_or_default());
     let query = query.map(|pair| pair.map_err(Rejected::Encoding));
-    let claim = |_: &Parameter, claim: &str| caller.as_ref()?.claim(claim);
+    let claim = |_: &Parameter, claim: &str| caller.identity()?.claim(claim);
     let arguments = description.signature.read(endpoint, &path, query, claim);
     arguments.map_err(|rejected| rejected.problem(endpoint))
 }

@@ -2,6 +2,7 @@
 //! credential.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,13 +10,14 @@ use serde_json::json;
 use warp::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use warp::http::{HeaderValue, StatusCode};
+use warp::http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::request::percent::DecodeError;
 use super::response::{ALLOWED_METHODS, NOSNIFF, Response};
 use crate::encode::EncodeError;
+use crate::limiter::Exceeded;
 use crate::openapi::ProblemKind;
-use crate::plan::ArgumentError;
+use crate::plan::{ArgumentError, Quota};
 use crate::read_through::{LoadError, ReadError};
 use crate::repository::RepositoryError;
 
@@ -72,6 +74,10 @@ pub enum Problem {
     UnusableClaim(String),
     /// There are two credentials, or there is one that cannot be read.
     MalformedCredential(&'static str),
+    /// The caller makes too many requests.
+    RequestLimit(Exceeded),
+    /// The caller causes too many loads.
+    LoadLimit(Exceeded),
     /// Postgres cannot be reached, or lacks a resource.
     Unavailable(Duration),
     /// The query takes longer than the endpoint allows.
@@ -95,6 +101,13 @@ pub enum Problem {
 impl Problem {
     /// One of each, in the order of their codes.
     pub fn all() -> Vec<Self> {
+        const EXAMPLE: Exceeded = Exceeded {
+            quota: Quota {
+                amount: NonZeroU32::MIN,
+                window: Duration::from_secs(1),
+            },
+            retry_after: Duration::ZERO,
+        };
         vec![
             Self::NotFound,
             Self::MethodNotAllowed,
@@ -126,6 +139,8 @@ impl Problem {
             Self::TooManyLoads(Duration::ZERO),
             Self::NotLoaded(Duration::ZERO),
             Self::Warming(Duration::ZERO),
+            Self::RequestLimit(EXAMPLE),
+            Self::LoadLimit(EXAMPLE),
             Self::Internal,
         ]
     }
@@ -178,6 +193,8 @@ impl Problem {
             Self::TooManyLoads(_) => ("LRD-401", StatusCode::SERVICE_UNAVAILABLE),
             Self::NotLoaded(_) => ("LRD-402", StatusCode::SERVICE_UNAVAILABLE),
             Self::Warming(_) => ("LRD-403", StatusCode::SERVICE_UNAVAILABLE),
+            Self::RequestLimit(_) => ("LRD-405", StatusCode::TOO_MANY_REQUESTS),
+            Self::LoadLimit(_) => ("LRD-406", StatusCode::TOO_MANY_REQUESTS),
             Self::Internal => ("LRD-501", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -261,6 +278,8 @@ impl Problem {
             Self::TooManyLoads(_) => "Too many answers are waiting to be loaded.",
             Self::NotLoaded(_) => "This answer is not loaded yet.",
             Self::Warming(_) => "This endpoint is not ready yet.",
+            Self::RequestLimit(_) => "There are too many requests from this caller.",
+            Self::LoadLimit(_) => "This caller's requests cause too many answers to be loaded.",
             Self::Internal => "An internal error occurred.",
         }
     }
@@ -271,6 +290,7 @@ impl Problem {
             | Self::TooManyLoads(wait)
             | Self::NotLoaded(wait)
             | Self::Warming(wait) => Some(*wait),
+            Self::RequestLimit(exceeded) | Self::LoadLimit(exceeded) => Some(exceeded.retry_after),
             Self::NotFound
             | Self::MethodNotAllowed
             | Self::InvalidArgument(_)
@@ -308,6 +328,7 @@ impl Problem {
             ReadError::Away { retry_in } => Self::Unavailable(*retry_in),
             ReadError::TooSlow(_) => Self::TooSlow,
             ReadError::TooManyLoads { retry_after } => Self::TooManyLoads(*retry_after),
+            ReadError::CallerLimit(exceeded) => Self::LoadLimit(*exceeded),
             ReadError::NotLoaded { retry_in } => Self::NotLoaded(*retry_in),
         }
     }
@@ -391,12 +412,33 @@ impl From<Problem> for Response {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if let Some(wait) = problem.retry_after() {
-            // Whole seconds, rounded up, so that clients do not come back too early.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        if let Problem::RequestLimit(exceeded) = problem {
+            add_quota(headers, "requests", &exceeded);
+        } else if let Problem::LoadLimit(exceeded) = problem {
+            add_quota(headers, "loads", &exceeded);
         }
         response
     }
+}
+
+/// The fields of draft-ietf-httpapi-ratelimit-headers-10: the quota, and that nothing is left of it.
+fn add_quota(headers: &mut HeaderMap, name: &str, exceeded: &Exceeded) {
+    let Quota { amount, window } = exceeded.quota;
+    let policy = format!("\"{name}\";q={amount};w={}", window.as_secs());
+    let left = format!("\"{name}\";r=0;t={}", whole_seconds(exceeded.retry_after));
+    for (field, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(field, value);
+        }
+    }
+}
+
+/// Rounded up, so that clients do not come back too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    seconds.max(1)
 }
 
 #[cfg(test)]

@@ -113,8 +113,8 @@ impl Routes {
             Page::Readyz if self.authorizer.may_observe(request) => self.readiness.response(),
             Page::Readyz => self.readiness.in_a_word(),
             Page::OpenApi => {
-                let caller = self.authorizer.caller(request);
-                self.openapi.response(request, &caller).await
+                let identity = self.authorizer.identity(request);
+                self.openapi.response(request, identity.as_deref()).await
             }
             Page::Docs => docs::page(request),
             Page::DocsStyle => docs::style(request),

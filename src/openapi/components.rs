@@ -47,6 +47,18 @@ const HEADERS: [(&str, &str, &str); 6] = [
     ),
 ];
 
+/// The headers of draft-ietf-httpapi-ratelimit-headers-10.
+const QUOTA_HEADERS: [(&str, &str); 2] = [
+    (
+        "RateLimit-Policy",
+        "The quota that is used up: its amount and its window in seconds.",
+    ),
+    (
+        "RateLimit",
+        "What is left of the quota, and the seconds until there is more.",
+    ),
+];
+
 const CDN_CACHE_CONTROL: &str = "CDN-Cache-Control";
 
 /// References to the headers of an answer and of a 304.
@@ -157,13 +169,28 @@ fn response(kinds: &[&ProblemKind]) -> Value {
             "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } },
         },
     });
+    let mut headers = Map::new();
     if kinds.iter().any(|kind| kind.has_retry_after) {
         let always = kinds.iter().all(|kind| kind.has_retry_after);
-        response["headers"] = json!({ "Retry-After": {
+        let retry_after = json!({
             "description": "Seconds to wait before retrying.",
             "required": always,
             "schema": { "type": "integer", "minimum": 1 },
-        } });
+        });
+        headers.insert("Retry-After".to_owned(), retry_after);
+    }
+    if kinds.iter().any(|kind| kind.status == 429) {
+        for (name, description) in QUOTA_HEADERS {
+            let header = json!({
+                "description": description,
+                "required": true,
+                "schema": { "type": "string" },
+            });
+            headers.insert(name.to_owned(), header);
+        }
+    }
+    if !headers.is_empty() {
+        response["headers"] = headers.into();
     }
     response
 }

@@ -1,7 +1,8 @@
 //! Who may ask what: credentials, and what an endpoint requires of them.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
@@ -14,6 +15,8 @@ pub struct AccessSettings {
     pub keys: Vec<AccessKey>,
     /// The networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How much a caller without a credential may take, by its address.
+    pub limit: Option<Limit>,
 }
 
 /// What holds for paths that say nothing about access themselves.
@@ -41,6 +44,26 @@ pub struct AccessKey {
     pub scopes: Vec<String>,
     /// Its claims, by their names.
     pub claims: BTreeMap<String, String>,
+    /// How much it may take.
+    pub limit: Option<Limit>,
+}
+
+/// `limit`: how much one caller may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Of requests.
+    pub requests: Option<Quota>,
+    /// Of loads that its requests cause.
+    pub loads: Option<Quota>,
+}
+
+/// An amount in a span of time, such as `"600/1m"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// How many.
+    pub amount: NonZeroU32,
+    /// In how many seconds.
+    pub window: Duration,
 }
 
 /// What a path requires of its callers.
@@ -59,6 +82,13 @@ pub struct Requirements {
     pub scopes: Vec<String>,
     /// An address in one of these networks; any address if there are none.
     pub allow_from: Vec<IpNet>,
+}
+
+impl AccessSettings {
+    /// Whether some callers have a limit.
+    pub fn limits_callers(&self) -> bool {
+        self.limit.is_some() || self.keys.iter().any(|key| key.limit.is_some())
+    }
 }
 
 impl Access {

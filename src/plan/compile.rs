@@ -6,6 +6,7 @@ mod cors; // `cors`
 mod endpoint; // one `[[endpoint]]`
 mod field; // reads one value: a duration, a size, a count, a word
 mod hosts; // `hosts`
+mod limit; // `limit`
 mod parameters; // an endpoint's parameters, in its path, under `params` and in its SQL
 mod policy; // the keys that `[defaults]` and `[[endpoint]]` share
 mod refresh; // `refresh`, and the probes that endpoints share

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::encode::EncodeError;
+use crate::limiter::Exceeded;
 use crate::observe::Fault;
 use crate::repository::RepositoryError;
 
@@ -87,6 +88,9 @@ pub enum ReadError {
         /// How long until a load may begin.
         retry_after: Duration,
     },
+    /// The caller has used up its share of loads.
+    #[error("the caller causes too many loads")]
+    CallerLimit(Exceeded),
     /// The endpoint has `on_miss = "refuse"`, and the key is not loaded.
     #[error("not loaded")]
     NotLoaded {

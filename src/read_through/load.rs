@@ -13,6 +13,7 @@ use super::refresh_ahead::AHEAD_RETRY;
 use super::single_flight::{Admission, LoadGuard};
 use super::{Cause, LoadError, ReadError, ReadThrough, Source, Start, outcome};
 use crate::cache::{Entry, Freshness, Key, Origin};
+use crate::limiter::Limiter;
 use crate::mutex::lock;
 use crate::observe::{Event, RefreshOutcome, Trigger};
 use crate::plan::{Endpoint, EndpointId, Lifetime};
@@ -47,6 +48,16 @@ fn class(cause: Cause, is_in_use: impl FnOnce() -> bool) -> LoadClass {
 impl<S: Source> ReadThrough<S> {
     /// Begins a load of the key in a task of its own, unless one is running.
     pub(super) fn start(&self, key: &Key, cause: Cause) -> Result<Start, ReadError> {
+        self.start_for(key, cause, None)
+    }
+
+    /// Likewise, for a caller with a limit of loads.
+    pub(super) fn start_for(
+        &self,
+        key: &Key,
+        cause: Cause,
+        caller: Option<&Limiter>,
+    ) -> Result<Start, ReadError> {
         let admit = || {
             let there = self.shared.cache.get(key);
             if let Cause::Client | Cause::Background(Trigger::Stale) = cause {
@@ -55,6 +66,12 @@ impl<S: Source> ReadThrough<S> {
                 if let Some(entry) = there.as_ref().filter(fresh) {
                     return Ok(Admission::Loaded(Arc::clone(entry)));
                 }
+            }
+            // First its own share, so that it cannot use up what all callers share.
+            if let Some(caller) = caller {
+                caller
+                    .take(Instant::now())
+                    .map_err(ReadError::CallerLimit)?;
             }
             let class = class(cause, || self.is_in_use(key, there.as_deref()));
             // Half of the time is left for the query.

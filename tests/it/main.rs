@@ -30,6 +30,7 @@ mod defects; // a part of Larder panics
 mod failover; // another Postgres takes over
 mod faults; // every fault between Larder and Postgres, and the answers meanwhile
 mod holding; // clients that do not read their answers
+mod limits; // how much one caller may take
 mod loading; // what reaches Postgres, and what does not
 mod openapi; // the OpenAPI document and the page that shows it
 mod outage; // Postgres goes away and comes back

@@ -13,6 +13,8 @@ pub struct AccessSection {
     pub default: Field<String>,
     /// `trusted_proxies`
     pub trusted_proxies: Field<Vec<At<String>>>,
+    /// `limit`
+    pub limit: Field<LimitSection>,
     /// Every `[[access.key]]`, in the order of the file; `None` if `key` is not an array of tables.
     pub keys: Option<Vec<KeySection>>,
 }
@@ -32,6 +34,17 @@ pub struct KeySection {
     pub scopes: Field<Vec<At<String>>>,
     /// `claims`
     pub claims: Field<NamedTexts>,
+    /// `limit`
+    pub limit: Field<LimitSection>,
+}
+
+/// `limit`
+#[derive(Debug)]
+pub struct LimitSection {
+    /// `requests`
+    pub requests: Field<String>,
+    /// `loads`
+    pub loads: Field<String>,
 }
 
 /// `access` of an endpoint.
@@ -54,6 +67,7 @@ impl AccessSection {
             span: Some(section.span().clone()),
             default: section.string("default"),
             trusted_proxies: section.scalars("trusted_proxies"),
+            limit: section.table("limit", LimitSection::read),
             keys: section.tables("key", KeySection::read),
         }
     }
@@ -66,6 +80,7 @@ impl KeySection {
         let expires = section.scalar("expires");
         let scopes = section.scalars("scopes");
         let claims = section.texts("claims");
+        let limit = section.table("limit", LimitSection::read);
         Self {
             span: section.span().clone(),
             name: section.unless_misspelled("name", name),
@@ -73,6 +88,18 @@ impl KeySection {
             expires,
             scopes,
             claims,
+            limit,
+        }
+    }
+}
+
+impl LimitSection {
+    fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        let requests = section.string("requests");
+        let loads = section.string("loads");
+        Self {
+            requests: section.unless_misspelled("requests", requests),
+            loads: section.unless_misspelled("loads", loads),
         }
     }
 }

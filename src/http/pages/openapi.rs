@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::assets;
 use super::memo::Memo;
+use crate::access::Identity;
 use crate::cache::Answer;
 use crate::encode::Body;
-use crate::http::authorize::{self, Caller};
+use crate::http::authorize;
 use crate::http::limits::RETRY_AFTER;
 use crate::http::problem::Problem;
 use crate::http::request::RequestHead;
@@ -75,7 +76,7 @@ impl OpenApi {
     pub(in crate::http) async fn response(
         &self,
         request: &RequestHead,
-        caller: &Caller,
+        identity: Option<&Identity>,
     ) -> Response {
         let Some(descriptions) = self.source.descriptions() else {
             return Problem::Warming(RETRY_AFTER).into();
@@ -87,7 +88,7 @@ impl OpenApi {
         };
         let endpoints = self.source.plan.endpoints().iter();
         let visible: Vec<bool> = endpoints
-            .map(|endpoint| authorize::may_use(caller, &endpoint.access))
+            .map(|endpoint| authorize::may_use(identity, &endpoint.access))
             .collect();
         let memo = self.memo(&visible);
         let source = Arc::clone(&self.source);

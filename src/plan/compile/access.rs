@@ -8,6 +8,7 @@ use chrono::DateTime;
 use ipnet::IpNet;
 
 use super::field;
+use super::limit::limit;
 use crate::config::schema::{AccessSection, EndpointAccessSection, EndpointSection, KeySection};
 use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::access::{
@@ -51,6 +52,7 @@ pub(super) fn settings(section: &AccessSection, report: &mut Report) -> Option<A
         default: default.map_or(DefaultAccess::Deny, |at| at.value),
         keys,
         trusted_proxies,
+        limit: limit(&section.limit, report),
     };
     Some(At {
         value: settings,
@@ -76,12 +78,14 @@ impl Known {
             .collect();
         let expires = expires(&section.expires, report);
         let scopes = scopes(&section.scopes, report);
+        let limit = limit(&section.limit, report);
         Some(AccessKey {
             name: name?,
             digests,
             expires,
             scopes,
             claims,
+            limit,
         })
     }
 

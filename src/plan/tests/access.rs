@@ -210,3 +210,21 @@ fn access_needs_a_default_and_a_credential() {
     );
     super::check("access = 3", &["`access` must be a word or a table"]);
 }
+
+#[test]
+fn a_limit_must_limit_something() {
+    let limit = |limit: &str| {
+        let key = format!("{}\nlimit = {limit}", key());
+        messages(&text("default = 'deny'", &key, "params.p = {}"))
+    };
+    assert!(limit("{ requests = '600/1m' }").is_empty());
+    assert!(limit("{ requests = '600/1m', loads = '5/1s' }").is_empty());
+    assert_eq!(limit("{}"), ["`limit` limits nothing"]);
+    let mistake = "`loads` must be a number, `/` and a span of time";
+    assert_eq!(limit("{ loads = '5' }"), [mistake]);
+    assert_eq!(
+        limit("{ load = '5/1s' }").len(),
+        1,
+        "one mistake, one report"
+    );
+}

@@ -82,7 +82,7 @@ impl Simulation {
             ReadError::Load { .. } => "load failed",
             ReadError::Away { .. } => "away",
             ReadError::TooSlow(_) => "too slow",
-            ReadError::TooManyLoads { .. } => "too many loads",
+            ReadError::TooManyLoads { .. } | ReadError::CallerLimit(_) => "too many loads",
             ReadError::NotLoaded { .. } => "not loaded",
         };
         let generation = self.read.version(endpoint).generation;
