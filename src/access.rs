@@ -6,26 +6,34 @@
 mod address_limits; // how much callers without a credential may take
 mod credential; // where a request carries its credential
 pub mod key; // makes keys, and their digests
+mod tokens; // tokens of issuers
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
 
 use address_limits::AddressLimits;
 pub use credential::{Credential, CredentialError};
+pub use tokens::{FetchError, IssuerError, KeyFileError, TokenError};
 
 use crate::limiter::Limits;
-use crate::plan::{AccessKey, AccessSettings, KeyDigest, Requirements};
+use crate::observe::Observer;
+use crate::plan::{AccessKey, AccessSettings, IssuerId, KeyDigest, Requirements};
+use tokens::Tokens;
 
 /// Somebody who has shown a credential.
 #[derive(Debug)]
 pub struct Identity {
-    /// The declared name of the key.
+    /// The declared name of the key, or of the token's issuer.
     pub name: String,
+    not_before: Option<SystemTime>,
     expires: Option<SystemTime>,
+    /// How far the clock that `not_before` and `expires` were read from may be from this machine's.
+    leeway: Duration,
     scopes: Vec<String>,
     claims: BTreeMap<String, String>,
     /// What it may take.
@@ -39,8 +47,20 @@ pub enum Denied {
     #[error("the key is unknown")]
     Unknown,
     /// The credential is no longer valid.
-    #[error("the key has expired")]
+    #[error("the credential has expired")]
     Expired,
+    /// The credential is not valid yet.
+    #[error("the credential is not valid yet")]
+    NotYet,
+    /// The token is not valid.
+    #[error("{}", .0.as_str())]
+    Token(TokenError),
+    /// The token is signed with a key that its issuer did not list when its keys were last fetched.
+    #[error("{}", TokenError::Key.as_str())]
+    UnknownIssuerKey(IssuerId),
+    /// The keys of the token's issuer have not been loaded, or not for too long.
+    #[error("the keys of the token's issuer are not loaded")]
+    NoIssuerKeys,
     /// The credential lacks scopes: all that are needed are named.
     #[error("the scope is insufficient")]
     Scope(Vec<String>),
@@ -53,13 +73,18 @@ pub enum Denied {
 #[derive(Debug)]
 pub struct Identities {
     keys: HashMap<KeyDigest, Arc<Identity>>,
+    /// `None` without an issuer.
+    tokens: Option<Tokens>,
     trusted_proxies: Vec<IpNet>,
     address_limits: Option<AddressLimits>,
 }
 
 impl Identities {
     /// Those that the configuration declares.
-    pub fn new(settings: &AccessSettings) -> Self {
+    ///
+    /// # Errors
+    /// [`IssuerError`] if a file with the keys of an issuer cannot be used.
+    pub fn new(settings: &AccessSettings) -> Result<Self, IssuerError> {
         let mut keys = HashMap::new();
         for key in &settings.keys {
             let identity = Arc::new(Identity::from(key));
@@ -67,10 +92,26 @@ impl Identities {
                 keys.insert(*digest, Arc::clone(&identity));
             }
         }
-        Self {
+        Ok(Self {
             keys,
+            tokens: Tokens::new(&settings.issuers)?,
             trusted_proxies: settings.trusted_proxies.clone(),
             address_limits: settings.limit.map(AddressLimits::new),
+        })
+    }
+
+    /// Keeps the keys of issuers up to date until `shutdown`.
+    pub fn follow(&self, observer: &Observer, shutdown: &CancellationToken) {
+        if let Some(tokens) = &self.tokens {
+            tokens.follow(observer, shutdown);
+        }
+    }
+
+    /// Fetches the keys that issuers publish, once. Returns those that could not be fetched.
+    pub async fn load_issuer_keys(&self) -> Vec<(IssuerId, FetchError)> {
+        match &self.tokens {
+            Some(tokens) => tokens.load().await,
+            None => Vec::new(),
         }
     }
 
@@ -89,18 +130,38 @@ impl Identities {
     /// Whose credential this is.
     ///
     /// # Errors
-    /// [`Denied::Unknown`], and [`Denied::Expired`] from the moment that the configuration names.
+    /// Why it is not accepted. After [`Denied::UnknownIssuerKey`], [`Self::identify_with_newer_keys`] may accept it.
     pub fn identify(
         &self,
         credential: &Credential<'_>,
         now: SystemTime,
-    ) -> Result<&Arc<Identity>, Denied> {
-        let digest = key::digest(credential.text());
-        let identity = self.keys.get(&digest).ok_or(Denied::Unknown)?;
-        if identity.expires.is_some_and(|expires| expires <= now) {
-            return Err(Denied::Expired);
-        }
+    ) -> Result<Arc<Identity>, Denied> {
+        let text = credential.text();
+        let digest = key::digest(text);
+        let identity = match (self.keys.get(&digest), &self.tokens) {
+            (Some(identity), _) => Arc::clone(identity),
+            (None, Some(tokens)) if credential.is_token() => tokens.identify(text, &digest, now)?,
+            (None, _) => return Err(Denied::Unknown),
+        };
+        identity.check_time(now)?;
         Ok(identity)
+    }
+
+    /// Whose token this is, once the keys of its issuer have been fetched again.
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    pub async fn identify_with_newer_keys(
+        &self,
+        credential: &Credential<'_>,
+        issuer: IssuerId,
+    ) -> Result<Arc<Identity>, Denied> {
+        match &self.tokens {
+            Some(tokens) if tokens.renew(issuer).await => {
+                self.identify(credential, SystemTime::now())
+            }
+            Some(_) | None => Err(Denied::UnknownIssuerKey(issuer)),
+        }
     }
 
     /// The address of the client behind `peer`. Each proxy adds the address that it saw to the right of
@@ -135,6 +196,25 @@ impl Identity {
         self.claims.get(name).map(String::as_str)
     }
 
+    /// Whether the credential is valid at this time.
+    fn check_time(&self, now: SystemTime) -> Result<(), Denied> {
+        // The moments come from strangers, so nothing is added to them.
+        let (earliest, latest) = (now.checked_sub(self.leeway), now.checked_add(self.leeway));
+        if self
+            .expires
+            .is_some_and(|end| earliest.is_none_or(|now| end <= now))
+        {
+            return Err(Denied::Expired);
+        }
+        if self
+            .not_before
+            .is_some_and(|start| latest.is_none_or(|now| start > now))
+        {
+            return Err(Denied::NotYet);
+        }
+        Ok(())
+    }
+
     /// When the credential stops being valid.
     pub fn expires(&self) -> Option<SystemTime> {
         self.expires
@@ -158,11 +238,19 @@ impl From<&AccessKey> for Identity {
     fn from(key: &AccessKey) -> Self {
         Self {
             name: key.name.clone(),
+            not_before: None,
             expires: key.expires,
+            leeway: Duration::ZERO,
             scopes: key.scopes.clone(),
             claims: key.claims.clone(),
             limits: key.limit.as_ref().map(Limits::new),
         }
+    }
+}
+
+impl From<TokenError> for Denied {
+    fn from(error: TokenError) -> Self {
+        Self::Token(error)
     }
 }
 

@@ -19,6 +19,7 @@ pub use measure::{Measurement, Measurements, measure_all};
 pub use preflight::{Descriptions, describe_all};
 pub use rejection::Rejection;
 
+use crate::access::{Identities, IssuerError};
 use crate::cache::Cache;
 pub use crate::http::TlsError;
 
@@ -48,6 +49,7 @@ pub struct App {
     status: Arc<Status>,
     observer: Observer,
     tls: Option<Tls>,
+    identities: Option<Arc<Identities>>,
 }
 
 /// Why an [`App`] cannot be built.
@@ -59,6 +61,20 @@ pub enum BuildError {
     /// A file that `tls` names cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A file with the keys of an issuer of tokens cannot be used.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+}
+
+/// Why a file that the configuration names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// A file of `tls`.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A file with the keys of an issuer of tokens.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
 }
 
 /// Why a server ended before it was asked to.
@@ -75,12 +91,11 @@ pub enum RunError {
 /// Checks the files that the configuration names.
 ///
 /// # Errors
-/// [`TlsError`] if one cannot be used.
-pub fn check_files(plan: &Plan) -> Result<(), TlsError> {
-    plan.server()
-        .tls
-        .as_ref()
-        .map_or(Ok(()), |tls| Tls::load(tls).map(drop))
+/// [`FileError`] if one cannot be used.
+pub fn check_files(plan: &Plan) -> Result<(), FileError> {
+    plan.server().tls.as_ref().map(Tls::load).transpose()?;
+    plan.access().map(Identities::new).transpose()?;
+    Ok(())
 }
 
 /// Warnings about settings that are valid but risky, in sentences. Does not connect to Postgres.
@@ -104,6 +119,7 @@ impl App {
     /// [`BuildError`] if something that the configuration names cannot be used.
     pub fn build(plan: Arc<Plan>, mut sinks: Vec<Sink>) -> Result<Self, BuildError> {
         let tls = plan.server().tls.as_ref().map(Tls::load).transpose()?;
+        let identities = plan.access().map(Identities::new).transpose()?;
         let metrics = Arc::new(Metrics::new(&plan));
         let counted = Arc::clone(&metrics);
         sinks.push(Box::new(move |event| counted.record(event)));
@@ -135,6 +151,7 @@ impl App {
             status: Arc::new(status),
             observer,
             tls,
+            identities: identities.map(Arc::new),
         })
     }
 
@@ -169,6 +186,7 @@ impl App {
             status: Arc::clone(&self.status),
             readiness: ready,
             observer: self.observer.clone(),
+            identities: self.identities.clone(),
             exposure,
         };
         // Ends the background tasks when this function ends, in whatever way.
@@ -180,6 +198,9 @@ impl App {
             let (read_through, observer) = (read_through.clone(), observer.clone());
             maintain(read_through, observer, Arc::clone(&dropped))
         });
+        if let Some(identities) = &self.identities {
+            identities.follow(&self.observer, &background);
+        }
         let status = Arc::clone(&self.status);
         supervise::spawn(&self.observer, Task::Status, &background, move || {
             Arc::clone(&status).keep_history()

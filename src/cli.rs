@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{self, Rejection, TlsError};
+use crate::app::{self, FileError, Rejection};
 use crate::config::{Config, Mistake, Report};
 use crate::log::{self, Lines, LogFormat, escaped};
 use crate::plan::access::is_key_name;
@@ -226,7 +226,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 openapi::openapi(&config.config, server.as_deref()).await
             }
             Command::Key(KeyCommand::New { name }) => key::new(&name),
-            Command::Key(KeyCommand::Check { config }) => key::check(&config.config),
+            Command::Key(KeyCommand::Check { config }) => key::check(&config.config).await,
             Command::Demo { config, listen } => demo::demo(config.as_deref(), listen).await,
         }
     })
@@ -275,12 +275,20 @@ fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
 }
 
 /// A file that cannot be used, shown where it is named.
-fn unusable_file(plan: &Plan, error: &TlsError) -> Failure {
-    let finding = Finding {
-        help: Some(error.help.to_owned()),
-        ..Finding::new(&error.reason)
+fn unusable_file(plan: &Plan, error: &FileError) -> Failure {
+    let (subject, help) = match error {
+        FileError::Tls(error) => (Subject::TlsFile(error.file), error.help),
+        FileError::Issuer(error) => (
+            Subject::IssuerKeys(error.issuer),
+            "it must be a JWK set, {\"keys\": […]}, with a public key for one of `algorithms`; its path is \
+             relative to the folder of config.toml",
+        ),
     };
-    Failure::Mistakes(plan.mistake(Subject::TlsFile(error.file), &finding))
+    let finding = Finding {
+        help: Some(help.to_owned()),
+        ..Finding::new(error.to_string())
+    };
+    Failure::Mistakes(plan.mistake(subject, &finding))
 }
 
 /// What cannot be served, shown where the configuration declares it.

@@ -8,7 +8,7 @@
 //! 3. `service` passes the request on, and turns a panic into a 500 (LRD-501).
 //! 4. `validate` rejects what no route should see (LRD-110, 112 to 116).
 //! 5. `routes` finds a declared endpoint or one of Larder's own pages (LRD-101, 102, 116).
-//! 6. `authorize` identifies the caller, and refuses one that may not use it (LRD-201 to 204, 206).
+//! 6. `authorize` identifies the caller, and refuses one that may not use it (LRD-201 to 204, 206, 207).
 //! 7. `endpoint` negotiates the format and reads the arguments (LRD-102 to 107, 111, 205, 403).
 //! 8. [`ReadThrough::get`] finds an entry that may be served, or waits for one load of it (LRD-109, 301 to
 //!    305, 401, 402, 501).
@@ -46,6 +46,7 @@ pub use validate::host::Exposure;
 
 use tokio::sync::watch;
 
+use crate::access::Identities;
 use crate::metrics::Metrics;
 use crate::observe::{Observer, Readiness};
 use crate::plan::Plan;
@@ -67,6 +68,8 @@ pub struct Site {
     pub readiness: watch::Receiver<Readiness>,
     /// Receives an event for each response.
     pub observer: Observer,
+    /// Who may ask; `None` if everybody may.
+    pub identities: Option<Arc<Identities>>,
     /// Whether only programs on this machine can connect.
     pub exposure: Exposure,
 }

@@ -12,7 +12,7 @@
 //! | `mutex`        | locking a mutex that a panic may have poisoned             | | |
 //! | `backoff`      | waits between attempts that fail                           | | fastrand |
 //! | `config`       | the text of config.toml with places; nothing interpreted   | | toml, annotate_snippets |
-//! | `plan`         | what a configuration means; every mistake found; no I/O    | config | matchit, croner, chrono, chrono_tz, regex, ipnet |
+//! | `plan`         | what a configuration means; every mistake found; no I/O    | config | matchit, croner, chrono, chrono_tz, regex, ipnet, hyper |
 //! | `observe`      | what can happen: one past-tense event enum, its observers  | plan | |
 //! | `supervise`    | tasks that run as long as the server, restarted if they end | backoff, observe | |
 //! | `limiter`      | how much one caller may take in a span of time              | plan | |
@@ -25,10 +25,10 @@
 //! | `read_through` | `get` and `refresh`: an answer from memory, or one load    | mutex, backoff, limiter, plan, observe, repository, encode, cache | arc_swap |
 //! | `refresh`      | when to load again                                         | backoff, plan, observe, supervise, repository, cache, read_through | tokio_cron_scheduler, xxhash_rust, nix |
 //! | `status`       | the current state, and the history of the last minutes     | mutex, plan, observe, metrics, cache, read_through | serde |
-//! | `access`       | credentials, and the identities behind them                | limiter, plan | ring, ipnet, moka |
+//! | `access`       | credentials, and the identities behind them                | backoff, limiter, plan, observe, supervise | ring, ipnet, moka, arc_swap, base64, fastrand, serde, hyper, hyper_util, http_body_util, rustls, rustls_native_certs, tokio_rustls |
 //! | `openapi`      | endpoints as an OpenAPI document                           | plan, repository | |
 //! | `http`         | the wire: routes, conditional requests, problems           | mutex, limiter, plan, observe, supervise, metrics, pem, repository, encode, cache, read_through, status, access, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, ring, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
-//! | `app`          | the composition root: build, run, drain                    | plan, observe, supervise, metrics, log, repository, encode, cache, read_through, refresh, status, openapi, http | |
+//! | `app`          | the composition root: build, run, drain                    | plan, observe, supervise, metrics, log, repository, encode, cache, read_through, refresh, status, access, openapi, http | |
 //! | `cli`          | the commands: serve, check, demo, key, openapi             | config, plan, log, repository, access, app | clap, anyhow, nix |
 
 pub mod access;

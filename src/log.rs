@@ -22,7 +22,7 @@ use tracing_subscriber::fmt::format::debug_fn;
 pub use escape::escaped;
 
 use crate::observe::{Event, Fault};
-use crate::plan::{EndpointId, Plan};
+use crate::plan::{EndpointId, IssuerId, Plan};
 use escape::Escaped;
 use queue::Queue;
 
@@ -289,6 +289,25 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         Event::CertificateOutOfDate { cause } => {
             tracing::warn!("clients will reject the certificate: {cause}");
         }
+        Event::IssuerKeysLoaded {
+            issuer,
+            is_change: true,
+            ..
+        } => {
+            let issuer = issuer_name(plan, *issuer);
+            tracing::info!(issuer, "new keys of the issuer {issuer} are in use");
+        }
+        Event::IssuerKeysFailing { issuer, cause } => {
+            let issuer = issuer_name(plan, *issuer);
+            tracing::warn!(
+                issuer,
+                "the keys of the issuer {issuer} cannot be read, and earlier ones stay in use: {cause}"
+            );
+        }
+        Event::IssuerKeysRecovered { issuer } => {
+            let issuer = issuer_name(plan, *issuer);
+            tracing::info!(issuer, "the keys of the issuer {issuer} can be read again");
+        }
         Event::AcceptFailing { cause } => {
             tracing::error!(
                 "no client can connect: {cause}; see `ulimit -n` and `max_connections`"
@@ -328,6 +347,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         // The queue reports it, once lines can be written again.
         Event::LogLinesDropped { .. }
         | Event::ProblemServed { .. }
+        | Event::IssuerKeysLoaded { .. }
         | Event::QueryFinished { .. }
         | Event::RefreshFinished { .. }
         | Event::ConnectionOpened
@@ -338,4 +358,9 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         | Event::WaitingMeasured { .. }
         | Event::ConnectionsMeasured { .. } => {}
     }
+}
+fn issuer_name(plan: &Plan, id: IssuerId) -> &str {
+    let issuers = plan.access().map(|access| &access.issuers);
+    let issuer = issuers.and_then(|issuers| issuers.get(id.index()));
+    issuer.map_or("", |issuer| &issuer.name)
 }

@@ -103,6 +103,12 @@ impl Metrics {
             }
             Event::TaskFailed { task, .. } => self.server.record_task_failure(*task),
             Event::LogLinesDropped { lines } => self.server.log_lines_dropped.inc_by(*lines),
+            Event::IssuerKeysLoaded {
+                issuer,
+                at,
+                usable_until,
+                ..
+            } => self.server.record_issuer_keys(*issuer, *at, *usable_until),
             // Only logged.
             Event::LoadsFailing { .. }
             | Event::LoadsRecovered { .. }
@@ -118,6 +124,8 @@ impl Metrics {
             | Event::CertificateRefused { .. }
             | Event::CertificateRestored
             | Event::CertificateOutOfDate { .. }
+            | Event::IssuerKeysFailing { .. }
+            | Event::IssuerKeysRecovered { .. }
             | Event::AcceptFailing { .. }
             | Event::AcceptRecovered
             | Event::HandlerPanicked => {}

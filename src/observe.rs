@@ -11,7 +11,7 @@ pub use labels::{
     Trigger,
 };
 
-use crate::plan::{EndpointId, Lifetime, ProbeId};
+use crate::plan::{EndpointId, IssuerId, Lifetime, ProbeId};
 
 /// Something that happened. Plain data: no secrets, and no values from clients or tables.
 #[derive(Debug, Clone)]
@@ -130,6 +130,30 @@ pub enum Event {
     CertificateOutOfDate {
         /// When it is valid, for the operator.
         cause: String,
+    },
+    /// The keys of an issuer of tokens were read.
+    IssuerKeysLoaded {
+        /// The issuer.
+        issuer: IssuerId,
+        /// Whether they differ from those before.
+        is_change: bool,
+        /// When, by the wall clock.
+        at: SystemTime,
+        /// Until when they stay in use if they cannot be read again; those in a file have no end.
+        usable_until: Option<SystemTime>,
+    },
+    /// The keys of an issuer of tokens cannot be read: the old ones stay in use. Emitted once per cause, until
+    /// they can.
+    IssuerKeysFailing {
+        /// The issuer.
+        issuer: IssuerId,
+        /// The cause, for the operator.
+        cause: String,
+    },
+    /// The keys of an issuer of tokens can be read again.
+    IssuerKeysRecovered {
+        /// The issuer.
+        issuer: IssuerId,
     },
     /// Connections cannot be accepted. Emitted once, until they can.
     AcceptFailing {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use larder::access::Identities;
 use larder::cache::Cache;
 use larder::cli::sample;
 use larder::config::Config;
@@ -116,8 +117,10 @@ pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Re
         incidents,
     );
     let (_, readiness) = watch::channel(Readiness::Ready);
+    let identities = plan.access().map(Identities::new).transpose()?;
     Ok(Site {
         plan,
+        identities: identities.map(Arc::new),
         read_through,
         metrics,
         observer,

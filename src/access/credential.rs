@@ -44,6 +44,11 @@ impl<'r> Credential<'r> {
     pub fn text(&self) -> &'r str {
         self.0
     }
+
+    /// Whether it may be a token of an issuer, which has three parts.
+    pub(super) fn is_token(&self) -> bool {
+        self.0.bytes().filter(|byte| *byte == b'.').count() == 2
+    }
 }
 
 /// What follows the scheme, whose name may be written in any case: RFC 9110, 11.1.

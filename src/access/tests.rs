@@ -61,12 +61,14 @@ fn identities(keys: Vec<AccessKey>, trusted_proxies: &[&str]) -> Identities {
     Identities::new(&AccessSettings {
         default: crate::plan::DefaultAccess::Deny,
         keys,
+        issuers: Vec::new(),
         trusted_proxies: trusted_proxies
             .iter()
             .map(|text| text.parse().unwrap())
             .collect(),
         limit: None,
     })
+    .unwrap()
 }
 
 #[test]

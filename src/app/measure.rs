@@ -132,7 +132,8 @@ fn of_load(endpoint: &Endpoint, named_by: Subject, error: RepositoryError) -> Re
         | Subject::ParameterTypes(_)
         | Subject::Parameter(..)
         | Subject::Probe(_)
-        | Subject::TlsFile(_) => "the query",
+        | Subject::TlsFile(_)
+        | Subject::IssuerKeys(_) => "the query",
     };
     Rejection {
         subject: Subject::Statement(endpoint.id),

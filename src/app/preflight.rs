@@ -140,7 +140,8 @@ async fn check_side_query(
         | Subject::ParameterTypes(_)
         | Subject::Parameter(..)
         | Subject::WarmArguments(..)
-        | Subject::TlsFile(_) => Ok(()),
+        | Subject::TlsFile(_)
+        | Subject::IssuerKeys(_) => Ok(()),
     }
 }
 

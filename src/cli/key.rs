@@ -2,13 +2,15 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
 use super::{Failure, load, print};
 use crate::access::{Credential, Denied, Identities, Identity, key};
-use crate::plan::{Access, Endpoint};
+use crate::log;
+use crate::plan::{Access, AccessSettings, Endpoint};
 
 /// More than any credential has: a request's head has 64 KiB.
 const INPUT_BYTES_MAX: u64 = 64 * 1024;
@@ -25,7 +27,7 @@ pub(super) fn new(name: &str) -> Result<(), Failure> {
 }
 
 /// Reads a credential from stdin, and prints whose it is and which endpoints it may use.
-pub(super) fn check(config: &Path) -> Result<(), Failure> {
+pub(super) async fn check(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let Some(access) = plan.access() else {
         return Ok(print("There is no [access]: every endpoint is public.\n")?);
@@ -33,17 +35,13 @@ pub(super) fn check(config: &Path) -> Result<(), Failure> {
     let text = read_stdin()?;
     let credential = Credential::read(std::iter::empty(), std::iter::once(text.trim().as_bytes()));
     let Ok(Some(credential)) = credential else {
-        return Err(
-            anyhow::anyhow!("stdin has no credential: pipe a key into this command").into(),
-        );
+        return Err(anyhow::anyhow!(
+            "stdin has no credential: pipe a key or a token into this command"
+        )
+        .into());
     };
-    let identities = Identities::new(access);
-    let identity = match identities.identify(&credential, SystemTime::now()) {
-        Ok(identity) => identity,
-        Err(denied) => {
-            return Err(anyhow::anyhow!("{denied}: every request with it gets a 401").into());
-        }
-    };
+    let identities = Identities::new(access).map_err(anyhow::Error::from)?;
+    let identity = identify(&identities, access, &credential).await?;
     let lines: String = plan
         .endpoints()
         .iter()
@@ -51,11 +49,39 @@ pub(super) fn check(config: &Path) -> Result<(), Failure> {
             format!(
                 "{}: {}\n",
                 endpoint.path.as_str(),
-                verdict(identity, endpoint)
+                verdict(&identity, endpoint)
             )
         })
         .collect();
     Ok(print(&format!("This is `{}`.\n\n{lines}", identity.name))?)
+}
+
+async fn identify(
+    identities: &Identities,
+    access: &AccessSettings,
+    credential: &Credential<'_>,
+) -> anyhow::Result<Arc<Identity>> {
+    let identify = || identities.identify(credential, SystemTime::now());
+    let mut identified = identify();
+    if let Err(Denied::NoIssuerKeys) = identified {
+        for (issuer, error) in identities.load_issuer_keys().await {
+            let name = &access.issuers[issuer.index()].name;
+            log::warning(&format!(
+                "the keys of the issuer {name} cannot be fetched: {error}"
+            ));
+        }
+        identified = identify();
+    }
+    identified.map_err(|denied| match denied {
+        Denied::NoIssuerKeys => anyhow::anyhow!("{denied}: every request with it gets a 503"),
+        Denied::Unknown
+        | Denied::Expired
+        | Denied::NotYet
+        | Denied::Token(_)
+        | Denied::UnknownIssuerKey(_)
+        | Denied::Scope(_)
+        | Denied::Address => anyhow::anyhow!("{denied}: every request with it gets a 401"),
+    })
 }
 
 fn read_stdin() -> anyhow::Result<String> {

@@ -73,7 +73,8 @@ async fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
 /// Serves until a signal ends it.
 pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> Result<(), Failure> {
     let app = App::build(Arc::clone(&plan), Vec::new()).map_err(|error| match error {
-        BuildError::Tls(error) => unusable_file(&plan, &error),
+        BuildError::Tls(error) => unusable_file(&plan, &error.into()),
+        BuildError::Issuer(error) => unusable_file(&plan, &error.into()),
         BuildError::Repository(error) => Failure::Other(error.into()),
     })?;
     raise_file_limit(&plan);

@@ -10,7 +10,9 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::source::{At, Span};
 
-pub use access::{AccessSection, EndpointAccessSection, KeySection, LimitSection};
+pub use access::{
+    AccessSection, EndpointAccessSection, JwtKeysSection, JwtSection, KeySection, LimitSection,
+};
 
 /// `[server]`
 #[derive(Debug, Default)]

@@ -251,7 +251,7 @@ fn a_configuration_that_is_too_large_is_rejected() {
 
 /// The keys that are read from a configuration with one of each section.
 fn accepted_keys() -> BTreeSet<(String, &'static str)> {
-    let text = "[server]\n[repository]\n[cache]\n[access]\nlimit = {}\n[[access.key]]\n[defaults]\n[[endpoint]]\n\
+    let text = "[server]\n[repository]\n[cache]\n[access]\nlimit = {}\n[[access.key]]\n[[access.jwt]]\nkeys = {}\n[defaults]\n[[endpoint]]\n\
                 refresh.probe = {}\nparams.x = {}\naccess = {}";
     let (document, _) = DeTable::parse_recoverable(text);
     let mut context = ReadContext {
@@ -346,17 +346,21 @@ fn the_shipped_configuration_shows_every_key() {
                 Box::new(endpoints().filter_map(|e| inner(e, "access"))),
                 key,
             ),
-            "access.key" => {
-                let keys = table("access").and_then(|access| access["key"].get_ref().as_array());
-                let keys = keys.into_iter().flatten();
+            "access.key" | "access.jwt" => {
+                let name = section.trim_matches(['[', ']']).replace("access.", "");
+                let tables = table("access")
+                    .and_then(|access| access.get(name.as_str())?.get_ref().as_array());
+                let tables = tables.into_iter().flatten();
                 any(
-                    Box::new(keys.filter_map(|key| key.get_ref().as_table())),
+                    Box::new(tables.filter_map(|table| table.get_ref().as_table())),
                     key,
                 )
             }
             "limit" => table("access")
                 .and_then(|access| inner(access, "limit"))
                 .is_some_and(|limit| limit.contains_key(key)),
+            // An issuer has one of them.
+            "keys" => text.contains(&format!("{{ {key} = ")),
             "cors" => table("server").is_some_and(|server| {
                 inner(server, "cors").is_some_and(|cors| cors.contains_key(key))
             }),

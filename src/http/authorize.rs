@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use super::limits::RETRY_AFTER;
 use super::problem::Problem;
 use super::request::{Field, RequestHead};
-use crate::access::{Credential, CredentialError, Denied, Identities, Identity};
+use crate::access::{Credential, CredentialError, Denied, Identities, Identity, TokenError};
 use crate::limiter::{Limiter, Limits};
 use crate::plan::{Access, DefaultAccess, Page, Plan, Requirements};
 
@@ -18,7 +19,7 @@ const OBSERVE: &str = "larder:observe";
 /// Decides who may ask what.
 #[derive(Debug)]
 pub(super) struct Authorizer {
-    identities: Option<Identities>,
+    identities: Option<Arc<Identities>>,
     /// What paths that no endpoint has require.
     unknown_path: Access,
     /// What the pages with Larder's measurements require.
@@ -64,7 +65,7 @@ impl Caller {
 }
 
 impl Authorizer {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, identities: Option<Arc<Identities>>) -> Self {
         let closed = plan
             .access()
             .is_some_and(|access| access.default == DefaultAccess::Deny);
@@ -76,7 +77,7 @@ impl Authorizer {
             }
         };
         Self {
-            identities: plan.access().map(Identities::new),
+            identities,
             unknown_path: if_closed(Requirements::default()),
             measurements: if_closed(Requirements {
                 scopes: vec![OBSERVE.to_owned()],
@@ -87,7 +88,11 @@ impl Authorizer {
 
     /// Identifies the caller of something that requires this, and counts its request. Where nothing is required
     /// and nothing is counted, credentials are not looked at.
-    pub(super) fn admit(&self, request: &RequestHead, access: &Access) -> Result<Caller, Problem> {
+    pub(super) async fn admit(
+        &self,
+        request: &RequestHead,
+        access: &Access,
+    ) -> Result<Caller, Problem> {
         let Some(identities) = &self.identities else {
             return Ok(Caller::Address(None));
         };
@@ -95,10 +100,10 @@ impl Authorizer {
         if is_public && !identities.limits_addresses() {
             return Ok(Caller::Address(None));
         }
-        let caller = match identify(identities, request) {
+        let caller = match identify(identities, request).await {
             Ok(Some(identity)) => {
-                check(identities, identity, request, access)?;
-                Caller::Identity(Arc::clone(identity))
+                check(identities, &identity, request, access)?;
+                Caller::Identity(identity)
             }
             // Clients that try credentials are counted as well.
             nobody => {
@@ -123,12 +128,15 @@ impl Authorizer {
     }
 
     /// Whether a caller may learn that there is nothing at a path.
-    pub(super) fn admit_to_unknown_path(&self, request: &RequestHead) -> Result<Caller, Problem> {
-        self.admit(request, &self.unknown_path)
+    pub(super) async fn admit_to_unknown_path(
+        &self,
+        request: &RequestHead,
+    ) -> Result<Caller, Problem> {
+        self.admit(request, &self.unknown_path).await
     }
 
     /// Whether a caller may see one of Larder's own pages.
-    pub(super) fn admit_to_page(
+    pub(super) async fn admit_to_page(
         &self,
         request: &RequestHead,
         page: Page,
@@ -147,23 +155,23 @@ impl Authorizer {
             | Page::ChartStyle
             | Page::ChartScript => &self.measurements,
         };
-        self.admit(request, access)
+        self.admit(request, access).await
     }
 
     /// Whether a caller may learn which endpoints there are and how they are. Not counted.
-    pub(super) fn may_observe(&self, request: &RequestHead) -> bool {
+    pub(super) async fn may_observe(&self, request: &RequestHead) -> bool {
         let Some(identities) = &self.identities else {
             return true;
         };
-        let identity = identify(identities, request).ok().flatten();
-        let checked = identity.map(|it| check(identities, it, request, &self.measurements));
+        let identity = identify(identities, request).await.ok().flatten();
+        let checked = identity.map(|it| check(identities, &it, request, &self.measurements));
         checked.map_or(!self.measurements.needs_credential(), |it| it.is_ok())
     }
 
     /// The identity for a page that shows what it may use. An invalid credential counts as none.
-    pub(super) fn identity(&self, request: &RequestHead) -> Option<Arc<Identity>> {
-        let identity = identify(self.identities.as_ref()?, request);
-        identity.ok().flatten().map(Arc::clone)
+    pub(super) async fn identity(&self, request: &RequestHead) -> Option<Arc<Identity>> {
+        let identity = identify(self.identities.as_ref()?, request).await;
+        identity.ok().flatten()
     }
 }
 
@@ -201,14 +209,23 @@ fn check(
     }
 }
 
-fn identify<'i>(
-    identities: &'i Identities,
+async fn identify(
+    identities: &Identities,
     request: &RequestHead,
-) -> Result<Option<&'i Arc<Identity>>, Problem> {
+) -> Result<Option<Arc<Identity>>, Problem> {
     let lines = |field| request.lines(field).map(|value| value.as_bytes());
     let credential = Credential::read(lines(Field::Authorization), lines(Field::ApiKey))?;
-    let identify = |credential| identities.identify(&credential, SystemTime::now());
-    Ok(credential.map(identify).transpose()?)
+    let Some(credential) = credential else {
+        return Ok(None);
+    };
+    let identity = match identities.identify(&credential, SystemTime::now()) {
+        // Boxed, because it is rare, and a hit's future is moved about.
+        Err(Denied::UnknownIssuerKey(issuer)) => {
+            Box::pin(identities.identify_with_newer_keys(&credential, issuer)).await
+        }
+        decided => decided,
+    };
+    Ok(Some(identity?))
 }
 
 fn client_address(identities: &Identities, request: &RequestHead) -> Option<IpAddr> {
@@ -224,7 +241,11 @@ impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Unknown => Self::InvalidCredential("The key is unknown."),
-            Denied::Expired => Self::InvalidCredential("The key has expired."),
+            Denied::Expired => Self::InvalidCredential("The credential has expired."),
+            Denied::NotYet => Self::InvalidCredential("The credential is not valid yet."),
+            Denied::Token(error) => Self::InvalidCredential(error.as_str()),
+            Denied::UnknownIssuerKey(_) => Self::InvalidCredential(TokenError::Key.as_str()),
+            Denied::NoIssuerKeys => Self::NoIssuerKeys(RETRY_AFTER),
             Denied::Scope(scopes) => Self::InsufficientScope(scopes.join(" ")),
             Denied::Address => Self::AddressNotAllowed,
         }
@@ -238,8 +259,8 @@ impl From<CredentialError> for Problem {
                 Self::MalformedCredential("The request has more than one credential.")
             }
             CredentialError::Malformed => Self::MalformedCredential(
-                "The credential must be `Authorization: Bearer` with a key or a token, or `X-API-Key` with a \
-                 key.",
+                "The credential must be `Authorization: Bearer` with a key or a token, or `X-API-Key` with one \
+                 of them.",
             ),
         }
     }

@@ -53,7 +53,7 @@ impl Endpoints {
         }
         let endpoint = self.plan.endpoint(id);
         let refusal = |problem| refusal(problem, endpoint);
-        let caller = match self.authorizer.admit(request, &endpoint.access) {
+        let caller = match self.authorizer.admit(request, &endpoint.access).await {
             Ok(caller) => caller,
             Err(denied) => return refusal(denied),
         };

@@ -43,12 +43,13 @@ impl Routes {
             metrics,
             status,
             observer,
+            identities,
             exposure,
             readiness,
         } = site;
         let pages = Page::ALL.iter().map(|page| page.path().len());
         let longest_page = pages.max().unwrap_or(0) * ESCAPE_BYTES;
-        let authorizer = Arc::new(Authorizer::new(&plan));
+        let authorizer = Arc::new(Authorizer::new(&plan, identities));
         Self {
             exposure,
             longest_path: plan.longest_path().max(longest_page),
@@ -86,7 +87,7 @@ impl Routes {
             None if request.method == Method::OPTIONS && self.authorizer.hides_paths() => {
                 Reply::public(options(), None)
             }
-            None => match self.authorizer.admit_to_unknown_path(request) {
+            None => match self.authorizer.admit_to_unknown_path(request).await {
                 Ok(_) => Reply::public(Problem::NotFound, None),
                 Err(denied) => Reply::public(denied, None),
             },
@@ -104,16 +105,16 @@ impl Routes {
         if !request.is_read() {
             return Problem::MethodNotAllowed.into();
         }
-        if let Err(denied) = self.authorizer.admit_to_page(request, page) {
+        if let Err(denied) = self.authorizer.admit_to_page(request, page).await {
             return denied.into();
         }
         match page {
             Page::Metrics => self.metrics.response(request).await,
             Page::Healthz => health::healthz(),
-            Page::Readyz if self.authorizer.may_observe(request) => self.readiness.response(),
+            Page::Readyz if self.authorizer.may_observe(request).await => self.readiness.response(),
             Page::Readyz => self.readiness.in_a_word(),
             Page::OpenApi => {
-                let identity = self.authorizer.identity(request);
+                let identity = self.authorizer.identity(request).await;
                 self.openapi.response(request, identity.as_deref()).await
             }
             Page::Docs => docs::page(request),

@@ -1,10 +1,14 @@
 //! The metrics of the server as a whole.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{
+    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use super::{DECLARED, gauge, register};
 use crate::observe::Task;
-use crate::plan::Plan;
+use crate::plan::{IssuerId, JwtKeys, Plan};
 
 /// The metrics of the server as a whole.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(super) struct ServerMetrics {
     pub(super) http_pending_bytes: IntGauge,
     pub(super) http_slow_clients_cut: IntCounter,
     task_failures: IntCounterVec,
+    /// One for each issuer of tokens; `None` for a secret.
+    issuers: Vec<Option<IssuerMetrics>>,
     pub(super) ready: IntGauge,
 }
 
@@ -73,6 +79,7 @@ impl ServerMetrics {
                 "Client connections refused because the limit was reached.",
             ),
             task_failures: task_failures(registry),
+            issuers: issuers(registry, plan),
             log_lines_dropped: counter(
                 registry,
                 "larder_log_lines_dropped_total",
@@ -100,6 +107,25 @@ impl ServerMetrics {
 impl ServerMetrics {
     pub(super) fn record_task_failure(&self, task: Task) {
         self.task_failures.with_label_values(&[task.as_str()]).inc();
+    }
+
+    pub(super) fn record_issuer_keys(
+        &self,
+        issuer: IssuerId,
+        at: SystemTime,
+        usable_until: Option<SystemTime>,
+    ) {
+        let Some(Some(metrics)) = self.issuers.get(issuer.index()) else {
+            return;
+        };
+        let seconds = |time: SystemTime| {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            since.as_secs_f64()
+        };
+        metrics.last_success.set(seconds(at));
+        metrics
+            .usable_until
+            .set(usable_until.map_or(f64::INFINITY, seconds));
     }
 }
 
@@ -165,6 +191,43 @@ fn task_failures(registry: &Registry) -> IntCounterVec {
         task_failures.with_label_values(&[task.as_str()]);
     }
     task_failures
+}
+
+/// The handles of an issuer whose keys are read again and again.
+#[derive(Debug)]
+struct IssuerMetrics {
+    last_success: Gauge,
+    usable_until: Gauge,
+}
+
+/// They are zero until the keys have been read.
+fn issuers(registry: &Registry, plan: &Plan) -> Vec<Option<IssuerMetrics>> {
+    let declared = plan.access().map_or(&[][..], |access| &access.issuers);
+    // A metric without a label is not exported.
+    let last_success = issuer_gauge(
+        registry,
+        "larder_jwks_last_success_timestamp_seconds",
+        "When the keys of an issuer of tokens were last read.",
+    );
+    let usable_until = issuer_gauge(
+        registry,
+        "larder_jwks_usable_until_timestamp_seconds",
+        "Until when the keys of an issuer of tokens stay in use if they cannot be read again.",
+    );
+    let metrics = declared.iter().map(|issuer| match issuer.keys {
+        JwtKeys::Secret(_) => None,
+        JwtKeys::Url(_) | JwtKeys::File(_) => Some(IssuerMetrics {
+            last_success: last_success.with_label_values(&[&issuer.name]),
+            usable_until: usable_until.with_label_values(&[&issuer.name]),
+        }),
+    });
+    metrics.collect()
+}
+
+fn issuer_gauge(registry: &Registry, name: &str, help: &str) -> GaugeVec {
+    let gauge = GaugeVec::new(Opts::new(name, help), &["issuer"]).expect(DECLARED);
+    register(registry, &gauge);
+    gauge
 }
 
 fn integer(registry: &Registry, name: &str, help: &str) -> IntGauge {

@@ -179,6 +179,8 @@ pub enum Task {
     Accept,
     /// Reloads the certificate when its files change.
     Certificate,
+    /// Keeps the keys of an issuer of tokens up to date.
+    IssuerKeys,
     /// Maintains the cache.
     Maintenance,
     /// Listens for notifications.
@@ -195,9 +197,10 @@ pub enum Task {
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Accept,
         Self::Certificate,
+        Self::IssuerKeys,
         Self::Maintenance,
         Self::Notify,
         Self::Pending,
@@ -211,6 +214,7 @@ impl Task {
         match self {
             Self::Accept => "accept",
             Self::Certificate => "certificate",
+            Self::IssuerKeys => "issuer-keys",
             Self::Maintenance => "maintenance",
             Self::Notify => "notify",
             Self::Pending => "pending",

@@ -134,9 +134,9 @@ pub(super) fn all(problems: &[ProblemKind], has_credentials: bool) -> Value {
             BEARER: {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "A key: RFC 6750.",
+                "description": "A key or a token: RFC 6750.",
             },
-            API_KEY: { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key." },
+            API_KEY: { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key or token." },
         });
     }
     components

@@ -1,10 +1,14 @@
 //! Who may ask what: credentials, and what an endpoint requires of them.
 
+mod jwt; // issuers of tokens
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
+
+pub use jwt::{Algorithm, IssuerId, JwksUrl, JwtIssuer, JwtKeys};
 
 /// `[access]`
 #[derive(Debug, Clone)]
@@ -13,6 +17,8 @@ pub struct AccessSettings {
     pub default: DefaultAccess,
     /// The declared keys.
     pub keys: Vec<AccessKey>,
+    /// The issuers whose tokens are accepted.
+    pub issuers: Vec<JwtIssuer>,
     /// The networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How much a caller without a credential may take, by its address.

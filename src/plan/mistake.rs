@@ -1,6 +1,6 @@
 //! Mistakes that only Postgres, or a file, can reveal, shown where the configuration causes them.
 
-use super::{EndpointId, Plan, ProbeId, Statement, TlsFile};
+use super::{EndpointId, IssuerId, JwtKeys, Plan, ProbeId, Statement, TlsFile};
 use crate::config::{At, Mistake, Report};
 
 /// The part of a configuration that a mistake is about.
@@ -20,6 +20,8 @@ pub enum Subject {
     WarmArguments(EndpointId, usize),
     /// A file that `tls` names.
     TlsFile(TlsFile),
+    /// The file with the keys of an issuer of tokens.
+    IssuerKeys(IssuerId),
 }
 
 /// What is wrong with a [`Subject`].
@@ -66,6 +68,7 @@ impl Plan {
                 Mistake::new(&finding.message).at(place, label)
             }
             Subject::TlsFile(file) => self.in_tls_file(file, finding),
+            Subject::IssuerKeys(id) => self.in_issuer_keys(id, finding),
         };
         match &finding.help {
             Some(help) => mistake.help(help).into(),
@@ -127,6 +130,18 @@ impl Plan {
                 mistake.at(&named.span, named.value.display().to_string())
             }
             None => mistake,
+        }
+    }
+
+    fn in_issuer_keys(&self, id: IssuerId, finding: &Finding) -> Mistake {
+        let mistake = Mistake::new(&finding.message);
+        let issuers = self.access.as_ref().map(|access| &access.issuers);
+        match issuers
+            .and_then(|issuers| issuers.get(id.index()))
+            .map(|issuer| &issuer.keys)
+        {
+            Some(JwtKeys::File(file)) => mistake.at(&file.span, file.value.display().to_string()),
+            Some(JwtKeys::Url(_) | JwtKeys::Secret(_)) | None => mistake,
         }
     }
 

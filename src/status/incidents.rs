@@ -124,6 +124,9 @@ impl Incidents {
             | Event::ConnectionOpened
             | Event::ConnectionClosed
             | Event::ConnectionRefused
+            | Event::IssuerKeysLoaded { .. }
+            | Event::IssuerKeysFailing { .. }
+            | Event::IssuerKeysRecovered { .. }
             | Event::HandlerPanicked
             | Event::TaskFailed { .. }
             | Event::LogLinesDropped { .. }

@@ -1,7 +1,10 @@
 //! `[access]`, and what an endpoint says about who may ask.
 
+use std::path::PathBuf;
+
 use crate::config::field::{Field, NamedTexts};
 use crate::config::reader::Reader;
+use crate::config::secret::Secret;
 use crate::config::source::{At, Span};
 
 /// `[access]`
@@ -17,6 +20,8 @@ pub struct AccessSection {
     pub limit: Field<LimitSection>,
     /// Every `[[access.key]]`, in the order of the file; `None` if `key` is not an array of tables.
     pub keys: Option<Vec<KeySection>>,
+    /// Every `[[access.jwt]]`, likewise.
+    pub issuers: Option<Vec<JwtSection>>,
 }
 
 /// `[[access.key]]`
@@ -47,6 +52,40 @@ pub struct LimitSection {
     pub loads: Field<String>,
 }
 
+/// `[[access.jwt]]`
+#[derive(Debug)]
+pub struct JwtSection {
+    /// Its header.
+    pub span: Span,
+    /// `name`
+    pub name: Field<String>,
+    /// `issuer`
+    pub issuer: Field<String>,
+    /// `audience`
+    pub audience: Field<Vec<At<String>>>,
+    /// `algorithms`
+    pub algorithms: Field<Vec<At<String>>>,
+    /// `keys`
+    pub keys: Field<JwtKeysSection>,
+    /// `leeway`
+    pub leeway: Field<String>,
+    /// `scopes`
+    pub scopes: Field<String>,
+}
+
+/// `keys = { … }` of an issuer.
+#[derive(Debug)]
+pub struct JwtKeysSection {
+    /// `url`
+    pub url: Field<String>,
+    /// `file`
+    pub file: Field<PathBuf>,
+    /// `secret`
+    pub secret: Field<Secret>,
+    /// Whether it has unknown keys, so that a missing one may only be misspelled.
+    pub is_wrong: bool,
+}
+
 /// `access` of an endpoint.
 #[derive(Debug)]
 pub enum EndpointAccessSection {
@@ -69,6 +108,7 @@ impl AccessSection {
             trusted_proxies: section.scalars("trusted_proxies"),
             limit: section.table("limit", LimitSection::read),
             keys: section.tables("key", KeySection::read),
+            issuers: section.tables("jwt", JwtSection::read),
         }
     }
 }
@@ -100,6 +140,39 @@ impl LimitSection {
         Self {
             requests: section.unless_misspelled("requests", requests),
             loads: section.unless_misspelled("loads", loads),
+        }
+    }
+}
+
+impl JwtSection {
+    fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        let name = section.string("name");
+        let issuer = section.string("issuer");
+        let audience = section.scalars("audience");
+        let algorithms = section.scalars("algorithms");
+        let keys = section.table("keys", JwtKeysSection::read);
+        let leeway = section.duration("leeway");
+        let scopes = section.string("scopes");
+        Self {
+            span: section.span().clone(),
+            name,
+            issuer: section.unless_misspelled("issuer", issuer),
+            audience: section.unless_misspelled("audience", audience),
+            algorithms: section.unless_misspelled("algorithms", algorithms),
+            keys: section.unless_misspelled("keys", keys),
+            leeway,
+            scopes,
+        }
+    }
+}
+
+impl JwtKeysSection {
+    fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        Self {
+            url: section.string("url"),
+            file: section.path("file"),
+            secret: section.secret("secret"),
+            is_wrong: section.has_unknown_keys(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `[access]`, and `access` of an endpoint.
 
+mod jwt; // `[[access.jwt]]`
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -36,21 +38,34 @@ pub(super) fn settings(section: &AccessSection, report: &mut Report) -> Option<A
         );
     }
     let keys = section.keys.as_deref().unwrap_or_default();
-    if section.keys.as_ref().is_some_and(Vec::is_empty) {
+    let issuers = section.issuers.as_deref().unwrap_or_default();
+    // A value of another kind has been reported.
+    let has_none = section.keys.as_ref().is_some_and(Vec::is_empty)
+        && section.issuers.as_ref().is_some_and(Vec::is_empty);
+    if has_none {
         report.push(
             Mistake::new("[access] declares no credential")
                 .at(span, "nobody could show one")
-                .help("add a key: [[access.key]] with the name and digest that `larder key new NAME` prints"),
+                .help(
+                    "add a key: [[access.key]] with the name and digest that `larder key new NAME` prints; or \
+                     an issuer of tokens: [[access.jwt]]",
+                ),
         );
     }
     let mut known = Known::default();
     let keys = keys.iter().filter_map(|key| known.key(key, report));
     let keys = keys.collect();
+    let mut known_issuers = jwt::Issuers::default();
+    let issuers = issuers
+        .iter()
+        .filter_map(|issuer| known_issuers.issuer(issuer, &mut known.names, report));
+    let issuers = issuers.collect();
     let trusted_proxies = networks("trusted_proxies", &section.trusted_proxies, report);
     let settings = AccessSettings {
         // Closed while the mistake is reported.
         default: default.map_or(DefaultAccess::Deny, |at| at.value),
         keys,
+        issuers,
         trusted_proxies,
         limit: limit(&section.limit, report),
     };

@@ -228,3 +228,150 @@ fn a_limit_must_limit_something() {
         "one mistake, one report"
     );
 }
+
+/// A configuration with an issuer of these lines and no key.
+fn with_issuer(issuer: &str) -> String {
+    format!(
+        "repository.url = 'x'\n[access]\ndefault = 'deny'\n[[access.jwt]]\n{issuer}\n\
+         [[endpoint]]\npath = '/a'\nsql = 'select 1'"
+    )
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+#[test]
+fn an_issuer_is_a_credential_and_has_defaults() {
+    let issuer = |lines: &str| {
+        let plan = compile(&with_issuer(lines));
+        plan.access().unwrap().issuers[0].clone()
+    };
+    let least = "issuer = 'https://idp.example/realms/a b/'\naudience = ['larder']\nalgorithms = ['RS256']\n";
+    let url = "keys = { url = 'https://idp.example/jwks.json' }";
+    let read = issuer(&format!("{least}{url}"));
+    assert_eq!(read.name, "idp.example-realms-a-b");
+    assert_eq!(read.issuer, "https://idp.example/realms/a b/");
+    assert_eq!(read.leeway, Duration::from_secs(30));
+    assert_eq!(read.scopes, "scope");
+    assert!(matches!(&read.keys, JwtKeys::Url(url) if url.host() == "idp.example"));
+    let all = "name = 'idp'\nleeway = '0s'\nscopes = 'scp'\nkeys = { file = 'jwks.json' }";
+    let read = issuer(&format!("{least}{all}"));
+    assert_eq!((read.name.as_str(), read.scopes.as_str()), ("idp", "scp"));
+    assert_eq!(read.leeway, Duration::ZERO);
+    assert!(matches!(&read.keys, JwtKeys::File(file) if file.value.ends_with("jwks.json")));
+    let secret = format!(
+        "issuer = 'a'\naudience = ['b']\nalgorithms = ['HS256']\nkeys = {{ secret = '{SECRET}' }}"
+    );
+    let read = issuer(&secret);
+    assert!(!format!("{read:?}").contains(SECRET));
+}
+
+#[test]
+fn issuers_are_checked() {
+    let url = "keys = { url = 'https://idp.example/' }";
+    let check = |others: &[&str], expected: &[&str]| {
+        let usual = [
+            "issuer = 'i'",
+            "audience = ['a']",
+            "algorithms = ['RS256']",
+            url,
+        ];
+        let key = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+        let is_replaced = |line: &&&str| !others.iter().any(|other| key(other) == key(line));
+        let lines: Vec<&str> = usual
+            .iter()
+            .filter(is_replaced)
+            .chain(others)
+            .copied()
+            .collect();
+        let lines = lines.join("\n");
+        assert_eq!(messages(&with_issuer(&lines)), expected, "{lines}");
+    };
+    check(&[], &[]);
+    assert_eq!(
+        messages(&with_issuer("")),
+        [
+            "this issuer has no `issuer`",
+            "this issuer has no `audience`",
+            "this issuer has no `algorithms`",
+            "this issuer has no `keys`",
+        ]
+    );
+    check(&["issuer = ''"], &["`issuer` is empty"]);
+    check(&["audience = []"], &["`audience` is empty"]);
+    check(&["audience = ['a', '']"], &["`audience` is empty"]);
+    check(&["audience = 'a'"], &["`audience` must be an array"]);
+    check(&["algorithms = []"], &["`algorithms` is empty"]);
+    check(&["algorithms = ['none']"], &["`none` is not an algorithm"]);
+    check(
+        &["algorithms = ['NONE', 'RS256']"],
+        &["`none` is not an algorithm"],
+    );
+    check(&["algorithms = ['ES512']"], &["`ES512` is not supported"]);
+    check(&["algorithms = ['rs256']"], &["this algorithm is unknown"]);
+    check(
+        &["algorithms = ['HS256', 'RS256']"],
+        &["algorithms with a secret next to algorithms with a private key"],
+    );
+    check(
+        &["algorithms = ['HS256']"],
+        &["public keys for algorithms with a secret"],
+    );
+    check(
+        &["algorithms = ['HS256']", "keys = { file = 'f' }"],
+        &["public keys for algorithms with a secret"],
+    );
+    let secret = format!("keys = {{ secret = '{SECRET}' }}");
+    check(&[&secret], &["a secret for algorithms with a private key"]);
+    check(&["algorithms = ['HS256']", &secret], &[]);
+    for (algorithms, length, is_enough) in [
+        ("'HS256'", 32, true),
+        ("'HS256'", 31, false),
+        ("'HS384'", 47, false),
+        ("'HS512'", 64, true),
+        ("'HS256', 'HS512'", 63, false),
+    ] {
+        let keys = format!("keys = {{ secret = '{}' }}", "x".repeat(length));
+        let short = "the secret is shorter than the hash it is used with";
+        let expected = if is_enough { vec![] } else { vec![short] };
+        check(&[&format!("algorithms = [{algorithms}]"), &keys], &expected);
+    }
+    check(
+        &["algorithms = ['HS256']", "keys = { secret = '' }"],
+        &["the secret is empty"],
+    );
+    let one = "`keys` must have one of `url`, `file` and `secret`";
+    check(&["keys = {}"], &[one]);
+    check(&["keys = { url = 'https://a/', file = 'f' }"], &[one]);
+    check(&["keys = 'https://a/'"], &["`keys` must be a table"]);
+    check(
+        &["keys = { ulr = 'https://a/' }"],
+        &["unknown key `ulr` in `keys`"],
+    );
+    check(
+        &["keys = { url = 'http://idp.example/' }"],
+        &["the keys cannot be fetched from this `url`"],
+    );
+    check(&["keys = { url = 'http://localhost:1/' }"], &[]);
+    check(&["leeway = '11m'"], &["`leeway` is too long"]);
+    check(&["leeway = 'x'"], &["`leeway` must be a duration"]);
+    check(&["scopes = ''"], &["`scopes` is empty"]);
+    check(
+        &["name = 'a b'"],
+        &["this is not a valid name of an issuer"],
+    );
+    check(
+        &["issuer = '?'"],
+        &["this is not a valid name of an issuer"],
+    );
+    let again =
+        format!("[[access.jwt]]\nissuer = 'i'\naudience = ['a']\nalgorithms = ['RS256']\n{url}");
+    check(
+        &[&again],
+        &[
+            "this issuer is declared twice",
+            "two credentials have the name `i`",
+        ],
+    );
+    let key = format!("[[access.key]]\nname = 'i'\nsha256 = ['{DIGEST}']");
+    check(&[&key], &["two credentials have the name `i`"]);
+}

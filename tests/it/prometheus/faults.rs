@@ -14,6 +14,7 @@ use super::{panels, values_of};
 use crate::support::app::App;
 use crate::support::gate::{GATED, Gate};
 use crate::support::http::Connection;
+use crate::support::issuer::{ISSUER, Publisher, SigningKey};
 use crate::support::postgres::Postgres;
 use crate::support::prometheus::{Prometheus, pauses};
 
@@ -39,7 +40,7 @@ const CROWDED: &str = "crowded";
 const SLOW: &str = "slow";
 /// Clients keep requesting new keys.
 const COLD: &str = "cold";
-/// The keys to warm cannot be loaded.
+/// The keys to warm cannot be loaded, nor those of an issuer of tokens.
 const UNREADY: &str = "unready";
 /// The task of a probe panics.
 const DEFECTIVE: &str = "defective";
@@ -47,7 +48,7 @@ const DEFECTIVE: &str = "defective";
 const IDLE: &str = "idle";
 
 /// The alerts that each fault must raise.
-const EXPECTED: [(&str, &str); 10] = [
+const EXPECTED: [(&str, &str); 11] = [
     (AWAY, "LarderFreshnessBurningFast"),
     (AWAY, "LarderFreshnessBurningSlow"),
     (AWAY, "LarderRepositoryDown"),
@@ -57,6 +58,7 @@ const EXPECTED: [(&str, &str); 10] = [
     (SLOW, "LarderRepositoryConnectionsSaturated"),
     (COLD, "LarderHitRatioCollapsed"),
     (UNREADY, "LarderNotReady"),
+    (UNREADY, "LarderJwksStale"),
     (DEFECTIVE, "LarderTaskFailing"),
 ];
 
@@ -68,6 +70,7 @@ struct World {
     away: Postgres,
     failing: Postgres,
     unready: Option<Gate>,
+    issuer: Publisher,
     /// Kept for as long as the Larders that use them.
     _shared: [Postgres; 2],
     apps: Vec<(&'static str, App)>,
@@ -200,7 +203,13 @@ impl World {
         let gated = Postgres::with("").await;
         let other = Postgres::with("").await;
         let unready = Some(Gate::close(&gated).await);
-        let unready_keys = format!("{GATED}\ntimeout = \"10m\"\nwarm = [{{ n = 1 }}]");
+        let issuer = Publisher::silent().await;
+        let keys_url = issuer.url();
+        let unready_keys = format!(
+            "[access]\ndefault = \"public\"\n[[access.jwt]]\nissuer = \"{ISSUER}\"\naudience = [\"a\"]\n\
+             algorithms = [\"ES256\"]\nkeys = {{ url = \"{keys_url}\" }}\n\
+             {GATED}\ntimeout = \"10m\"\nwarm = [{{ n = 1 }}]"
+        );
         let small =
             format!("[cache]\nmax_size = \"64KiB\"\n[defaults]\nmax_bytes = \"16KiB\"\n{BY_KEY}");
         let url = &other.patient_url();
@@ -238,6 +247,7 @@ impl World {
             away,
             failing,
             unready,
+            issuer,
             _shared: [gated, other],
             apps,
             phase,
@@ -313,6 +323,7 @@ impl World {
             .execute("ALTER TABLE gone RENAME TO t; ALTER TABLE q RENAME TO p")
             .await;
         self.unready.take().unwrap().open().await;
+        self.issuer.publish(&[&SigningKey::generate("1")]);
         let loaded = |event: &Event| {
             let unchanged = RefreshOutcome::Unchanged;
             matches!(event, Event::RefreshFinished { outcome, .. } if *outcome == unchanged)
