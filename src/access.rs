@@ -3,9 +3,11 @@
 //! A key is looked up by its SHA-256, so that neither the configuration nor memory holds it. A slow hash, as for
 //! passwords, would help nobody: keys have 128 random bits or more, and each request would pay for it.
 
-mod address_limits; // how much callers without a credential may take
 mod credential; // where a request carries its credential
 pub mod key; // makes keys, and their digests
+mod last_credential; // of a connection
+mod limits_by; // what each of many callers may take
+pub mod stored_keys; // keys in the repository
 mod tokens; // tokens of issuers
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,13 +18,17 @@ use std::time::{Duration, SystemTime};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
-use address_limits::AddressLimits;
 pub use credential::{Credential, CredentialError};
+pub use last_credential::LastCredential;
 pub use tokens::{FetchError, IssuerError, KeyFileError, TokenError};
 
 use crate::limiter::Limits;
-use crate::observe::Observer;
-use crate::plan::{AccessKey, AccessSettings, IssuerId, KeyDigest, Requirements};
+use crate::observe::{AccessMethod, Observer, Task};
+use crate::plan::{AccessKey, AccessSettings, ClientId, IssuerId, KeyDigest, Requirements};
+use crate::repository::Repository;
+use crate::supervise;
+use limits_by::{LimitsBy, network};
+use stored_keys::StoredIdentities;
 use tokens::Tokens;
 
 /// Somebody who has shown a credential.
@@ -30,6 +36,10 @@ use tokens::Tokens;
 pub struct Identity {
     /// The declared name of the key, or of the token's issuer.
     pub name: String,
+    /// The name under which its requests are counted.
+    pub client: ClientId,
+    /// What kind of credential it has shown.
+    pub method: AccessMethod,
     not_before: Option<SystemTime>,
     expires: Option<SystemTime>,
     /// How far the clock that `not_before` and `expires` were read from may be from this machine's.
@@ -37,7 +47,7 @@ pub struct Identity {
     scopes: Vec<String>,
     claims: BTreeMap<String, String>,
     /// What it may take.
-    pub limits: Option<Limits>,
+    pub limits: Option<Arc<Limits>>,
 }
 
 /// Why a caller is turned away.
@@ -58,9 +68,9 @@ pub enum Denied {
     /// The token is signed with a key that its issuer did not list when its keys were last fetched.
     #[error("{}", TokenError::Key.as_str())]
     UnknownIssuerKey(IssuerId),
-    /// The keys of the token's issuer have not been loaded, or not for too long.
-    #[error("the keys of the token's issuer are not loaded")]
-    NoIssuerKeys,
+    /// The keys to judge the credential by have not been loaded, or not for too long.
+    #[error("the keys to judge the credential by are not loaded")]
+    NoKeys,
     /// The credential lacks scopes: all that are needed are named.
     #[error("the scope is insufficient")]
     Scope(Vec<String>),
@@ -73,10 +83,12 @@ pub enum Denied {
 #[derive(Debug)]
 pub struct Identities {
     keys: HashMap<KeyDigest, Arc<Identity>>,
+    /// `None` without `[access.keys]`.
+    stored: Option<Arc<StoredIdentities>>,
     /// `None` without an issuer.
     tokens: Option<Tokens>,
     trusted_proxies: Vec<IpNet>,
-    address_limits: Option<AddressLimits>,
+    address_limits: Option<LimitsBy<IpAddr>>,
 }
 
 impl Identities {
@@ -86,22 +98,38 @@ impl Identities {
     /// [`IssuerError`] if a file with the keys of an issuer cannot be used.
     pub fn new(settings: &AccessSettings) -> Result<Self, IssuerError> {
         let mut keys = HashMap::new();
-        for key in &settings.keys {
-            let identity = Arc::new(Identity::from(key));
+        for (client, key) in settings.keys() {
+            let identity = Arc::new(Identity::of_key(client, key));
             for digest in &key.digests {
                 keys.insert(*digest, Arc::clone(&identity));
             }
         }
         Ok(Self {
             keys,
-            tokens: Tokens::new(&settings.issuers)?,
+            stored: settings
+                .stored_keys()
+                .map(StoredIdentities::new)
+                .map(Arc::new),
+            tokens: Tokens::new(settings)?,
             trusted_proxies: settings.trusted_proxies.clone(),
-            address_limits: settings.limit.map(AddressLimits::new),
+            address_limits: settings.limit.map(LimitsBy::new),
         })
     }
 
-    /// Keeps the keys of issuers up to date until `shutdown`.
-    pub fn follow(&self, observer: &Observer, shutdown: &CancellationToken) {
+    /// Keeps the keys of issuers and those in the repository up to date until `shutdown`.
+    pub fn follow(
+        &self,
+        repository: &Repository,
+        observer: &Observer,
+        shutdown: &CancellationToken,
+    ) {
+        if let Some(stored) = &self.stored {
+            let parts = (Arc::clone(stored), repository.clone(), observer.clone());
+            supervise::spawn(observer, Task::StoredKeys, shutdown, move || {
+                let (stored, repository, observer) = parts.clone();
+                async move { stored.follow(&repository, &observer).await }
+            });
+        }
         if let Some(tokens) = &self.tokens {
             tokens.follow(observer, shutdown);
         }
@@ -115,6 +143,33 @@ impl Identities {
         }
     }
 
+    /// Reads the keys in the repository, once.
+    ///
+    /// # Errors
+    /// [`StoredKeysError`](stored_keys::StoredKeysError).
+    pub async fn load_stored_keys(
+        &self,
+        repository: &Repository,
+    ) -> Result<(), stored_keys::StoredKeysError> {
+        match &self.stored {
+            Some(stored) => stored.load(repository).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the keys in the repository have been read, if there are any.
+    pub fn has_stored_keys(&self) -> bool {
+        self.stored
+            .as_ref()
+            .is_none_or(|stored| stored.are_loaded())
+    }
+
+    /// How often any keys were replaced.
+    pub fn changes(&self) -> u64 {
+        let stored = self.stored.as_ref().map_or(0, |stored| stored.changes());
+        stored + self.tokens.as_ref().map_or(0, Tokens::changes)
+    }
+
     /// Whether callers without a credential have a limit.
     pub fn limits_addresses(&self) -> bool {
         self.address_limits.is_some()
@@ -124,7 +179,7 @@ impl Identities {
     pub fn limits_of(&self, address: IpAddr) -> Option<Arc<Limits>> {
         self.address_limits
             .as_ref()
-            .map(|limits| limits.of(address))
+            .map(|limits| limits.of(network(address)))
     }
 
     /// Whose credential this is.
@@ -138,10 +193,14 @@ impl Identities {
     ) -> Result<Arc<Identity>, Denied> {
         let text = credential.text();
         let digest = key::digest(text);
-        let identity = match (self.keys.get(&digest), &self.tokens) {
-            (Some(identity), _) => Arc::clone(identity),
-            (None, Some(tokens)) if credential.is_token() => tokens.identify(text, &digest, now)?,
-            (None, _) => return Err(Denied::Unknown),
+        let stored = || self.stored.as_ref()?.find(&digest);
+        let identity = match self.keys.get(&digest).cloned().or_else(stored) {
+            Some(identity) => identity,
+            None => match &self.tokens {
+                Some(tokens) if credential.is_token() => tokens.identify(text, &digest, now)?,
+                Some(_) | None if !self.has_stored_keys() => return Err(Denied::NoKeys),
+                Some(_) | None => return Err(Denied::Unknown),
+            },
         };
         identity.check_time(now)?;
         Ok(identity)
@@ -191,13 +250,30 @@ impl Identities {
 }
 
 impl Identity {
+    fn of_key(client: ClientId, key: &AccessKey) -> Self {
+        Self {
+            name: key.name.clone(),
+            client,
+            method: AccessMethod::Key,
+            not_before: None,
+            expires: key.expires,
+            leeway: Duration::ZERO,
+            scopes: key.scopes.clone(),
+            claims: key.claims.clone(),
+            limits: key.limit.as_ref().map(|limit| Arc::new(Limits::new(limit))),
+        }
+    }
+
     /// What the credential says under this name.
     pub fn claim(&self, name: &str) -> Option<&str> {
         self.claims.get(name).map(String::as_str)
     }
 
     /// Whether the credential is valid at this time.
-    fn check_time(&self, now: SystemTime) -> Result<(), Denied> {
+    ///
+    /// # Errors
+    /// [`Denied::Expired`] and [`Denied::NotYet`].
+    pub fn check_time(&self, now: SystemTime) -> Result<(), Denied> {
         // The moments come from strangers, so nothing is added to them.
         let (earliest, latest) = (now.checked_sub(self.leeway), now.checked_add(self.leeway));
         if self
@@ -230,20 +306,6 @@ impl Identity {
             Ok(())
         } else {
             Err(Denied::Scope(requirements.scopes.clone()))
-        }
-    }
-}
-
-impl From<&AccessKey> for Identity {
-    fn from(key: &AccessKey) -> Self {
-        Self {
-            name: key.name.clone(),
-            not_before: None,
-            expires: key.expires,
-            leeway: Duration::ZERO,
-            scopes: key.scopes.clone(),
-            claims: key.claims.clone(),
-            limits: key.limit.as_ref().map(Limits::new),
         }
     }
 }

@@ -199,7 +199,7 @@ impl App {
             maintain(read_through, observer, Arc::clone(&dropped))
         });
         if let Some(identities) = &self.identities {
-            identities.follow(&self.observer, &background);
+            identities.follow(&self.repository, &self.observer, &background);
         }
         let status = Arc::clone(&self.status);
         supervise::spawn(&self.observer, Task::Status, &background, move || {

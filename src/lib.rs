@@ -25,11 +25,11 @@
 //! | `read_through` | `get` and `refresh`: an answer from memory, or one load    | mutex, backoff, limiter, plan, observe, repository, encode, cache | arc_swap |
 //! | `refresh`      | when to load again                                         | backoff, plan, observe, supervise, repository, cache, read_through | tokio_cron_scheduler, xxhash_rust, nix |
 //! | `status`       | the current state, and the history of the last minutes     | mutex, plan, observe, metrics, cache, read_through | serde |
-//! | `access`       | credentials, and the identities behind them                | backoff, limiter, plan, observe, supervise | ring, ipnet, moka, arc_swap, base64, fastrand, serde, hyper, hyper_util, http_body_util, rustls, rustls_native_certs, tokio_rustls |
+//! | `access`       | credentials, and the identities behind them                | backoff, limiter, plan, observe, supervise, repository | ring, ipnet, moka, arc_swap, chrono, base64, fastrand, serde, hyper, hyper_util, http_body_util, rustls, rustls_native_certs, tokio_rustls |
 //! | `openapi`      | endpoints as an OpenAPI document                           | plan, repository | |
 //! | `http`         | the wire: routes, conditional requests, problems           | mutex, limiter, plan, observe, supervise, metrics, pem, repository, encode, cache, read_through, status, access, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, ring, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
 //! | `app`          | the composition root: build, run, drain                    | plan, observe, supervise, metrics, log, repository, encode, cache, read_through, refresh, status, access, openapi, http | |
-//! | `cli`          | the commands: serve, check, demo, key, openapi             | config, plan, log, repository, access, app | clap, anyhow, nix |
+//! | `cli`          | the commands: serve, check, demo, key, openapi             | config, plan, observe, log, repository, access, app | clap, anyhow, nix |
 
 pub mod access;
 pub mod app;

@@ -289,6 +289,12 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         Event::CertificateOutOfDate { cause } => {
             tracing::warn!("clients will reject the certificate: {cause}");
         }
+        Event::StoredKeysFailing { cause } => {
+            tracing::warn!("the keys of [access.keys] cannot be read: {cause}");
+        }
+        Event::StoredKeysRecovered => {
+            tracing::info!("the keys of [access.keys] can be read again");
+        }
         Event::IssuerKeysLoaded {
             issuer,
             is_change: true,
@@ -329,6 +335,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         }
         Event::RequestServed {
             endpoint,
+            client,
             cache,
             code,
             elapsed,
@@ -337,17 +344,20 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
         } => {
             // The request itself is never logged: arguments are private to the client.
             let (endpoint, cache) = (endpoint.map_or("", path), cache.as_str());
+            let client = client.and_then(|id| plan.access()?.clients().nth(id.index()));
             let (took, age) = (elapsed.as_secs_f64(), age.map(|age| age.as_secs_f64()));
             tracing::debug!(
                 target: "larder::access",
-                endpoint, cache, code, took, age,
+                endpoint, client, cache, code, took, age,
                 "{code} {cache} {endpoint} in {elapsed:?}"
             );
         }
         // The queue reports it, once lines can be written again.
         Event::LogLinesDropped { .. }
         | Event::ProblemServed { .. }
+        | Event::StoredKeysLoaded { .. }
         | Event::IssuerKeysLoaded { .. }
+        | Event::AccessDecided { .. }
         | Event::QueryFinished { .. }
         | Event::RefreshFinished { .. }
         | Event::ConnectionOpened

@@ -3,10 +3,12 @@
 //!
 //! | part        | has                                                         |
 //! |-------------|-------------------------------------------------------------|
+//! | `access`    | the metrics of access control                               |
 //! | `endpoints` | the metrics that exist per endpoint                         |
 //! | `server`    | the metrics of the server as a whole                        |
 //! | `readings`  | the current values of counters and gauges, for the status page |
 
+mod access;
 mod endpoints;
 mod readings;
 mod server;
@@ -18,6 +20,7 @@ pub use readings::{EndpointReadings, ServerReadings};
 
 use crate::observe::{Event, Readiness};
 use crate::plan::{EndpointId, Plan};
+use access::AccessMetrics;
 use endpoints::{EndpointMetrics, Families, RequestCounters};
 use server::ServerMetrics;
 
@@ -31,6 +34,7 @@ pub struct Metrics {
     endpoints: Box<[EndpointMetrics]>,
     unmatched: RequestCounters,
     problems: IntCounterVec,
+    access: Option<AccessMetrics>,
     server: ServerMetrics,
 }
 
@@ -47,6 +51,9 @@ impl Metrics {
                 .collect(),
             unmatched: families.unmatched(),
             problems: families.problems(),
+            access: plan
+                .access()
+                .map(|settings| AccessMetrics::new(&registry, settings)),
             server: ServerMetrics::new(&registry, plan),
             registry,
         }
@@ -56,9 +63,21 @@ impl Metrics {
     pub fn record(&self, event: &Event) {
         match event {
             Event::RequestServed { .. } => self.record_request(event),
-            Event::ProblemServed { endpoint, problem } => {
+            Event::ProblemServed {
+                endpoint,
+                client,
+                problem,
+            } => {
                 let endpoint = endpoint.map_or("", |id| self.endpoint(id).name());
                 self.problems.with_label_values(&[endpoint, *problem]).inc();
+                if let (Some(access), "LRD-405" | "LRD-406") = (&self.access, *problem) {
+                    access.record_limited(*client);
+                }
+            }
+            Event::AccessDecided { method, outcome } => {
+                if let Some(access) = &self.access {
+                    access.record_decision(*method, *outcome);
+                }
             }
             Event::QueryFinished {
                 endpoint,
@@ -103,6 +122,11 @@ impl Metrics {
             }
             Event::TaskFailed { task, .. } => self.server.record_task_failure(*task),
             Event::LogLinesDropped { lines } => self.server.log_lines_dropped.inc_by(*lines),
+            Event::StoredKeysLoaded { at } => {
+                if let Some(access) = &self.access {
+                    access.record_stored_keys(*at);
+                }
+            }
             Event::IssuerKeysLoaded {
                 issuer,
                 at,
@@ -124,6 +148,8 @@ impl Metrics {
             | Event::CertificateRefused { .. }
             | Event::CertificateRestored
             | Event::CertificateOutOfDate { .. }
+            | Event::StoredKeysFailing { .. }
+            | Event::StoredKeysRecovered
             | Event::IssuerKeysFailing { .. }
             | Event::IssuerKeysRecovered { .. }
             | Event::AcceptFailing { .. }
@@ -135,6 +161,7 @@ impl Metrics {
     fn record_request(&self, event: &Event) {
         let Event::RequestServed {
             endpoint,
+            client,
             cache,
             code,
             elapsed,
@@ -144,6 +171,9 @@ impl Metrics {
         else {
             return;
         };
+        if let (Some(access), Some(client)) = (&self.access, client) {
+            access.record_request(*client, *code);
+        }
         let Some(endpoint) = endpoint else {
             return self.unmatched.count(*cache, *code);
         };

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use labels::{
-    CacheStatus, Fault, QueryOutcome, Readiness, RefreshOutcome, StartupStage, Task, TaskEnd,
-    Trigger,
+    AccessMethod, AccessOutcome, CacheStatus, Fault, QueryOutcome, Readiness, RefreshOutcome,
+    StartupStage, Task, TaskEnd, Trigger,
 };
 
-use crate::plan::{EndpointId, IssuerId, Lifetime, ProbeId};
+use crate::plan::{ClientId, EndpointId, IssuerId, Lifetime, ProbeId};
 
 /// Something that happened. Plain data: no secrets, and no values from clients or tables.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub enum Event {
     RequestServed {
         /// The declared endpoint, if the path matches one.
         endpoint: Option<EndpointId>,
+        /// The client, if its credential was looked at and is valid.
+        client: Option<ClientId>,
         /// How the cache answered it.
         cache: CacheStatus,
         /// The HTTP status code.
@@ -35,8 +37,17 @@ pub enum Event {
     ProblemServed {
         /// The declared endpoint, if the path matches one.
         endpoint: Option<EndpointId>,
+        /// The client, if its credential was looked at and is valid.
+        client: Option<ClientId>,
         /// The problem's stable code.
         problem: &'static str,
+    },
+    /// Whether a client may use what it asked for was decided.
+    AccessDecided {
+        /// How it identified itself.
+        method: AccessMethod,
+        /// The decision.
+        outcome: AccessOutcome,
     },
     /// A query on behalf of an endpoint ended.
     QueryFinished {
@@ -131,6 +142,18 @@ pub enum Event {
         /// When it is valid, for the operator.
         cause: String,
     },
+    /// The keys in the repository were read.
+    StoredKeysLoaded {
+        /// When, by the wall clock.
+        at: SystemTime,
+    },
+    /// The keys in the repository, or some of them, cannot be read. Emitted once per cause, until they can.
+    StoredKeysFailing {
+        /// The cause, for the operator.
+        cause: String,
+    },
+    /// The keys in the repository can be read again.
+    StoredKeysRecovered,
     /// The keys of an issuer of tokens were read.
     IssuerKeysLoaded {
         /// The issuer.

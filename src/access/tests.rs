@@ -57,18 +57,38 @@ fn key(name: &str, text: &str, expires: Option<SystemTime>, scopes: &[&str]) -> 
     }
 }
 
+/// `[access]` without credentials.
+pub(super) fn settings() -> AccessSettings {
+    AccessSettings {
+        default: crate::plan::DefaultAccess::Deny,
+        keys: Vec::new(),
+        issuers: Vec::new(),
+        trusted_proxies: Vec::new(),
+        limit: None,
+        stored_keys: None,
+    }
+}
+
 fn identities(keys: Vec<AccessKey>, trusted_proxies: &[&str]) -> Identities {
     Identities::new(&AccessSettings {
-        default: crate::plan::DefaultAccess::Deny,
         keys,
-        issuers: Vec::new(),
         trusted_proxies: trusted_proxies
             .iter()
             .map(|text| text.parse().unwrap())
             .collect(),
-        limit: None,
+        ..settings()
     })
     .unwrap()
+}
+
+/// A client with a key of this name.
+pub(super) fn identity(name: &str) -> Arc<Identity> {
+    of_key(key(name, "text", None, &[]))
+}
+
+fn of_key(key: AccessKey) -> Arc<Identity> {
+    let identities = identities(vec![key], &[]);
+    Arc::clone(&identities.keys[&key::digest("text")])
 }
 
 #[test]
@@ -94,7 +114,7 @@ fn a_key_is_valid_until_it_expires() {
 
 #[test]
 fn all_scopes_are_needed() {
-    let identity = Identity::from(&key("k", "k", None, &["a", "b"]));
+    let identity = of_key(key("k", "text", None, &["a", "b"]));
     let check = |scopes: &[&str]| {
         identity.check_scopes(&Requirements {
             scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),

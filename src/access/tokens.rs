@@ -31,7 +31,7 @@ pub use issuer::KeyFileError;
 
 use super::{Denied, Identity};
 use crate::observe::{Observer, Task};
-use crate::plan::{IssuerId, JwtIssuer, JwtKeys, KeyDigest};
+use crate::plan::{AccessSettings, IssuerId, JwtKeys, KeyDigest};
 use crate::supervise;
 use claims::Claims;
 use issuer::Issuer;
@@ -58,13 +58,13 @@ pub struct IssuerError {
 
 impl Tokens {
     /// Reads the files that the issuers name. `None` without an issuer.
-    pub(super) fn new(declared: &[JwtIssuer]) -> Result<Option<Self>, IssuerError> {
+    pub(super) fn new(settings: &AccessSettings) -> Result<Option<Self>, IssuerError> {
+        let declared = &settings.issuers;
         if declared.is_empty() {
             return Ok(None);
         }
-        let issuers = declared.iter().enumerate().map(|(index, settings)| {
-            let issuer = IssuerId::new(index);
-            let made = Issuer::new(issuer, settings);
+        let issuers = settings.issuers().map(|(issuer, client, settings)| {
+            let made = Issuer::new(issuer, client, settings);
             made.map(Arc::new)
                 .map_err(|error| IssuerError { issuer, error })
         });
@@ -109,12 +109,12 @@ impl Tokens {
         if !issuer.settings.algorithms.contains(&token.algorithm) {
             return Err(TokenError::Algorithm.into());
         }
-        let current = issuer.current().ok_or(Denied::NoIssuerKeys)?;
+        let current = issuer.current().ok_or(Denied::NoKeys)?;
         match current.keys.verify(&token) {
             Err(TokenError::Key) => return Err(Denied::UnknownIssuerKey(issuer.id)),
             verified => verified?,
         }
-        let identity = Arc::new(claims.identity(&issuer.settings)?);
+        let identity = Arc::new(claims.identity(issuer)?);
         identity.check_time(now)?;
         self.remembered.insert(Remembered {
             digest: *digest,
@@ -123,6 +123,11 @@ impl Tokens {
             generation: current.generation,
         });
         Ok(identity)
+    }
+
+    /// How often keys of issuers were replaced.
+    pub(super) fn changes(&self) -> u64 {
+        self.issuers.iter().map(|issuer| issuer.changes()).sum()
     }
 
     /// Waits for newer keys of an issuer. Returns whether there may be some.

@@ -132,6 +132,7 @@ fn of_load(endpoint: &Endpoint, named_by: Subject, error: RepositoryError) -> Re
         | Subject::ParameterTypes(_)
         | Subject::Parameter(..)
         | Subject::Probe(_)
+        | Subject::StoredKeys
         | Subject::TlsFile(_)
         | Subject::IssuerKeys(_) => "the query",
     };

@@ -8,8 +8,9 @@ use futures_util::stream;
 
 use super::rejection::Rejection;
 use super::warm_keys::{self, WarmKey};
+use crate::access::stored_keys;
 use crate::observe::Observer;
-use crate::plan::{Endpoint, EndpointId, Plan, Subject};
+use crate::plan::{AccessSettings, Endpoint, EndpointId, Plan, Subject};
 use crate::repository::{Description, Repository, RepositoryError};
 
 /// The description of every endpoint's statement, and the repository that gave them.
@@ -83,13 +84,15 @@ pub async fn describe_all(plan: &Plan) -> Result<Descriptions, Vec<Rejection>> {
     })
 }
 
-/// The queries of a plan besides its endpoints' statements: probes, and the endpoints' `warm_sql`.
+/// The queries of a plan besides its endpoints' statements: probes, the endpoints' `warm_sql`, and that for keys.
 pub(super) fn side_queries(plan: &Plan) -> Vec<Subject> {
     let probes = plan.probes().iter().map(|probe| Subject::Probe(probe.id));
     let endpoints = plan.endpoints().iter();
     let warm = endpoints.filter(|endpoint| endpoint.warm.statement.is_some());
+    let keys = plan.access().and_then(AccessSettings::stored_keys);
     probes
         .chain(warm.map(|endpoint| Subject::WarmStatement(endpoint.id)))
+        .chain(keys.map(|_| Subject::StoredKeys))
         .collect()
 }
 
@@ -101,7 +104,7 @@ pub(super) struct FailedQueries {
     pub(super) undecided: Vec<Rejection>,
 }
 
-/// Runs each of these probes, and prepares each `warm_sql`.
+/// Runs each of these probes, and prepares the others.
 pub(super) async fn check_side_queries(
     plan: &Plan,
     repository: &Repository,
@@ -136,6 +139,10 @@ async fn check_side_query(
         Subject::WarmStatement(id) => {
             warm_keys::check_statement(repository, plan.endpoint(id)).await
         }
+        Subject::StoredKeys => match plan.access().and_then(AccessSettings::stored_keys) {
+            Some((_, keys)) => stored_keys::check(keys, repository).await,
+            None => Ok(()),
+        },
         Subject::Statement(_)
         | Subject::ParameterTypes(_)
         | Subject::Parameter(..)

@@ -10,7 +10,9 @@ use anyhow::{Context, bail};
 use super::{Failure, load, print};
 use crate::access::{Credential, Denied, Identities, Identity, key};
 use crate::log;
-use crate::plan::{Access, AccessSettings, Endpoint};
+use crate::observe::Observer;
+use crate::plan::{Access, AccessSettings, Endpoint, Plan};
+use crate::repository::Repository;
 
 /// More than any credential has: a request's head has 64 KiB.
 const INPUT_BYTES_MAX: u64 = 64 * 1024;
@@ -41,7 +43,7 @@ pub(super) async fn check(config: &Path) -> Result<(), Failure> {
         .into());
     };
     let identities = Identities::new(access).map_err(anyhow::Error::from)?;
-    let identity = identify(&identities, access, &credential).await?;
+    let identity = identify(&identities, &plan, access, &credential).await?;
     let lines: String = plan
         .endpoints()
         .iter()
@@ -58,22 +60,29 @@ pub(super) async fn check(config: &Path) -> Result<(), Failure> {
 
 async fn identify(
     identities: &Identities,
+    plan: &Plan,
     access: &AccessSettings,
     credential: &Credential<'_>,
 ) -> anyhow::Result<Arc<Identity>> {
     let identify = || identities.identify(credential, SystemTime::now());
     let mut identified = identify();
-    if let Err(Denied::NoIssuerKeys) = identified {
+    if let Err(Denied::NoKeys) = identified {
         for (issuer, error) in identities.load_issuer_keys().await {
             let name = &access.issuers[issuer.index()].name;
             log::warning(&format!(
                 "the keys of the issuer {name} cannot be fetched: {error}"
             ));
         }
+        let repository = Repository::new(plan.repository(), Observer::new(Vec::new()))?;
+        if let Err(error) = identities.load_stored_keys(&repository).await {
+            log::warning(&format!(
+                "the keys of [access.keys] cannot be read: {error}"
+            ));
+        }
         identified = identify();
     }
     identified.map_err(|denied| match denied {
-        Denied::NoIssuerKeys => anyhow::anyhow!("{denied}: every request with it gets a 503"),
+        Denied::NoKeys => anyhow::anyhow!("{denied}: every request with it gets a 503"),
         Denied::Unknown
         | Denied::Expired
         | Denied::NotYet

@@ -12,6 +12,7 @@ use super::source::{At, Span};
 
 pub use access::{
     AccessSection, EndpointAccessSection, JwtKeysSection, JwtSection, KeySection, LimitSection,
+    StoredKeysSection,
 };
 
 /// `[server]`

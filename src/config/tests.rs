@@ -251,7 +251,7 @@ fn a_configuration_that_is_too_large_is_rejected() {
 
 /// The keys that are read from a configuration with one of each section.
 fn accepted_keys() -> BTreeSet<(String, &'static str)> {
-    let text = "[server]\n[repository]\n[cache]\n[access]\nlimit = {}\n[[access.key]]\n[[access.jwt]]\nkeys = {}\n[defaults]\n[[endpoint]]\n\
+    let text = "[server]\n[repository]\n[cache]\n[access]\nlimit = {}\nkeys = {}\n[[access.key]]\n[[access.jwt]]\nkeys = {}\n[defaults]\n[[endpoint]]\n\
                 refresh.probe = {}\nparams.x = {}\naccess = {}";
     let (document, _) = DeTable::parse_recoverable(text);
     let mut context = ReadContext {
@@ -359,6 +359,9 @@ fn the_shipped_configuration_shows_every_key() {
             "limit" => table("access")
                 .and_then(|access| inner(access, "limit"))
                 .is_some_and(|limit| limit.contains_key(key)),
+            "keys" if ["sql", "every", "limit"].contains(&key) => table("access")
+                .and_then(|access| inner(access, "keys"))
+                .is_some_and(|keys| keys.contains_key(key)),
             // An issuer has one of them.
             "keys" => text.contains(&format!("{{ {key} = ")),
             "cors" => table("server").is_some_and(|server| {

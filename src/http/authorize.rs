@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::request::{Field, RequestHead};
 use crate::access::{Credential, CredentialError, Denied, Identities, Identity, TokenError};
 use crate::limiter::{Limiter, Limits};
+use crate::observe::{AccessMethod, AccessOutcome, Event, Observer};
 use crate::plan::{Access, DefaultAccess, Page, Plan, Requirements};
 
 /// The scope for Larder's own measurements.
@@ -20,6 +21,7 @@ const OBSERVE: &str = "larder:observe";
 #[derive(Debug)]
 pub(super) struct Authorizer {
     identities: Option<Arc<Identities>>,
+    observer: Observer,
     /// What paths that no endpoint has require.
     unknown_path: Access,
     /// What the pages with Larder's measurements require.
@@ -50,7 +52,7 @@ impl Caller {
 
     fn limits(&self) -> Option<&Limits> {
         match self {
-            Self::Identity(identity) => identity.limits.as_ref(),
+            Self::Identity(identity) => identity.limits.as_deref(),
             Self::Address(limits) => limits.as_deref(),
         }
     }
@@ -65,7 +67,11 @@ impl Caller {
 }
 
 impl Authorizer {
-    pub(super) fn new(plan: &Plan, identities: Option<Arc<Identities>>) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        identities: Option<Arc<Identities>>,
+        observer: Observer,
+    ) -> Self {
         let closed = plan
             .access()
             .is_some_and(|access| access.default == DefaultAccess::Deny);
@@ -78,6 +84,7 @@ impl Authorizer {
         };
         Self {
             identities,
+            observer,
             unknown_path: if_closed(Requirements::default()),
             measurements: if_closed(Requirements {
                 scopes: vec![OBSERVE.to_owned()],
@@ -100,26 +107,21 @@ impl Authorizer {
         if is_public && !identities.limits_addresses() {
             return Ok(Caller::Address(None));
         }
-        let caller = match identify(identities, request).await {
+        let identified = identify(identities, request).await;
+        let method = match &identified {
             Ok(Some(identity)) => {
-                check(identities, &identity, request, access)?;
-                Caller::Identity(identity)
+                request.record_client(identity.client);
+                identity.method
             }
-            // Clients that try credentials are counted as well.
-            nobody => {
-                let address = client_address(identities, request).unwrap_or(request.peer);
-                let limits = identities.limits_of(address);
-                let caller = Caller::Address(limits);
-                caller.take_request(request.received)?;
-                return match (is_public, nobody) {
-                    (true, _) => Ok(caller),
-                    (false, Ok(_)) => Err(Problem::NoCredential),
-                    (false, Err(problem)) => Err(problem),
-                };
-            }
+            Ok(None) | Err(_) => AccessMethod::None,
         };
-        caller.take_request(request.received)?;
-        Ok(caller)
+        let admitted = admit_identified(identities, request, access, identified);
+        let outcome = admitted
+            .as_ref()
+            .map_or_else(outcome, |_| AccessOutcome::Allowed);
+        self.observer
+            .emit(&Event::AccessDecided { method, outcome });
+        admitted
     }
 
     /// Whether callers without a credential may learn which paths there are.
@@ -186,6 +188,53 @@ pub(super) fn may_use(identity: Option<&Identity>, access: &Access) -> bool {
     }
 }
 
+/// Whether a client may use what requires this, and what it may take.
+fn admit_identified(
+    identities: &Identities,
+    request: &RequestHead,
+    access: &Access,
+    identified: Result<Option<Arc<Identity>>, Problem>,
+) -> Result<Caller, Problem> {
+    let refusal = match identified {
+        Ok(Some(identity)) => {
+            check(identities, &identity, request, access)?;
+            let caller = Caller::Identity(identity);
+            caller.take_request(request.received)?;
+            return Ok(caller);
+        }
+        Ok(None) => Problem::NoCredential,
+        Err(problem) => problem,
+    };
+    // Clients that try credentials are counted as well.
+    let address = client_address(identities, request).unwrap_or(request.peer.address);
+    let caller = Caller::Address(identities.limits_of(address));
+    caller.take_request(request.received)?;
+    if *access == Access::Public {
+        Ok(caller)
+    } else {
+        Err(refusal)
+    }
+}
+
+/// The outcome as it is counted.
+fn outcome(refusal: &Problem) -> AccessOutcome {
+    if let Problem::NoCredential = refusal {
+        AccessOutcome::NoCredential
+    } else if let Problem::InvalidCredential(_) = refusal {
+        AccessOutcome::InvalidCredential
+    } else if let Problem::InsufficientScope(_) = refusal {
+        AccessOutcome::InsufficientScope
+    } else if let Problem::AddressNotAllowed = refusal {
+        AccessOutcome::AddressNotAllowed
+    } else if let Problem::RequestLimit(_) = refusal {
+        AccessOutcome::Limited
+    } else if let Problem::NoKeys(_) = refusal {
+        AccessOutcome::NoKeys
+    } else {
+        AccessOutcome::MalformedCredential
+    }
+}
+
 /// Whether the scopes and the address are enough.
 fn check(
     identities: &Identities,
@@ -209,9 +258,27 @@ fn check(
     }
 }
 
+/// Whose credential the request has, if it has one.
 async fn identify(
     identities: &Identities,
     request: &RequestHead,
+) -> Result<Option<Arc<Identity>>, Problem> {
+    if !request.has(Field::Authorization) && !request.has(Field::ApiKey) {
+        return Ok(None);
+    }
+    let changes = identities.changes();
+    if let Some(identity) = recall(request, changes) {
+        identity.check_time(SystemTime::now())?;
+        return Ok(Some(identity));
+    }
+    // Boxed, because it is rare, and a hit's future is moved about.
+    Box::pin(identify_by_credential(identities, request, changes)).await
+}
+
+async fn identify_by_credential(
+    identities: &Identities,
+    request: &RequestHead,
+    changes: u64,
 ) -> Result<Option<Arc<Identity>>, Problem> {
     let lines = |field| request.lines(field).map(|value| value.as_bytes());
     let credential = Credential::read(lines(Field::Authorization), lines(Field::ApiKey))?;
@@ -219,13 +286,42 @@ async fn identify(
         return Ok(None);
     };
     let identity = match identities.identify(&credential, SystemTime::now()) {
-        // Boxed, because it is rare, and a hit's future is moved about.
         Err(Denied::UnknownIssuerKey(issuer)) => {
-            Box::pin(identities.identify_with_newer_keys(&credential, issuer)).await
+            identities
+                .identify_with_newer_keys(&credential, issuer)
+                .await
         }
         decided => decided,
     };
-    Ok(Some(identity?))
+    let identity = identity?;
+    if let Some((field, value)) = only_line(request) {
+        let last = &request.peer.last_credential[field];
+        last.remember(value, changes, &identity);
+    }
+    Ok(Some(identity))
+}
+
+/// The identity behind the connection's last credential, if the request has the same.
+fn recall(request: &RequestHead, changes: u64) -> Option<Arc<Identity>> {
+    let (field, value) = only_line(request)?;
+    request.peer.last_credential[field].recall(value, changes)
+}
+
+/// The only line with a credential: whether it is an `X-API-Key`, and its value.
+fn only_line(request: &RequestHead) -> Option<(usize, &[u8])> {
+    let field = match (
+        request.has(Field::Authorization),
+        request.has(Field::ApiKey),
+    ) {
+        (true, false) => Field::Authorization,
+        (false, true) => Field::ApiKey,
+        (true, true) | (false, false) => return None,
+    };
+    let mut lines = request.lines(field);
+    let (value, None) = (lines.next()?, lines.next()) else {
+        return None;
+    };
+    Some((usize::from(request.has(Field::ApiKey)), value.as_bytes()))
 }
 
 fn client_address(identities: &Identities, request: &RequestHead) -> Option<IpAddr> {
@@ -234,7 +330,7 @@ fn client_address(identities: &Identities, request: &RequestHead) -> Option<IpAd
         .map(|line| line.to_str().unwrap_or_default())
         .collect();
     let addresses = lines.iter().flat_map(|line| line.split(','));
-    identities.client_address(request.peer, addresses.map(str::trim))
+    identities.client_address(request.peer.address, addresses.map(str::trim))
 }
 
 impl From<Denied> for Problem {
@@ -245,7 +341,7 @@ impl From<Denied> for Problem {
             Denied::NotYet => Self::InvalidCredential("The credential is not valid yet."),
             Denied::Token(error) => Self::InvalidCredential(error.as_str()),
             Denied::UnknownIssuerKey(_) => Self::InvalidCredential(TokenError::Key.as_str()),
-            Denied::NoIssuerKeys => Self::NoIssuerKeys(RETRY_AFTER),
+            Denied::NoKeys => Self::NoKeys(RETRY_AFTER),
             Denied::Scope(scopes) => Self::InsufficientScope(scopes.join(" ")),
             Denied::Address => Self::AddressNotAllowed,
         }

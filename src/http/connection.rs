@@ -150,6 +150,7 @@ impl Protocols {
     fn report(&self, code: u16) {
         self.observer.emit(&Event::RequestServed {
             endpoint: None,
+            client: None,
             cache: CacheStatus::None,
             code,
             elapsed: Duration::ZERO,

@@ -75,7 +75,7 @@ pub enum Problem {
     /// There are two credentials, or there is one that cannot be read.
     MalformedCredential(&'static str),
     /// The keys that would verify the token have not been loaded.
-    NoIssuerKeys(Duration),
+    NoKeys(Duration),
     /// The caller makes too many requests.
     RequestLimit(Exceeded),
     /// The caller causes too many loads.
@@ -133,7 +133,7 @@ impl Problem {
             Self::AddressNotAllowed,
             Self::UnusableClaim(String::new()),
             Self::MalformedCredential(""),
-            Self::NoIssuerKeys(Duration::ZERO),
+            Self::NoKeys(Duration::ZERO),
             Self::Unavailable(Duration::ZERO),
             Self::TooSlow,
             Self::Refused,
@@ -188,7 +188,7 @@ impl Problem {
             Self::AddressNotAllowed => ("LRD-204", StatusCode::FORBIDDEN),
             Self::UnusableClaim(_) => ("LRD-205", StatusCode::FORBIDDEN),
             Self::MalformedCredential(_) => ("LRD-206", StatusCode::BAD_REQUEST),
-            Self::NoIssuerKeys(_) => ("LRD-207", StatusCode::SERVICE_UNAVAILABLE),
+            Self::NoKeys(_) => ("LRD-207", StatusCode::SERVICE_UNAVAILABLE),
             Self::Unavailable(_) => ("LRD-301", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooSlow => ("LRD-302", StatusCode::GATEWAY_TIMEOUT),
             Self::Refused => ("LRD-303", StatusCode::BAD_GATEWAY),
@@ -274,7 +274,7 @@ impl Problem {
             Self::MalformedCredential(_) => {
                 "The request has more than one credential, or a malformed one."
             }
-            Self::NoIssuerKeys(_) => "The token cannot be verified at the moment.",
+            Self::NoKeys(_) => "The credential cannot be verified at the moment.",
             Self::Unavailable(_) => "The database cannot answer at the moment.",
             Self::TooSlow => "The database did not answer in time.",
             Self::Refused => "The database refused the query of this endpoint.",
@@ -292,7 +292,7 @@ impl Problem {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable(wait)
-            | Self::NoIssuerKeys(wait)
+            | Self::NoKeys(wait)
             | Self::TooManyLoads(wait)
             | Self::NotLoaded(wait)
             | Self::Warming(wait) => Some(*wait),

@@ -5,7 +5,7 @@ pub(super) mod percent; // percent-decoding, strictly
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 use warp::http::header::{
@@ -14,6 +14,9 @@ use warp::http::header::{
 };
 use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderValue, Method, Uri};
+
+use crate::access::LastCredential;
+use crate::plan::ClientId;
 
 /// A field that a response may depend on.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +52,23 @@ pub(super) enum AfterResponse {
     Close,
 }
 
+/// The other end of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// In `Authorization` and in `X-API-Key`: the same text may be valid in one of them only.
+    pub(super) last_credential: [LastCredential; 2],
+}
+
+impl Peer {
+    pub(super) fn new(address: IpAddr) -> Arc<Self> {
+        Arc::new(Self {
+            address,
+            last_credential: Default::default(),
+        })
+    }
+}
+
 /// A request without its body, which is never read.
 #[derive(Debug)]
 pub(super) struct RequestHead {
@@ -58,10 +78,11 @@ pub(super) struct RequestHead {
     /// Which fields there are. Most requests have few of them, and one look at all names is faster than
     /// a lookup for each field.
     has: [bool; FIELDS],
-    /// The other end of the connection.
-    pub(super) peer: IpAddr,
+    pub(super) peer: Arc<Peer>,
     pub(super) received: Instant,
     pub(super) after_response: AfterResponse,
+    /// Whose credential it carries, once that has been looked at.
+    client: OnceLock<ClientId>,
 }
 
 tokio::task_local! {
@@ -72,7 +93,7 @@ tokio::task_local! {
 
 impl RequestHead {
     /// The head of a request that has just arrived.
-    pub(super) fn new(parts: Parts, peer: IpAddr, after_response: AfterResponse) -> Arc<Self> {
+    pub(super) fn new(parts: Parts, peer: Arc<Peer>, after_response: AfterResponse) -> Arc<Self> {
         let mut has = [false; FIELDS];
         for name in parts.headers.keys() {
             if let Some(field) = NAMES.iter().position(|field| field == name) {
@@ -87,7 +108,19 @@ impl RequestHead {
             peer,
             received: Instant::now(),
             after_response,
+            client: OnceLock::new(),
         })
+    }
+
+    /// Records whose credential the request carries.
+    pub(super) fn record_client(&self, client: ClientId) {
+        // The same credential cannot turn out to be of somebody else.
+        let _ = self.client.set(client);
+    }
+
+    /// The client, if its credential was looked at and is valid.
+    pub(super) fn client(&self) -> Option<ClientId> {
+        self.client.get().copied()
     }
 
     pub(super) fn has(&self, field: Field) -> bool {
@@ -136,7 +169,8 @@ mod tests {
 
     fn head(path: &str) -> Arc<RequestHead> {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
-        RequestHead::new(parts, Ipv4Addr::LOCALHOST.into(), AfterResponse::KeepAlive)
+        let peer = Peer::new(Ipv4Addr::LOCALHOST.into());
+        RequestHead::new(parts, peer, AfterResponse::KeepAlive)
     }
 
     #[test]

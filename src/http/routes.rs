@@ -49,7 +49,7 @@ impl Routes {
         } = site;
         let pages = Page::ALL.iter().map(|page| page.path().len());
         let longest_page = pages.max().unwrap_or(0) * ESCAPE_BYTES;
-        let authorizer = Arc::new(Authorizer::new(&plan, identities));
+        let authorizer = Arc::new(Authorizer::new(&plan, identities, observer.clone()));
         Self {
             exposure,
             longest_path: plan.longest_path().max(longest_page),

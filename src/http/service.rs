@@ -18,7 +18,7 @@ use warp::http::{self, Version};
 use super::connection::request_tracker::RequestTracker;
 use super::connection::response_body::ResponseBody;
 use super::problem::Problem;
-use super::request::{AfterResponse, REQUEST, RequestHead};
+use super::request::{AfterResponse, Peer, REQUEST, RequestHead};
 use super::response::{Reply, Response};
 use super::validate;
 use crate::observe::Event;
@@ -66,8 +66,7 @@ pub(super) struct Service<R> {
     routes: R,
     finisher: Arc<Finisher>,
     requests: Arc<RequestTracker>,
-    /// The other end of the connection.
-    peer: IpAddr,
+    peer: Arc<Peer>,
 }
 
 impl<R: FinishedRoutes> Service<R> {
@@ -81,7 +80,7 @@ impl<R: FinishedRoutes> Service<R> {
             routes,
             finisher,
             requests,
-            peer,
+            peer: Peer::new(peer),
         }
     }
 
@@ -102,7 +101,7 @@ impl<R: FinishedRoutes> Service<R> {
             AfterResponse::KeepAlive
         };
         let (parts, body) = request.into_parts();
-        let head = RequestHead::new(parts, self.peer, after_response);
+        let head = RequestHead::new(parts, Arc::clone(&self.peer), after_response);
         let body = (may_have_content && validate::is_bodiless(&head.method)).then_some(body);
         let routed = match rejection {
             Some(rejection) => Err(rejection),

@@ -29,7 +29,9 @@ const AGE_SECONDS: &[f64] = &[
 const QUERY_SECONDS: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
 /// The status codes that an endpoint's responses can have. Each has a counter that is found by index.
-pub(super) const CODES: [u16; 11] = [200, 204, 304, 400, 404, 405, 406, 500, 502, 503, 504];
+pub(super) const CODES: [u16; 14] = [
+    200, 204, 304, 400, 401, 403, 404, 405, 406, 429, 500, 502, 503, 504,
+];
 
 /// The names of the limits on age, in ascending order of the ages.
 pub(super) const LIMITS: [&str; 3] = ["fresh", "stale_while_revalidate", "stale_if_error"];
@@ -313,7 +315,7 @@ impl RequestCounters {
     }
 }
 
-fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(super) fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(Opts::new(name, help), labels).expect(DECLARED)
 }
 

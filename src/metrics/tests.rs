@@ -125,6 +125,7 @@ fn responses_served_only_because_loading_fails_are_counted() {
     for stale_if_error in [true, false] {
         metrics.record(&Event::RequestServed {
             endpoint: Some(EndpointId::new(0)),
+            client: None,
             cache: CacheStatus::Stale,
             code: 200,
             elapsed: Duration::ZERO,
@@ -150,7 +151,11 @@ fn problems_are_counted_by_code_with_and_without_an_endpoint() {
         (path, "LRD-401"),
         (None, "LRD-101"),
     ] {
-        metrics.record(&Event::ProblemServed { endpoint, problem });
+        metrics.record(&Event::ProblemServed {
+            endpoint,
+            client: None,
+            problem,
+        });
     }
     let count = |endpoint, problem| {
         let labels = format!("endpoint=\"{endpoint}\",problem=\"{problem}\"");
@@ -179,6 +184,7 @@ fn saved_time_is_counted_at_the_duration_of_the_last_query() {
         let endpoint = Some(endpoint);
         metrics.record(&Event::RequestServed {
             endpoint,
+            client: None,
             cache,
             code,
             elapsed,

@@ -181,6 +181,8 @@ pub enum Task {
     Certificate,
     /// Keeps the keys of an issuer of tokens up to date.
     IssuerKeys,
+    /// Keeps the keys in the repository up to date.
+    StoredKeys,
     /// Maintains the cache.
     Maintenance,
     /// Listens for notifications.
@@ -197,10 +199,11 @@ pub enum Task {
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Accept,
         Self::Certificate,
         Self::IssuerKeys,
+        Self::StoredKeys,
         Self::Maintenance,
         Self::Notify,
         Self::Pending,
@@ -215,6 +218,7 @@ impl Task {
             Self::Accept => "accept",
             Self::Certificate => "certificate",
             Self::IssuerKeys => "issuer-keys",
+            Self::StoredKeys => "stored-keys",
             Self::Maintenance => "maintenance",
             Self::Notify => "notify",
             Self::Pending => "pending",
@@ -284,6 +288,80 @@ impl Readiness {
             Self::Warming => "warming",
             Self::Ready => "ready",
             Self::Draining => "draining",
+        }
+    }
+}
+
+/// With what a client asked for something that needs a credential, or that is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AccessMethod {
+    /// With nothing, or with a credential that is not valid.
+    None,
+    /// With a key.
+    Key,
+    /// With a token of an issuer.
+    Token,
+}
+
+impl AccessMethod {
+    /// Every method.
+    pub const ALL: [Self; 3] = [Self::None, Self::Key, Self::Token];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Key => "key",
+            Self::Token => "token",
+        }
+    }
+}
+
+/// Whether a client may use what it asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AccessOutcome {
+    /// It may.
+    Allowed,
+    /// It showed no credential.
+    NoCredential,
+    /// Its credential is unknown, has expired or is not valid for another reason.
+    InvalidCredential,
+    /// It showed several credentials, or none that can be read.
+    MalformedCredential,
+    /// Its credential lacks a scope.
+    InsufficientScope,
+    /// Its address is not allowed.
+    AddressNotAllowed,
+    /// It makes more requests than its limit.
+    Limited,
+    /// The keys to judge its credential by are not loaded.
+    NoKeys,
+}
+
+impl AccessOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 8] = [
+        Self::Allowed,
+        Self::NoCredential,
+        Self::InvalidCredential,
+        Self::MalformedCredential,
+        Self::InsufficientScope,
+        Self::AddressNotAllowed,
+        Self::Limited,
+        Self::NoKeys,
+    ];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::NoCredential => "no_credential",
+            Self::InvalidCredential => "invalid_credential",
+            Self::MalformedCredential => "malformed_credential",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::AddressNotAllowed => "address_not_allowed",
+            Self::Limited => "limited",
+            Self::NoKeys => "no_keys",
         }
     }
 }

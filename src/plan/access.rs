@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
+use super::Statement;
+use crate::config::At;
 pub use jwt::{Algorithm, IssuerId, JwksUrl, JwtIssuer, JwtKeys};
 
 /// `[access]`
@@ -23,6 +25,23 @@ pub struct AccessSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// How much a caller without a credential may take, by its address.
     pub limit: Option<Limit>,
+    /// The keys in the repository.
+    pub stored_keys: Option<StoredKeys>,
+}
+
+/// A name under which requests are counted: small, `Copy`, and an index into tables with one element each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientId(u32);
+
+impl ClientId {
+    /// The index into [`AccessSettings::clients`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    fn new(index: usize) -> Self {
+        Self(u32::try_from(index).expect("a configuration holds fewer than 2^32 keys"))
+    }
 }
 
 /// What holds for paths that say nothing about access themselves.
@@ -52,6 +71,19 @@ pub struct AccessKey {
     pub claims: BTreeMap<String, String>,
     /// How much it may take.
     pub limit: Option<Limit>,
+}
+
+/// `[access.keys]`: keys in the repository.
+#[derive(Debug, Clone)]
+pub struct StoredKeys {
+    /// Returns a row for each.
+    pub statement: Statement,
+    /// How often they are read.
+    pub every: Duration,
+    /// How much each may take.
+    pub limit: Option<Limit>,
+    /// The statement as it is written.
+    pub(super) sql: At<String>,
 }
 
 /// `limit`: how much one caller may take.
@@ -91,9 +123,42 @@ pub struct Requirements {
 }
 
 impl AccessSettings {
+    /// The names under which requests are counted. No declared name has parentheses.
+    pub fn clients(&self) -> impl Iterator<Item = &str> {
+        let keys = self.keys.iter().map(|key| key.name.as_str());
+        let issuers = self.issuers.iter().map(|issuer| issuer.name.as_str());
+        keys.chain(issuers).chain(["(repository)"])
+    }
+
+    /// Every issuer, with its place in [`Self::clients`].
+    pub fn issuers(&self) -> impl Iterator<Item = (IssuerId, ClientId, &JwtIssuer)> {
+        let issuers = self.issuers.iter().enumerate();
+        issuers.map(|(index, issuer)| {
+            let client = ClientId::new(self.keys.len() + index);
+            (IssuerId::new(index), client, issuer)
+        })
+    }
+
+    /// The keys in the repository, with their place in [`Self::clients`].
+    pub fn stored_keys(&self) -> Option<(ClientId, &StoredKeys)> {
+        let keys = self.stored_keys.as_ref()?;
+        let client = ClientId::new(self.keys.len() + self.issuers.len());
+        Some((client, keys))
+    }
+
+    /// Every key, with its place in [`Self::clients`].
+    pub fn keys(&self) -> impl Iterator<Item = (ClientId, &AccessKey)> {
+        let keys = self.keys.iter().enumerate();
+        keys.map(|(index, key)| (ClientId::new(index), key))
+    }
+
     /// Whether some callers have a limit.
     pub fn limits_callers(&self) -> bool {
-        self.limit.is_some() || self.keys.iter().any(|key| key.limit.is_some())
+        let stored = self.stored_keys.as_ref().and_then(|keys| keys.limit);
+        let keys = self.keys.iter().map(|key| key.limit);
+        let issuers = self.issuers.iter().map(|issuer| issuer.limit);
+        let mut limits = keys.chain(issuers).chain([self.limit, stored]);
+        limits.any(|limit| limit.is_some())
     }
 }
 
@@ -102,6 +167,24 @@ impl Access {
     pub fn needs_credential(&self) -> bool {
         matches!(self, Self::Credential(_))
     }
+}
+
+/// SHA-256 of no bytes, which anybody has.
+pub const EMPTY_KEY: KeyDigest = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+
+/// The digest that 64 hexadecimal digits write.
+pub fn parse_digest(text: &str) -> Option<KeyDigest> {
+    let mut digest = KeyDigest::default();
+    if text.len() != 2 * digest.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (index, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(digest)
 }
 
 /// The longest name of a key, in bytes.

@@ -20,6 +20,8 @@ pub enum Subject {
     WarmArguments(EndpointId, usize),
     /// A file that `tls` names.
     TlsFile(TlsFile),
+    /// The statement of `[access.keys]`.
+    StoredKeys,
     /// The file with the keys of an issuer of tokens.
     IssuerKeys(IssuerId),
 }
@@ -68,6 +70,7 @@ impl Plan {
                 Mistake::new(&finding.message).at(place, label)
             }
             Subject::TlsFile(file) => self.in_tls_file(file, finding),
+            Subject::StoredKeys => self.in_stored_keys(finding),
             Subject::IssuerKeys(id) => self.in_issuer_keys(id, finding),
         };
         match &finding.help {
@@ -130,6 +133,22 @@ impl Plan {
                 mistake.at(&named.span, named.value.display().to_string())
             }
             None => mistake,
+        }
+    }
+
+    fn in_stored_keys(&self, finding: &Finding) -> Mistake {
+        let keys = self
+            .access
+            .as_ref()
+            .and_then(|access| access.stored_keys.as_ref());
+        match keys {
+            Some(keys) => in_sql(
+                &keys.sql,
+                &keys.statement,
+                "in the SQL of [access.keys]",
+                finding,
+            ),
+            None => Mistake::new(&finding.message),
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::mutex::lock;
 use crate::observe::{Event, Readiness};
-use crate::plan::ProbeId;
+use crate::plan::{IssuerId, ProbeId};
 
 /// A sink of events that remembers the state they lead to.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(super) enum Incident {
     CertificateOutOfDate,
     Listening,
     Probe(ProbeId),
+    StoredKeys,
+    IssuerKeys(IssuerId),
 }
 
 impl Incident {
@@ -54,6 +56,7 @@ impl Incident {
             Self::CertificateRefused | Self::CertificateOutOfDate => "tls",
             Self::Listening => "notify",
             Self::Probe(_) => "probe",
+            Self::StoredKeys | Self::IssuerKeys(_) => "access",
         }
     }
 
@@ -72,6 +75,12 @@ impl Incident {
             }
             Self::Probe(_) => {
                 "A probe fails; the answers it keeps fresh become stale by their age instead."
+            }
+            Self::StoredKeys => {
+                "Keys in the repository cannot be read; changes of them have no effect."
+            }
+            Self::IssuerKeys(_) => {
+                "The keys of an issuer of tokens cannot be read; earlier ones stay in use for a day."
             }
         }
     }
@@ -111,8 +120,15 @@ impl Incidents {
             Event::Listening => self.close(&[Incident::Listening]),
             Event::ProbeFailing { probe, .. } => self.open(Incident::Probe(*probe)),
             Event::ProbeRecovered { probe } => self.close(&[Incident::Probe(*probe)]),
+            Event::StoredKeysFailing { .. } => self.open(Incident::StoredKeys),
+            Event::StoredKeysRecovered => self.close(&[Incident::StoredKeys]),
+            Event::IssuerKeysFailing { issuer, .. } => self.open(Incident::IssuerKeys(*issuer)),
+            Event::IssuerKeysRecovered { issuer } => {
+                self.close(&[Incident::IssuerKeys(*issuer)]);
+            }
             Event::RequestServed { .. }
             | Event::ProblemServed { .. }
+            | Event::AccessDecided { .. }
             | Event::QueryFinished { .. }
             | Event::RefreshFinished { .. }
             | Event::LoadsFailing { .. }
@@ -124,9 +140,8 @@ impl Incidents {
             | Event::ConnectionOpened
             | Event::ConnectionClosed
             | Event::ConnectionRefused
+            | Event::StoredKeysLoaded { .. }
             | Event::IssuerKeysLoaded { .. }
-            | Event::IssuerKeysFailing { .. }
-            | Event::IssuerKeysRecovered { .. }
             | Event::HandlerPanicked
             | Event::TaskFailed { .. }
             | Event::LogLinesDropped { .. }

@@ -50,6 +50,7 @@ fn keys(value: &Value) -> Vec<&str> {
 fn serve(status: &Status, endpoint: usize, cache: CacheStatus, code: u16) {
     status.metrics.record(&Event::RequestServed {
         endpoint: Some(EndpointId::new(endpoint)),
+        client: None,
         cache,
         code,
         elapsed: Duration::from_millis(2),

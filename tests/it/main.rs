@@ -43,6 +43,7 @@ mod serving; // status, headers and body of an answer
 mod sessions; // what a load finds in its session, and leaves in it
 mod standby; // a Postgres that is read-only
 mod status; // /status.json
+mod stored_keys; // keys that are kept in the repository
 mod tokens; // tokens of issuers, and the keys that verify them
 mod triggers; // what makes Larder load without a schedule
 

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use crate::documents::anchor;
 use crate::support::app::App;
+use crate::support::http;
 use crate::support::postgres::Postgres;
 use crate::support::prometheus::grafana;
 
@@ -58,6 +59,20 @@ async fn exported_metrics_match_the_list() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
     let endpoints = r#"
+        [access]
+        default = "public"
+        [access.keys]
+        sql = "SELECT 'nobody' AS name, encode(sha256('nobody'), 'hex') AS sha256"
+        every = "1h"
+        [[access.key]]
+        name = "grafana"
+        sha256 = ["ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
+        limit = { requests = "1/1h" }
+        [[access.jwt]]
+        issuer = "https://idp.example/"
+        audience = ["larder"]
+        algorithms = ["HS256"]
+        keys = { secret = "0123456789abcdef0123456789abcdef" }
         [[endpoint]]
         path = "/n"
         sql = "SELECT v FROM n"
@@ -65,10 +80,15 @@ async fn exported_metrics_match_the_list() {
         [[endpoint]]
         path = "/n/{v}"
         sql = "SELECT v FROM n WHERE v = :v"
+        access = {}
     "#;
     let app = App::start(&db, endpoints).await;
     app.get("/n").await.assert_cache("hit");
-    app.get("/n/1").await.assert_cache("miss");
+    let fields = [("X-API-Key", "abc")];
+    for status in [200, 429] {
+        let answer = http::request(app.address(), "GET", "/n/1", &fields).await;
+        answer.assert_status(status);
+    }
     app.get("/nowhere").await.assert_status(404);
     let text = app.get("/metrics").await.text().to_owned();
     promtool(&["check", "metrics"], &text);

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::TokenError;
+use super::issuer::Issuer;
 use super::json::{self, Object};
 use crate::access::Identity;
-use crate::plan::JwtIssuer;
+use crate::observe::AccessMethod;
 
 /// The claims of a token.
 #[derive(Debug)]
@@ -24,7 +25,9 @@ impl<'j> Claims<'j> {
     }
 
     /// Whose token this is. Its validity in time is judged at each request.
-    pub(super) fn identity(&self, issuer: &JwtIssuer) -> Result<Identity, TokenError> {
+    pub(super) fn identity(&self, issuer: &Issuer) -> Result<Identity, TokenError> {
+        let limits = issuer.limits_of(self.0.string("sub"));
+        let (client, issuer) = (issuer.client, &issuer.settings);
         let audience = self.0.get("aud").and_then(texts).unwrap_or_default();
         if !audience.iter().any(|name| issuer.audience.contains(name)) {
             return Err(TokenError::Audience);
@@ -37,12 +40,14 @@ impl<'j> Claims<'j> {
         let texts = texts.filter_map(|(name, value)| Some((name.to_owned(), json::text(value)?)));
         Ok(Identity {
             name: issuer.name.clone(),
+            client,
+            method: AccessMethod::Token,
             not_before: not_before.max(issued_at),
             expires: Some(expires),
             leeway: issuer.leeway,
             scopes: self.scopes(&issuer.scopes),
             claims: texts.collect(),
-            limits: None,
+            limits,
         })
     }
 

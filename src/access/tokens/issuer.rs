@@ -12,7 +12,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::jwk::{KeySet, KeySetError};
-use crate::plan::{IssuerId, JwtIssuer, JwtKeys};
+use crate::access::limits_by::LimitsBy;
+use crate::limiter::Limits;
+use crate::plan::{ClientId, IssuerId, JwtIssuer, JwtKeys};
 
 /// The largest JWK set that is read.
 pub(super) const JWKS_BYTES_MAX: usize = 256 * 1024;
@@ -27,10 +29,17 @@ const DEMAND_EVERY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Issuer {
     pub(super) id: IssuerId,
+    /// The name under which requests with its tokens are counted.
+    pub(super) client: ClientId,
     pub(super) settings: JwtIssuer,
+    /// What the subject of a token may take.
+    limits: Option<LimitsBy<String>>,
     /// `None` until they are loaded, and when they are too old.
     current: ArcSwapOption<Current>,
     generations: AtomicU64,
+    /// How often `current` was replaced. It is increased afterwards: a caller that sees the new number also sees
+    /// the new keys.
+    changes: AtomicU64,
     fetching: watch::Sender<Fetching>,
     /// Wakes what fetches the keys.
     demand: Notify,
@@ -86,12 +95,19 @@ pub(super) enum Change {
 
 impl Issuer {
     /// Keys in a file and secrets are there from the start.
-    pub(super) fn new(id: IssuerId, settings: &JwtIssuer) -> Result<Self, KeyFileError> {
+    pub(super) fn new(
+        id: IssuerId,
+        client: ClientId,
+        settings: &JwtIssuer,
+    ) -> Result<Self, KeyFileError> {
         let issuer = Self {
             id,
+            client,
+            limits: settings.limit.map(LimitsBy::new),
             settings: settings.clone(),
             current: ArcSwapOption::empty(),
             generations: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             fetching: watch::Sender::default(),
             demand: Notify::new(),
         };
@@ -106,6 +122,17 @@ impl Issuer {
             }
         }
         Ok(issuer)
+    }
+
+    /// What the subject of a token may take, whichever of its tokens it shows.
+    pub(super) fn limits_of(&self, subject: Option<String>) -> Option<Arc<Limits>> {
+        let limits = self.limits.as_ref()?;
+        Some(limits.of(subject.unwrap_or_default()))
+    }
+
+    /// How often the keys were replaced.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The keys of now.
@@ -154,12 +181,14 @@ impl Issuer {
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         self.current
             .store(Some(Arc::new(Current { keys, generation })));
+        self.changes.fetch_add(1, Ordering::Release);
         Change::Changed
     }
 
     /// Uses no keys until there are new ones.
     pub(super) fn forget(&self) {
         self.current.store(None);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Demands newer keys, because a token names a key that is not known, and waits until an attempt to fetch

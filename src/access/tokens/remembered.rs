@@ -83,24 +83,13 @@ impl RememberedTokens {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::time::Duration;
-
     use super::*;
     use crate::access::key;
 
     fn token(number: usize) -> Remembered {
         Remembered {
             digest: key::digest(&number.to_string()),
-            identity: Arc::new(Identity {
-                name: number.to_string(),
-                not_before: None,
-                expires: None,
-                leeway: Duration::ZERO,
-                scopes: Vec::new(),
-                claims: BTreeMap::new(),
-                limits: None,
-            }),
+            identity: crate::access::tests::identity(&number.to_string()),
             issuer: IssuerId::new(0),
             generation: 0,
         }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::access::key;
 use crate::config::Secret;
-use crate::plan::{Algorithm, JwksUrl};
+use crate::plan::{Algorithm, JwksUrl, JwtIssuer};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NOW: u64 = 1_800_000_000;
@@ -30,11 +30,21 @@ fn issuer(algorithms: &[Algorithm], keys: JwtKeys) -> JwtIssuer {
         keys,
         leeway: Duration::from_secs(30),
         scopes: "scope".to_owned(),
+        limit: None,
+    }
+}
+
+fn settings(issuers: Vec<JwtIssuer>) -> AccessSettings {
+    AccessSettings {
+        issuers,
+        ..crate::access::tests::settings()
     }
 }
 
 fn tokens(algorithms: &[Algorithm], keys: JwtKeys) -> Tokens {
-    Tokens::new(&[issuer(algorithms, keys)]).unwrap().unwrap()
+    Tokens::new(&settings(vec![issuer(algorithms, keys)]))
+        .unwrap()
+        .unwrap()
 }
 
 fn with_secret() -> Tokens {
@@ -437,7 +447,7 @@ fn keys_are_used_for_what_they_are_for() {
     }
     let url = JwksUrl::parse("https://idp.example/jwks.json").unwrap();
     let tokens = tokens(&[Algorithm::Es256], JwtKeys::Url(url));
-    assert_eq!(refused(&tokens, &token), Denied::NoIssuerKeys);
+    assert_eq!(refused(&tokens, &token), Denied::NoKeys);
     let short = encoded([1; 31]);
     for bad in [
         with(jwk.clone(), "use", json!("enc")),
@@ -578,10 +588,7 @@ fn a_change_of_keys_forgets_tokens_and_the_same_keys_do_not() {
         Err(TokenError::Signature.into())
     );
     tokens.issuers[0].forget();
-    assert_eq!(
-        identify(&tokens, &token).map(drop),
-        Err(Denied::NoIssuerKeys)
-    );
+    assert_eq!(identify(&tokens, &token).map(drop), Err(Denied::NoKeys));
 }
 
 #[test]
@@ -593,7 +600,7 @@ fn each_issuer_has_its_own_keys() {
     other.issuer = "https://other.example/".to_owned();
     other.name = "other".to_owned();
     let first = issuer(&[Algorithm::Hs256], JwtKeys::Secret(Secret::new(SECRET)));
-    let tokens = Tokens::new(&[other, first]).unwrap().unwrap();
+    let tokens = Tokens::new(&settings(vec![other, first])).unwrap().unwrap();
     let token = with_hs256(HEADER, &claims(&[]));
     assert_eq!(identify(&tokens, &token).unwrap().name, "idp");
     let token = with_hs256(HEADER, &claims(&[("iss", "\"https://other.example/\"")]));

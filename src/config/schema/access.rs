@@ -22,6 +22,19 @@ pub struct AccessSection {
     pub keys: Option<Vec<KeySection>>,
     /// Every `[[access.jwt]]`, likewise.
     pub issuers: Option<Vec<JwtSection>>,
+    /// `[access.keys]`
+    pub stored_keys: Field<StoredKeysSection>,
+}
+
+/// `[access.keys]`
+#[derive(Debug)]
+pub struct StoredKeysSection {
+    /// `sql`, verbatim.
+    pub sql: Field<String>,
+    /// `every`
+    pub every: Field<String>,
+    /// `limit`
+    pub limit: Field<LimitSection>,
 }
 
 /// `[[access.key]]`
@@ -71,6 +84,8 @@ pub struct JwtSection {
     pub leeway: Field<String>,
     /// `scopes`
     pub scopes: Field<String>,
+    /// `limit`
+    pub limit: Field<LimitSection>,
 }
 
 /// `keys = { … }` of an issuer.
@@ -102,6 +117,7 @@ pub enum EndpointAccessSection {
 
 impl AccessSection {
     pub(in crate::config) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        let stored_keys = section.table("keys", StoredKeysSection::read);
         Self {
             span: Some(section.span().clone()),
             default: section.string("default"),
@@ -109,6 +125,7 @@ impl AccessSection {
             limit: section.table("limit", LimitSection::read),
             keys: section.tables("key", KeySection::read),
             issuers: section.tables("jwt", JwtSection::read),
+            stored_keys,
         }
     }
 }
@@ -133,6 +150,18 @@ impl KeySection {
     }
 }
 
+impl StoredKeysSection {
+    fn read(section: &mut Reader<'_, '_, '_>) -> Self {
+        let sql = section.verbatim("sql");
+        let every = section.duration("every");
+        Self {
+            sql: section.unless_misspelled("sql", sql),
+            every: section.unless_misspelled("every", every),
+            limit: section.table("limit", LimitSection::read),
+        }
+    }
+}
+
 impl LimitSection {
     fn read(section: &mut Reader<'_, '_, '_>) -> Self {
         let requests = section.string("requests");
@@ -153,6 +182,7 @@ impl JwtSection {
         let keys = section.table("keys", JwtKeysSection::read);
         let leeway = section.duration("leeway");
         let scopes = section.string("scopes");
+        let limit = section.table("limit", LimitSection::read);
         Self {
             span: section.span().clone(),
             name,
@@ -162,6 +192,7 @@ impl JwtSection {
             keys: section.unless_misspelled("keys", keys),
             leeway,
             scopes,
+            limit,
         }
     }
 }

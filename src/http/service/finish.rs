@@ -52,6 +52,7 @@ impl Finisher {
         }
         self.observer.emit(&Event::RequestServed {
             endpoint: reply.endpoint,
+            client: request.client(),
             cache: reply.cache,
             code: response.status().as_u16(),
             elapsed: request.received.elapsed(),
@@ -61,6 +62,7 @@ impl Finisher {
         if let Some(Code(problem)) = response.extensions().get() {
             self.observer.emit(&Event::ProblemServed {
                 endpoint: reply.endpoint,
+                client: request.client(),
                 problem,
             });
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::Uri;
 use hyper::http::uri::Scheme;
 
+use super::Limit;
 use crate::config::{At, Secret};
 
 /// `[[access.jwt]]`
@@ -26,6 +27,8 @@ pub struct JwtIssuer {
     pub leeway: Duration,
     /// The claim that holds the scopes.
     pub scopes: String,
+    /// How much each subject may take.
+    pub limit: Option<Limit>,
 }
 
 /// Where the keys of an issuer are.
@@ -40,7 +43,7 @@ pub enum JwtKeys {
 }
 
 /// An issuer's place in [`AccessSettings::issuers`](super::AccessSettings::issuers).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IssuerId(usize);
 
 impl IssuerId {

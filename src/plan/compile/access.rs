@@ -1,6 +1,7 @@
 //! `[access]`, and `access` of an endpoint.
 
 mod jwt; // `[[access.jwt]]`
+mod stored_keys; // `[access.keys]`
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -14,7 +15,8 @@ use super::limit::limit;
 use crate::config::schema::{AccessSection, EndpointAccessSection, EndpointSection, KeySection};
 use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::access::{
-    Access, AccessKey, AccessSettings, DefaultAccess, KeyDigest, Requirements, is_key_name,
+    Access, AccessKey, AccessSettings, DefaultAccess, EMPTY_KEY, KeyDigest, Requirements,
+    is_key_name, parse_digest,
 };
 
 const DIGEST_HELP: &str = "`larder key new NAME` prints a new key with its digest";
@@ -41,7 +43,8 @@ pub(super) fn settings(section: &AccessSection, report: &mut Report) -> Option<A
     let issuers = section.issuers.as_deref().unwrap_or_default();
     // A value of another kind has been reported.
     let has_none = section.keys.as_ref().is_some_and(Vec::is_empty)
-        && section.issuers.as_ref().is_some_and(Vec::is_empty);
+        && section.issuers.as_ref().is_some_and(Vec::is_empty)
+        && section.stored_keys.is_absent();
     if has_none {
         report.push(
             Mistake::new("[access] declares no credential")
@@ -68,6 +71,7 @@ pub(super) fn settings(section: &AccessSection, report: &mut Report) -> Option<A
         issuers,
         trusted_proxies,
         limit: limit(&section.limit, report),
+        stored_keys: stored_keys::stored_keys(&section.stored_keys, report),
     };
     Some(At {
         value: settings,
@@ -151,7 +155,7 @@ impl Known {
             );
         }
         let digests = listed.value.iter().filter_map(|text| {
-            let Some(digest) = digest(&text.value) else {
+            let Some(digest) = parse_digest(&text.value) else {
                 report.push(
                     Mistake::new("this is not a SHA-256 digest")
                         .at(&text.span, "expected 64 hexadecimal digits")
@@ -176,23 +180,6 @@ impl Known {
         });
         digests.collect()
     }
-}
-
-/// SHA-256 of no bytes.
-const EMPTY_KEY: KeyDigest = [
-    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
-    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
-];
-
-fn digest(text: &str) -> Option<KeyDigest> {
-    let mut digest = KeyDigest::default();
-    if text.len() != 2 * digest.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (index, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(digest)
 }
 
 fn expires(field: &Field<String>, report: &mut Report) -> Option<SystemTime> {

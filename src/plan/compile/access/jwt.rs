@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::super::field;
+use super::super::limit::limit;
 use crate::config::schema::{JwtKeysSection, JwtSection};
 use crate::config::{At, Field, Mistake, Report, Secret, Span, suggest};
 use crate::plan::access::{Algorithm, JwksUrl, JwtIssuer, JwtKeys, is_key_name};
@@ -38,6 +39,7 @@ impl Issuers {
         let keys = keys(section, algorithms.as_ref(), report);
         let leeway = leeway(&section.leeway, report);
         let scopes = field_text("scopes", &section.scopes, report);
+        let limit = limit(&section.limit, report);
         Some(JwtIssuer {
             name: name?,
             issuer: issuer?.value,
@@ -46,6 +48,7 @@ impl Issuers {
             keys: keys?,
             leeway: leeway?,
             scopes: scopes.map_or_else(|| DEFAULT_SCOPES.to_owned(), |at| at.value),
+            limit,
         })
     }
 

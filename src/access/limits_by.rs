@@ -1,5 +1,7 @@
-//! How much callers without a credential may take, by their address.
+//! What each of many callers may take: by the addresses of those without a credential, and by the subjects of
+//! tokens, whose clients get a new token now and then.
 
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,37 +11,37 @@ use moka::sync::Cache;
 use crate::limiter::Limits;
 use crate::plan::{Limit, Quota};
 
-/// Addresses whose limits are kept: some 20 MB. Beyond, those of the least active ones are forgotten.
-const ADDRESSES_MAX: u64 = 100_000;
+/// The callers whose limits are kept: some 20 MB. Beyond, those of the least active ones are forgotten.
+const CALLERS_MAX: u64 = 100_000;
 
-/// The limits of each address that has asked of late.
+/// The limits of each caller that has asked of late.
 #[derive(Debug)]
-pub(super) struct AddressLimits {
+pub(super) struct LimitsBy<K: Hash + Eq + Send + Sync + 'static> {
     limit: Limit,
-    by_network: Cache<IpAddr, Arc<Limits>>,
+    by: Cache<K, Arc<Limits>>,
 }
 
-impl AddressLimits {
+impl<K: Hash + Eq + Send + Sync + 'static> LimitsBy<K> {
     pub(super) fn new(limit: Limit) -> Self {
         let windows = [limit.requests, limit.loads];
         let windows = windows.iter().flatten().map(|quota: &Quota| quota.window);
         // By then a quota is full again, and forgetting it changes nothing.
         let longest = windows.max().unwrap_or(Duration::ZERO);
-        let by_network = Cache::builder()
-            .max_capacity(ADDRESSES_MAX)
+        let by = Cache::builder()
+            .max_capacity(CALLERS_MAX)
             .time_to_idle(longest)
             .build();
-        Self { limit, by_network }
+        Self { limit, by }
     }
 
-    pub(super) fn of(&self, address: IpAddr) -> Arc<Limits> {
+    pub(super) fn of(&self, caller: K) -> Arc<Limits> {
         let limits = || Arc::new(Limits::new(&self.limit));
-        self.by_network.get_with(network(address), limits)
+        self.by.get_with(caller, limits)
     }
 }
 
-/// Networks assign an IPv6 client 64 bits to choose its addresses from: RFC 6177.
-fn network(address: IpAddr) -> IpAddr {
+/// The addresses of one client: networks assign an IPv6 client 64 bits to choose from (RFC 6177).
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
