@@ -4,6 +4,8 @@ mod measure; // how long each query takes
 mod preflight; // what Postgres says of the plan, before anything is served
 mod progress; // of a start that takes a while
 mod rejection; // what cannot be served as declared
+mod roles; // whether Larder may become the roles of `run_as`
+mod row_security; // whether row-level security is there where the plan relies on it
 mod startup; // from nothing to ready
 mod warm_keys; // keys loaded before the first request for them
 
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use measure::{Measurement, Measurements, measure_all};
 pub use preflight::{Descriptions, describe_all};
 pub use rejection::Rejection;
+pub use row_security::check_row_security;
 
 use crate::access::{Identities, IssuerError};
 use crate::cache::Cache;

@@ -308,6 +308,14 @@ fn rejected(plan: &Plan, rejections: Vec<Rejection>) -> Failure {
                 };
                 report.append(plan.mistake(subject, &finding));
             }
+            RepositoryError::RoleRefused { .. } => {
+                let subject = if let Subject::Statement(id) = subject {
+                    Subject::RunAs(id)
+                } else {
+                    subject
+                };
+                report.append(plan.mistake(subject, &Finding::new(error.to_string())));
+            }
             RepositoryError::Unusable { mistakes } => {
                 for mismatch in mistakes {
                     report.append(unusable(plan, subject, mismatch));

@@ -15,6 +15,7 @@ pub mod parameter; // a parameter as it is declared
 pub mod path; // declared paths
 mod quantity; // durations and sizes
 pub mod route; // finds the endpoint that answers a path
+pub mod run_as; // the role and the settings that a load runs with
 pub mod schedule; // what triggers a refresh
 pub mod settings; // settings of the whole server
 pub mod sql; // `:name` placeholders in SQL
@@ -38,6 +39,7 @@ pub use page::Page;
 pub use parameter::{Parameter, Place, Presence};
 pub use path::PathPattern;
 pub use route::{Route, Routed};
+pub use run_as::{CallerValues, ClaimSetting, RunAs};
 pub use schedule::{Probe, ProbeId, Refresh};
 pub use settings::{
     CacheSettings, HostName, Listen, Origins, RepositorySettings, ServerSettings, TlsFile,

@@ -13,11 +13,14 @@
 //! | `session`      | the settings every load can rely on, whatever ran before it       |
 //! | `lease`        | a session on loan for one load, and the load's transaction        |
 //! | `liveness`     | whether idle sessions are still connected                         |
+//! | `load`         | sends a load's query                                              |
 //! | `describe`     | the types of parameters and columns, according to Postgres        |
 //! | `rows`         | a running query, cancelled unless it is read to its end           |
 //! | `probe`        | a probe's query and its answer                                    |
 //! | `warm_keys`    | the keys that `warm_sql` finds                                    |
 //! | `listen`       | notifications                                                     |
+//! | `row_security` | the tables with row-level security that a statement reaches       |
+//! | `run_as`       | the role and the settings of a transaction                        |
 //! | `bind`         | arguments as Postgres's parameters                                |
 //! | `error`        | what can go wrong, and whose fault it is                          |
 //! | `refusal`      | an error that Postgres reports                                    |
@@ -38,11 +41,14 @@ mod connection;
 mod disclosure;
 mod lease;
 mod liveness;
+mod load;
 mod pool;
 mod pooler;
 mod probe;
 mod reachability;
 mod refusal;
+mod row_security;
+mod run_as;
 mod session;
 mod sqlstate;
 mod tls;
@@ -60,6 +66,7 @@ pub use listen::Listener;
 use probe::Prepared;
 pub use probe::ProbeAnswer;
 pub use refusal::Refusal;
+pub use row_security::{Bypass, ProtectedTable, RoleStatus};
 pub use rows::{Row, Rows};
 pub use types::{Column, ValueType};
 pub use warm_keys::NamedTexts;
@@ -68,7 +75,9 @@ use crate::observe::{Event, Observer};
 use crate::plan::{Arguments, Endpoint, Probe, RepositorySettings};
 use disclosure::Disclosure;
 use lease::Lease;
+use load::Load;
 use pool::Pool;
+use run_as::Identity;
 
 /// The shortest timeout of a probe, however often it is due.
 const MIN_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,7 +113,8 @@ impl Repository {
         let mut lease = self.lease(endpoint.timeout).await?;
         let (began, limit) = (Instant::now(), lease.statement_timeout());
         let describing = async {
-            lease.begin().await?;
+            let identity = Identity::of_description(endpoint);
+            run_as::begin(&lease, identity.as_ref(), Disclosure::Full).await?;
             let described = describe::describe(&lease, endpoint).await;
             described.map_err(|error| error.while_running(began.elapsed()))
         };
@@ -170,10 +180,11 @@ impl Repository {
         arguments: &Arguments,
     ) -> Result<Rows, RepositoryError> {
         let timeout = endpoint.timeout;
-        let mut lease = self.lease(timeout).await?;
+        let lease = self.lease(timeout).await?;
         let (began, limit) = (Instant::now(), lease.statement_timeout());
         let preparing = async {
-            lease.begin().await?;
+            let identity = Identity::of_load(endpoint, arguments);
+            run_as::begin(&lease, identity.as_ref(), Disclosure::Full).await?;
             let prepared = description.prepare_on(&lease).await;
             prepared.map_err(|error| error.while_running(began.elapsed()))
         };
@@ -198,7 +209,13 @@ impl Repository {
         let deadline = began + endpoint.timeout;
         let timeout = endpoint.timeout.min(lease.statement_timeout());
         let mut record = rows::QueryRecord::new(endpoint.id, self.pool.observer().clone(), began);
-        let starting = start(&mut lease, description, arguments, disclosure);
+        let load = Load {
+            description,
+            arguments,
+            identity: Identity::of_load(endpoint, arguments),
+            disclosure,
+        };
+        let starting = load::start(&lease, &load);
         let started = match tokio::time::timeout_at(deadline, starting).await {
             Ok(started) => {
                 if started.is_err() {
@@ -248,7 +265,7 @@ impl Repository {
         prepared: Prepared,
     ) -> Result<ProbeAnswer, RepositoryError> {
         let ask = async |lease: &Lease| probe::probe(lease, &probe.sql, prepared).await;
-        self.within(probe_timeout(probe), ask).await
+        self.within(probe_timeout(probe), None, ask).await
     }
 
     /// How long a probe takes in a session that has already prepared it.
@@ -262,7 +279,7 @@ impl Repository {
             probe::probe(lease, &probe.sql, Prepared::Reuse).await?;
             Ok(began.elapsed())
         };
-        self.within(probe_timeout(probe), ask).await
+        self.within(probe_timeout(probe), None, ask).await
     }
 
     /// The names of a statement's columns.
@@ -274,8 +291,8 @@ impl Repository {
         sql: &str,
         timeout: Duration,
     ) -> Result<Vec<String>, RepositoryError> {
-        self.within(timeout, async |lease| warm_keys::columns(lease, sql).await)
-            .await
+        let ask = async |lease: &Lease| warm_keys::columns(lease, sql).await;
+        self.within(timeout, None, ask).await
     }
 
     /// At most `max_rows` rows of a statement, as names and texts.
@@ -288,10 +305,38 @@ impl Repository {
         max_rows: u64,
         timeout: Duration,
     ) -> Result<Vec<NamedTexts>, RepositoryError> {
-        self.within(timeout, async |lease| {
-            warm_keys::texts(lease, sql, max_rows).await
-        })
-        .await
+        let ask = async |lease: &Lease| warm_keys::texts(lease, sql, max_rows).await;
+        self.within(timeout, None, ask).await
+    }
+
+    /// The tables with row-level security that an endpoint's statement reaches, for each role that reads them.
+    ///
+    /// # Errors
+    /// Any [`RepositoryError`].
+    pub async fn protected_tables(
+        &self,
+        endpoint: &Endpoint,
+        description: &Description,
+    ) -> Result<Vec<ProtectedTable>, RepositoryError> {
+        let ask = async |lease: &Lease| {
+            row_security::protected_tables(lease, endpoint, description).await
+        };
+        let identity = Identity::of_description(endpoint);
+        self.within(endpoint.timeout, identity, ask).await
+    }
+
+    /// Whether the session may become each of these roles.
+    ///
+    /// # Errors
+    /// Any [`RepositoryError`].
+    pub async fn roles(
+        &self,
+        roles: &[String],
+        timeout: Duration,
+    ) -> Result<Vec<RoleStatus>, RepositoryError> {
+        let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+        let ask = async |lease: &Lease| row_security::role_statuses(lease, &roles).await;
+        self.within(timeout, None, ask).await
     }
 
     /// Listens on these channels, on a connection outside the pool.
@@ -305,12 +350,13 @@ impl Repository {
     async fn within<T>(
         &self,
         timeout: Duration,
+        identity: Option<Identity<'_>>,
         ask: impl AsyncFnOnce(&Lease) -> Result<T, RepositoryError>,
     ) -> Result<T, RepositoryError> {
         let mut lease = self.lease(timeout).await?;
         let (began, limit) = (Instant::now(), lease.statement_timeout());
         let asking = async {
-            lease.begin().await?;
+            run_as::begin(&lease, identity.as_ref(), Disclosure::Full).await?;
             let answer = ask(&lease).await;
             answer.map_err(|error| error.while_running(began.elapsed()))
         };
@@ -350,62 +396,4 @@ impl Repository {
 /// A probe may take until the next one is due.
 fn probe_timeout(probe: &Probe) -> Duration {
     probe.every.max(MIN_PROBE_TIMEOUT)
-}
-
-/// Sends the query. The session's prepared statement may be older than a change of the tables, so it is
-/// prepared again once before the description counts as outdated.
-async fn start(
-    lease: &mut Lease,
-    description: &Description,
-    arguments: &Arguments,
-    disclosure: Disclosure,
-) -> Result<tokio_postgres::RowStream, RepositoryError> {
-    let (began, mut was_renewed) = (Instant::now(), false);
-    loop {
-        let sending = send(lease, description, arguments, disclosure);
-        let (begun, sent) = tokio::join!(biased; lease.begin(), sending);
-        begun?;
-        let sent = sent.map_err(|error| error.while_running(began.elapsed()));
-        let noticed = match sent? {
-            Sent::Query(stream) => return Ok(stream),
-            Sent::Outdated(noticed) => noticed,
-        };
-        lease.end();
-        description.forget_on(lease);
-        if was_renewed {
-            // It was just prepared, so the error is not due to its age.
-            return Err(noticed.unwrap_or(RepositoryError::Outdated { refusal: None }));
-        }
-        was_renewed = true;
-    }
-}
-
-enum Sent {
-    Query(tokio_postgres::RowStream),
-    /// The statement is no longer what was prepared; with Postgres's error, if Postgres noticed.
-    Outdated(Option<RepositoryError>),
-}
-
-async fn send(
-    lease: &Lease,
-    description: &Description,
-    arguments: &Arguments,
-    disclosure: Disclosure,
-) -> Result<Sent, RepositoryError> {
-    let statement = description.prepare_on(lease).await?;
-    if !description.still_holds(&statement) {
-        return Ok(Sent::Outdated(None));
-    }
-    let stream = lease.query_raw(&statement, bind::parameters(arguments));
-    stream.await.map_or_else(
-        |error| {
-            let error = bind::refusal(&error, description, disclosure);
-            if error.is_outdated() {
-                Ok(Sent::Outdated(Some(error)))
-            } else {
-                Err(error)
-            }
-        },
-        |stream| Ok(Sent::Query(stream)),
-    )
 }

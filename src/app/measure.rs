@@ -133,6 +133,7 @@ fn of_load(endpoint: &Endpoint, named_by: Subject, error: RepositoryError) -> Re
         | Subject::Parameter(..)
         | Subject::Probe(_)
         | Subject::StoredKeys
+        | Subject::RunAs(_)
         | Subject::TlsFile(_)
         | Subject::IssuerKeys(_) => "the query",
     };
@@ -166,6 +167,7 @@ fn with_fix(error: RepositoryError, query: &str) -> RepositoryError {
         | RepositoryError::Cancelled { .. }
         | RepositoryError::Failed { .. }
         | RepositoryError::ArgumentRefused { .. }
+        | RepositoryError::RoleRefused { .. }
         | RepositoryError::Unusable { .. }
         | RepositoryError::Outdated { .. }) => error,
     }

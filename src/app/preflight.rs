@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::rejection::Rejection;
+use super::roles;
 use super::warm_keys::{self, WarmKey};
 use crate::access::stored_keys;
 use crate::observe::Observer;
@@ -49,10 +50,15 @@ pub async fn describe_all(plan: &Plan) -> Result<Descriptions, Vec<Rejection>> {
         .collect::<Vec<_>>()
         .await;
     let mut described = Vec::new();
-    let mut rejections = Vec::new();
+    let mut rejections = roles::check(plan, &repository).await;
+    let is_reported = |rejections: &[Rejection], endpoint| {
+        let mut subjects = rejections.iter().map(|rejection| rejection.subject);
+        subjects.any(|subject| subject == Subject::RunAs(endpoint))
+    };
     for (endpoint, result) in results {
         match result {
             Ok(description) => described.push((endpoint, Arc::new(description))),
+            Err(RepositoryError::RoleRefused { .. }) if is_reported(&rejections, endpoint) => {}
             Err(error) => rejections.push(Rejection {
                 subject: Subject::Statement(endpoint),
                 error,
@@ -147,6 +153,7 @@ async fn check_side_query(
         | Subject::ParameterTypes(_)
         | Subject::Parameter(..)
         | Subject::WarmArguments(..)
+        | Subject::RunAs(_)
         | Subject::TlsFile(_)
         | Subject::IssuerKeys(_) => Ok(()),
     }

@@ -92,7 +92,7 @@ pub(super) async fn check_statement(
     let columns = repository
         .columns(statement.text(), endpoint.timeout)
         .await?;
-    let known = |name: &String| endpoint.parameters.iter().any(|p| p.name == *name);
+    let known = |name: &String| endpoint.argument_names().any(|known| known == name);
     let mistakes: Vec<Mismatch> = columns
         .iter()
         .filter(|name| !known(name))

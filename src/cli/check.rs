@@ -31,7 +31,12 @@ pub(super) fn offline(config: &Path) -> Result<(), Failure> {
 pub(super) async fn described(config: &Path) -> Result<(), Failure> {
     let plan = load(config)?;
     let described = describe(&plan, UNCHECKED).await?;
-    Ok(print(&report::of(&plan, &described, None))?)
+    print(&report::of(&plan, &described, None))?;
+    let rejections = app::check_row_security(&plan, &described).await;
+    if rejections.is_empty() {
+        return Ok(());
+    }
+    Err(failure(&plan, rejections, UNCHECKED))
 }
 
 /// Has Postgres prepare every statement and run it once. A failure is a mistake; a slow query is only a
@@ -41,11 +46,13 @@ pub(super) async fn measured(config: &Path) -> Result<(), Failure> {
     let described = describe(&plan, UNCHECKED).await?;
     let measured = app::measure_all(&plan, &described).await;
     print(&report::of(&plan, &described, Some(&measured)))?;
-    if measured.rejections.is_empty() {
+    let mut rejections = app::check_row_security(&plan, &described).await;
+    rejections.extend(measured.rejections);
+    if rejections.is_empty() {
         return Ok(());
     }
     let alternative = "the queries cannot be measured (--no-measure only prepares them)";
-    Err(failure(&plan, measured.rejections, alternative))
+    Err(failure(&plan, rejections, alternative))
 }
 
 /// Has Postgres describe every statement; where it cannot be asked, the error names the `alternative`.

@@ -52,5 +52,8 @@ pub enum WrongParams {
     Named(Vec<String>),
 }
 
+/// Names, and the texts of each one's list of scalars.
+pub type NamedLists = Vec<(At<String>, At<Vec<At<String>>>)>;
+
 /// One table of `warm`: names and the texts of scalars.
 pub type NamedTexts = Vec<(At<String>, At<String>)>;

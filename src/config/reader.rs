@@ -202,9 +202,13 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
 
     /// The texts of an array of such values.
     pub(super) fn scalars(&mut self, key: &'static str) -> Field<Vec<At<String>>> {
-        let Some((span, value)) = self.take(key) else {
-            return Field::Absent;
-        };
+        match self.take(key) {
+            Some((span, value)) => self.scalar_list(key, span, value),
+            None => Field::Absent,
+        }
+    }
+
+    fn scalar_list(&mut self, key: &str, span: Span, value: DeValue<'d>) -> Field<Vec<At<String>>> {
         let DeValue::Array(array) = value else {
             return self.wrong(key, &span, &value, "an array", None);
         };

@@ -2,6 +2,7 @@
 //! mean is decided by the plan.
 
 mod access; // `[access]`, and `access` of an endpoint
+mod run_as; // `run_as` of an endpoint
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ pub use access::{
     AccessSection, EndpointAccessSection, JwtKeysSection, JwtSection, KeySection, LimitSection,
     StoredKeysSection,
 };
+pub use run_as::RunAsSection;
 
 /// `[server]`
 #[derive(Debug, Default)]
@@ -132,6 +134,8 @@ pub struct EndpointSection {
     pub policy: PolicySection,
     /// `access`
     pub access: Field<EndpointAccessSection>,
+    /// `run_as`
+    pub run_as: Field<RunAsSection>,
     /// `params`
     pub params: Vec<ParamSection>,
     /// What is no declaration in `params`, which has been reported.
@@ -278,6 +282,7 @@ impl EndpointSection {
         let warm_sql = section.verbatim("warm_sql");
         let policy = PolicySection::read(section);
         let access = EndpointAccessSection::read(section);
+        let run_as = RunAsSection::read(section);
         let (params, wrong_params) = section.named_tables("params", ParamSection::read);
         let span = section.span().clone();
         let path = section.unless_misspelled("path", path);
@@ -296,6 +301,7 @@ impl EndpointSection {
             warm_sql,
             policy,
             access,
+            run_as,
             params,
             wrong_params,
         }

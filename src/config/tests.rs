@@ -281,8 +281,8 @@ fn only_the_url_of_repository_is_secret() {
 fn with_access(shipped: &str) -> String {
     let lines = shipped.lines().scan(false, |is_within, line| {
         *is_within = line == "# [access]" || *is_within && line.starts_with('#');
-        let is_shown =
-            *is_within || line.starts_with("# access = ") || line.starts_with("# params.");
+        let keys = ["# access = ", "# params.", "# run_as = "];
+        let is_shown = *is_within || keys.iter().any(|key| line.starts_with(key));
         Some(
             line.strip_prefix(if is_shown { "#" } else { "" })
                 .unwrap_or(line),
@@ -340,6 +340,10 @@ fn the_shipped_configuration_shows_every_key() {
                             params.iter().filter_map(|(_, p)| p.get_ref().as_table())
                         }),
                 ),
+                key,
+            ),
+            "run_as" => any(
+                Box::new(endpoints().filter_map(|e| inner(e, "run_as"))),
                 key,
             ),
             "access" if ["scopes", "allow_from"].contains(&key) => any(

@@ -20,7 +20,9 @@ use crate::access::Identity;
 use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
-use crate::plan::{ArgumentError, Arguments, Endpoint, Format, Parameter, Place, Plan, Routed};
+use crate::plan::{
+    ArgumentError, Arguments, CallerValues, Endpoint, Format, Parameter, Place, Plan, Routed,
+};
 use crate::read_through::{ReadThrough, Served};
 use crate::repository::Description;
 
@@ -60,6 +62,10 @@ impl Endpoints {
         if !request.is_read() {
             return refusal(Problem::MethodNotAllowed);
         }
+        let caller_values = match caller_values(endpoint, &caller) {
+            Ok(values) => values,
+            Err(problem) => return refusal(problem),
+        };
         let Some(accepted) = Accepted::by(request, routed) else {
             return refusal(Problem::NotAcceptable);
         };
@@ -77,7 +83,7 @@ impl Endpoints {
                 return refusal(problem);
             }
         };
-        let key = Key::new(id, arguments);
+        let key = Key::new(id, arguments.with_caller(caller_values));
         match self.read_through.get_for(&key, caller.loads()).await {
             Ok(served) => Reply {
                 cache: served.status,
@@ -253,4 +259,13 @@ fn arguments(
     let claim = |_: &Parameter, claim: &str| caller.identity()?.claim(claim);
     let arguments = description.signature.read(endpoint, &path, query, claim);
     arguments.map_err(|rejected| rejected.problem(endpoint))
+}
+
+/// What `run_as` takes from the credential.
+fn caller_values(endpoint: &Endpoint, caller: &Caller) -> Result<CallerValues, Problem> {
+    let Some(run_as) = &endpoint.run_as else {
+        return Ok(CallerValues::new());
+    };
+    let values = run_as.caller_values(|claim| caller.identity()?.claim(claim));
+    values.map_err(|claim| Problem::UnusableClaim(claim.to_owned()))
 }

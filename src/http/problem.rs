@@ -352,6 +352,7 @@ impl Problem {
                 RepositoryError::TooManyRows { .. } => Self::TooLarge,
                 RepositoryError::ArgumentRefused { .. } => Self::ArgumentRefused,
                 RepositoryError::Refused { .. }
+                | RepositoryError::RoleRefused { .. }
                 | RepositoryError::Failed { .. }
                 | RepositoryError::Unusable { .. }
                 | RepositoryError::Outdated { .. } => Self::Refused,

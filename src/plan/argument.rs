@@ -19,11 +19,13 @@ use std::borrow::Cow;
 pub use error::{ArgumentError, Mismatch};
 pub use parameter_type::ParameterType;
 
-use super::{Endpoint, Parameter, Place, UnknownParameters};
+use super::run_as::{CallerValues, ListedError};
+use super::{Endpoint, Parameter, Place, RunAs, UnknownParameters};
 use constraints::Constraints;
 use error::shortened;
 
-/// The arguments of one request in the order of the statement's `$1`…; `None` binds NULL.
+/// The arguments of one request in the order of the statement's `$1`…; `None` binds NULL. Behind them are the
+/// values of the caller, if `run_as` makes answers depend on it.
 ///
 /// Canonical: equal values are equal texts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -43,6 +45,22 @@ impl Arguments {
     /// The texts to bind.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&str>> {
         self.0.iter().map(Option::as_deref)
+    }
+
+    /// With the values of the caller that `run_as` needs: they are not bound to the statement.
+    #[must_use]
+    pub fn with_caller(self, values: CallerValues) -> Self {
+        if values.is_empty() {
+            return self;
+        }
+        let mut all = self.0.into_vec();
+        all.extend(values.into_iter().map(Some));
+        Self(all.into_boxed_slice())
+    }
+
+    /// The values of the caller behind those of the statement's `parameters`.
+    pub fn caller_values(&self, parameters: usize) -> impl Iterator<Item = Option<&str>> {
+        self.iter().skip(parameters)
     }
 
     /// The memory that the texts take, in bytes.
@@ -93,7 +111,8 @@ impl Signature {
     }
 
     /// The arguments of a key from names and texts, as the operator lists them: claims are named like the
-    /// parameters that they fill. `endpoint` is the one this signature was made for.
+    /// parameters that they fill, and what `run_as` takes from the caller as in [`RunAs::names`]. `endpoint` is
+    /// the one this signature was made for.
     ///
     /// # Errors
     /// [`ArgumentError`], for the operator.
@@ -107,7 +126,14 @@ impl Signature {
             let mut claims = endpoint.parameters.iter().filter(|p| p.place.is_claim());
             claims.any(|parameter| parameter.name == name)
         };
-        let (claims, query): (Vec<_>, Vec<_>) = query.iter().partition(|(name, _)| is_claim(name));
+        let is_of_caller = |name: &str| {
+            let mut names = endpoint.run_as.iter().flat_map(RunAs::names);
+            names.any(|of_caller| of_caller == name)
+        };
+        let (caller, query): (Vec<_>, Vec<_>) =
+            query.iter().partition(|(name, _)| is_of_caller(name));
+        let (claims, query): (Vec<_>, Vec<_>) =
+            query.into_iter().partition(|(name, _)| is_claim(name));
         let query = query.into_iter().map(|(name, text)| {
             let (name, text): (&str, &str) = (name, text);
             Ok((Cow::Borrowed(name), Cow::Borrowed(text)))
@@ -116,7 +142,19 @@ impl Signature {
             let mut given = claims.iter().filter(|(name, _)| *name == parameter.name);
             given.next().map(|(_, text)| &**text)
         };
-        self.read(endpoint, path, query, claim)
+        let arguments = self.read(endpoint, path, query, claim)?;
+        let Some(run_as) = &endpoint.run_as else {
+            return Ok(arguments);
+        };
+        let values = run_as.listed_values(|name| {
+            let given = caller.iter().find(|(given, _)| given == name);
+            given.map(|(_, text)| &**text)
+        });
+        let values = values.map_err(|ListedError { name, reason }| match reason {
+            Some(reason) => ArgumentError::Invalid { name, reason },
+            None => ArgumentError::Missing { name },
+        })?;
+        Ok(arguments.with_caller(values))
     }
 
     /// The arguments of a request, from the names and percent-decoded values in its path, its query string,
@@ -172,8 +210,8 @@ impl Signature {
 }
 
 impl Signature {
-    /// Arguments to compare these with: values that the endpoint declares, or ordinary values of the type,
-    /// each different from the parameter's own. A second set binds NULL for texts whose meaning only
+    /// Arguments to compare these with, for the same caller: values that the endpoint declares, or ordinary
+    /// values of the type, each different from the parameter's own. A second set binds NULL for texts whose meaning only
     /// Postgres knows. Empty if these are what a request without arguments stands for.
     pub fn alternatives(&self, endpoint: &Endpoint, these: &Arguments) -> Vec<Arguments> {
         if self.arguments(endpoint, &[], &[]).as_ref() == Ok(these) {
@@ -187,9 +225,13 @@ impl Signature {
                 constraints.declares_a_value() || *constraints.kind() != ParameterType::Text
             })
         });
+        let caller = || {
+            let values = these.caller_values(self.constraints.len());
+            values.map(|value| value.map(Box::from))
+        };
         let mut alternatives = vec![
-            Arguments::new(plain.collect()),
-            Arguments::new(bare.collect()),
+            Arguments::new(plain.chain(caller()).collect()),
+            Arguments::new(bare.chain(caller()).collect()),
         ];
         alternatives.dedup();
         alternatives.retain(|arguments| arguments != these);

@@ -10,6 +10,7 @@ mod limit; // `limit`
 mod parameters; // an endpoint's parameters, in its path, under `params` and in its SQL
 mod policy; // the keys that `[defaults]` and `[[endpoint]]` share
 mod refresh; // `refresh`, and the probes that endpoints share
+mod run_as; // `run_as`
 mod statement; // SQL, from the one place where it may be written
 mod triggers; // what can load an endpoint, and whether that is enough for `on_miss = "refuse"`
 mod type_name; // what may be the name of a type

@@ -12,6 +12,7 @@ pub(super) struct EndpointDeclaration {
     /// The keys of `warm`.
     pub(super) warm: Vec<Span>,
     pub(super) warm_sql: Option<At<String>>,
+    pub(super) run_as: Option<Span>,
 }
 
 /// A probe, where it is written first.

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::{Access, FreshnessPolicy, OnMiss, Parameter, PathPattern, Place, Refresh, Statement};
+use super::{
+    Access, FreshnessPolicy, OnMiss, Parameter, PathPattern, Place, Refresh, RunAs, Statement,
+};
 
 /// An endpoint's place in the plan: small, `Copy`, and an index into per-endpoint tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +58,8 @@ pub struct Endpoint {
     pub unknown_parameters: UnknownParameters,
     /// What it requires of its callers.
     pub access: Access,
+    /// The role and the settings that its loads run with; `None` leaves those of the session.
+    pub run_as: Option<RunAs>,
     /// Which caches may store an answer; never [`CacheControl::Public`] if a credential is required.
     pub cache_control: CacheControl,
     /// Which of the caches that honour `CDN-Cache-Control` may store it, if different.
@@ -65,17 +69,29 @@ pub struct Endpoint {
 impl Endpoint {
     /// Whether one entry answers every request. Such an entry is loaded at startup and never evicted.
     pub fn is_resident(&self) -> bool {
-        self.parameters.is_empty()
+        self.parameters.is_empty() && !self.depends_on_caller()
     }
 
-    /// The claims that its callers need, in the order of the statement's `$1`…
+    /// Whether `run_as` makes answers depend on the caller.
+    pub fn depends_on_caller(&self) -> bool {
+        self.run_as.as_ref().is_some_and(RunAs::depends_on_caller)
+    }
+
+    /// The claims that its callers need.
     pub fn claims(&self) -> impl Iterator<Item = &str> {
-        self.parameters
-            .iter()
-            .filter_map(|parameter| match &parameter.place {
-                Place::Claim(claim) => Some(claim.as_str()),
-                Place::Path | Place::Query => None,
-            })
+        let parameters = self.parameters.iter();
+        let of_parameters = parameters.filter_map(|parameter| match &parameter.place {
+            Place::Claim(claim) => Some(claim.as_str()),
+            Place::Path | Place::Query => None,
+        });
+        of_parameters.chain(self.run_as.iter().flat_map(RunAs::claims))
+    }
+
+    /// What the arguments of a key that the operator lists are named: the parameters, and what stands for the
+    /// caller.
+    pub fn argument_names(&self) -> impl Iterator<Item = &str> {
+        let parameters = self.parameters.iter().map(|p| p.name.as_str());
+        parameters.chain(self.run_as.iter().flat_map(RunAs::names))
     }
 
     /// Splits names and texts for [`super::Signature::arguments`] into path and query parameters.

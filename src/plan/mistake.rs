@@ -18,6 +18,8 @@ pub enum Subject {
     WarmStatement(EndpointId),
     /// A key in an endpoint's `warm`, by its index in [`Warm::arguments`](super::Warm::arguments).
     WarmArguments(EndpointId, usize),
+    /// An endpoint's `run_as`.
+    RunAs(EndpointId),
     /// A file that `tls` names.
     TlsFile(TlsFile),
     /// The statement of `[access.keys]`.
@@ -68,6 +70,11 @@ impl Plan {
                 let place = declared.warm.get(index).unwrap_or(&declared.sql.span);
                 let label = format!("a key of {} to load at startup", self.path(id));
                 Mistake::new(&finding.message).at(place, label)
+            }
+            Subject::RunAs(id) => {
+                let declared = &self.declarations[id.index()];
+                let place = declared.run_as.as_ref().unwrap_or(&declared.sql.span);
+                Mistake::new(&finding.message).at(place, format!("of {}", self.path(id)))
             }
             Subject::TlsFile(file) => self.in_tls_file(file, finding),
             Subject::StoredKeys => self.in_stored_keys(finding),

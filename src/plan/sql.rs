@@ -9,6 +9,7 @@
 mod error; // why SQL is not one query
 mod locking_clause; // finds `FOR UPDATE` and the like
 mod scan; // splits SQL into tokens
+mod session_values; // finds `current_user` and the like
 
 use std::ops::Range;
 
@@ -17,6 +18,7 @@ pub use error::{Quoted, StatementError};
 use error::PARAMETERS_MAX;
 use locking_clause::LockFinder;
 use scan::{Scanner, Token, is_query_word};
+use session_values::SessionValueFinder;
 
 /// One statement, ready to be prepared.
 #[derive(Debug, Clone)]
@@ -24,6 +26,7 @@ pub struct Statement {
     text: String,
     parameters: Vec<String>,
     placeholders: Vec<Placeholder>,
+    session_value: Option<String>,
 }
 
 /// One `:name` of a statement.
@@ -47,8 +50,10 @@ impl Statement {
             text: String::with_capacity(sql.len()),
             parameters: Vec::new(),
             placeholders: Vec::new(),
+            session_value: None,
         };
         let mut locks = LockFinder::new();
+        let mut session_values = SessionValueFinder::default();
         let mut first_word: Option<(&str, Range<usize>)> = None;
         let mut end = None;
         // Not even strings and comments may contain it.
@@ -80,6 +85,8 @@ impl Statement {
             {
                 return Err(StatementError::Lock { at });
             }
+            let session_value = session_values.next(&sql[at.clone()]);
+            statement.session_value = statement.session_value.or(session_value);
             match token {
                 Token::Semicolon => {
                     end = Some(at.start);
@@ -148,6 +155,11 @@ impl Statement {
     /// The parameters' names, in the order of `$1`…
     pub fn parameters(&self) -> &[String] {
         &self.parameters
+    }
+
+    /// The first expression whose value is that of the session, such as `current_user`.
+    pub fn session_value(&self) -> Option<&str> {
+        self.session_value.as_deref()
     }
 
     /// The first placeholder of the parameter `name`, in bytes of the SQL as written.

@@ -13,6 +13,7 @@ mod findings; // mistakes that Postgres reports
 mod loads; // what loads an endpoint
 mod parameters; // declarations of parameters
 mod policies; // the keys that `[defaults]` and `[[endpoint]]` share
+mod run_as; // the role and the settings of a load
 
 const HEAD: &str = "repository.url = 'postgres://db'\n[[endpoint]]\npath = '/a'\n";
 

@@ -136,10 +136,13 @@ impl<S: Source> ReadThrough<S> {
         let record = &self.state(endpoint.id).runs;
         let runs = || lock(&record.runs);
         let _trial = record.trial.lock().await;
-        if let Some(fails) = runs().fails_anyway(&refusal.code, since) {
+        // A statement may fail for one role and not for another. So only trials for the same caller count.
+        let is_shared = !endpoint.depends_on_caller();
+        let known = runs().fails_anyway(&refusal.code, since);
+        if let Some(fails) = known.filter(|_| is_shared) {
             return fails;
         }
-        match runs().valid.clone() {
+        match runs().valid.clone().filter(|_| is_shared) {
             Some(valid) if valid == *key.arguments() => return true,
             Some(valid) => others = vec![valid],
             // A statement that raises this itself may reject plain arguments, too.

@@ -12,9 +12,18 @@ use crate::plan::Arguments;
 #[derive(Debug)]
 pub(super) struct Text<'a>(Option<&'a str>);
 
-/// The arguments in the order of `$1`…
-pub(super) fn parameters(arguments: &Arguments) -> impl ExactSizeIterator<Item = Text<'_>> {
-    arguments.iter().map(Text)
+impl<'a> Text<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self(Some(text))
+    }
+}
+
+/// The arguments for the statement's `$1`…, of which there are this many.
+pub(super) fn parameters(
+    arguments: &Arguments,
+    count: usize,
+) -> impl ExactSizeIterator<Item = Text<'_>> {
+    arguments.iter().take(count).map(Text)
 }
 
 impl ToSql for Text<'_> {

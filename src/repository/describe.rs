@@ -51,6 +51,11 @@ impl Description {
         prepared.map_err(|error| RepositoryError::from(error).or_outdated())
     }
 
+    /// The types of the statement's parameters.
+    pub(super) fn types(&self) -> &[Type] {
+        &self.types
+    }
+
     /// Whether another description of the same statement is equivalent.
     pub fn is_like(&self, other: &Self) -> bool {
         self.query == other.query

@@ -8,7 +8,7 @@ use super::disclosure::Disclosure;
 use super::refusal::Refusal;
 use super::sqlstate::INTERRUPTS;
 use crate::observe::{Fault, QueryOutcome};
-use crate::plan::Mismatch;
+use crate::plan::{Mismatch, run_as::quoted};
 
 /// Why there are no rows.
 ///
@@ -83,6 +83,14 @@ pub enum RepositoryError {
         /// Postgres's error.
         refusal: Refusal,
     },
+    /// Postgres does not let the session become the role of `run_as`, or refuses one of its settings.
+    #[error("{}", role_refused(role, refusal))]
+    RoleRefused {
+        /// The role.
+        role: Box<str>,
+        /// Postgres's error.
+        refusal: Refusal,
+    },
     /// The statement is valid, but cannot be served as declared.
     #[error("{}", sentences(mistakes))]
     Unusable {
@@ -102,6 +110,17 @@ fn sentences(mistakes: &[Mismatch]) -> String {
     sentences.join("; ")
 }
 
+/// The way out depends on which of the two Postgres refuses: insufficient_privilege, or a role that does not exist.
+fn role_refused(role: &str, refusal: &Refusal) -> String {
+    let name = quoted(role);
+    let way_out = match refusal.code.as_str() {
+        "42501" => format!("GRANT {name} TO the role of the `url` of [repository]"),
+        _ => format!("create the role {name}, or correct `run_as`"),
+    };
+    let message = refusal.with_code();
+    format!("Postgres refuses `run_as` with the role {name}: {message}; {way_out}")
+}
+
 impl RepositoryError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
@@ -109,6 +128,7 @@ impl RepositoryError {
             Self::Settings { .. }
             | Self::TooManyRows { .. }
             | Self::Refused { .. }
+            | Self::RoleRefused { .. }
             | Self::Unusable { .. } => Fault::Configuration,
             Self::Unavailable { .. }
             | Self::Busy { .. }
@@ -142,6 +162,7 @@ impl RepositoryError {
             | Self::Busy { .. }
             | Self::Cancelled { .. }
             | Self::Refused { .. }
+            | Self::RoleRefused { .. }
             | Self::Failed { .. }
             | Self::ArgumentRefused { .. }
             | Self::Outdated { .. } => QueryOutcome::Refused,
@@ -217,6 +238,7 @@ impl RepositoryError {
             | Self::SessionEnded { .. }
             | Self::TooManyRows { .. }
             | Self::ArgumentRefused { .. }
+            | Self::RoleRefused { .. }
             | Self::Unusable { .. }
             | Self::Outdated { .. } => None,
         }

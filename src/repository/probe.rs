@@ -42,7 +42,7 @@ pub(super) async fn probe(
         statement = prepare(&as_text).await?;
     }
     let nothing = Arguments::none();
-    let rows = lease.query_raw(&statement, bind::parameters(&nothing));
+    let rows = lease.query_raw(&statement, bind::parameters(&nothing, 0));
     let rows = collect(rows.await?).await?;
     let mut answer = Vec::new();
     for row in rows {

@@ -115,6 +115,25 @@ async fn mistakes_of_running_queries_are_shown_in_the_file() {
     assert!(!ended.stdout.contains("which fits"), "{}", ended.stdout);
 }
 
+#[tokio::test]
+async fn mistakes_in_row_level_security_are_shown_in_the_file() {
+    let db = Postgres::own().await;
+    db.execute(include_str!("diagnostics/row_security.sql"))
+        .await;
+    let (_, place) = db.url().split_once('@').unwrap();
+    let url = format!("postgresql://larder_login:secret@{place}");
+    for name in ["roles", "row_security"] {
+        let file = format!("{name}.toml");
+        let ended = Program::larder(&["check", "--no-measure", "-c", &file])
+            .within(&folder())
+            .on(&url)
+            .run()
+            .await;
+        ended.assert_code(1);
+        compare(name, &ended.stderr);
+    }
+}
+
 fn without_colours(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();

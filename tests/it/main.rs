@@ -39,6 +39,7 @@ mod polling; // the same request again and again on one connection
 mod pooler; // PgBouncer between Larder and Postgres
 mod redescribe; // statements are described again when a table changes
 mod representations; // every format and content coding of an answer
+mod run_as; // row-level security: with whose rights a load runs
 mod serving; // status, headers and body of an answer
 mod sessions; // what a load finds in its session, and leaves in it
 mod standby; // a Postgres that is read-only

@@ -10,3 +10,4 @@ pub(crate) mod postgres; // a schema, or a whole server, of each test's own
 pub(crate) mod program; // the program itself, in a process of its own
 pub(crate) mod prometheus; // Prometheus, which scrapes it
 pub(crate) mod proxy; // the way to a Postgres, and what can go wrong on it
+pub(crate) mod wiretap; // a way to a Postgres that understands messages

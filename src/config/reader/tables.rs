@@ -3,7 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::Reader;
-use crate::config::field::{Field, NamedTexts, WrongParams};
+use crate::config::field::{Field, NamedLists, NamedTexts, WrongParams};
 use crate::config::source::{At, Span};
 
 impl<'e, 'd> Reader<'_, 'e, 'd> {
@@ -59,6 +59,31 @@ impl<'e, 'd> Reader<'_, 'e, 'd> {
             return Field::Wrong;
         };
         Field::from_option(self.named_texts(table).map(|texts| At::new(texts, span)))
+    }
+
+    /// A table of arrays of scalars, whose keys are names that the operator chose. In the order of the file.
+    pub(in crate::config) fn named_lists(&mut self, key: &'static str) -> Field<NamedLists> {
+        let Some((span, value)) = self.take(key) else {
+            return Field::Absent;
+        };
+        let help = format!("for example {key} = {{ \"request.jwt.claims\" = [\"sub\"] }}");
+        let Some(table) = self.as_table(key, &span, value, "a table", Some(&help)) else {
+            return Field::Wrong;
+        };
+        let count = table.len();
+        let mut lists = Vec::with_capacity(count);
+        for (name, value) in table {
+            let name_span = Span::new(&self.context.source, name.span());
+            let value_span = Span::new(&self.context.source, value.span());
+            let name = At::new(name.into_inner().into_owned(), name_span);
+            if let Field::Given(list) =
+                self.scalar_list(&name.value, value_span, value.into_inner())
+            {
+                lists.push((name, list));
+            }
+        }
+        lists.sort_by_key(|(name, _)| name.span.range().start);
+        Field::from_option((lists.len() == count).then(|| At::new(lists, span)))
     }
 
     /// Every table of an array of tables. `None` for a value of another kind.

@@ -1,15 +1,16 @@
 //! One `[[endpoint]]`: its path, SQL, parameters, refresh and policy, and whether they fit together.
 
 use super::policy::{Limits, Policy, ResolvedPolicy};
-use super::refresh::Probes;
+use super::refresh::{Answers, Probes};
 use super::triggers::Triggers;
-use super::{access, parameters, refresh, statement, warm};
+use super::{access, parameters, refresh, run_as, statement, warm};
 use crate::config::field::NamedTexts;
 use crate::config::schema::EndpointSection;
 use crate::config::{At, Field, Mistake, Report, Span};
 use crate::plan::declaration::EndpointDeclaration;
 use crate::plan::{
-    Access, AccessSettings, Endpoint, EndpointId, Parameter, PathPattern, Refresh, Statement, Warm,
+    Access, AccessSettings, Endpoint, EndpointId, Parameter, PathPattern, Refresh, RunAs,
+    Statement, Warm,
 };
 
 /// What all endpoints share.
@@ -30,6 +31,9 @@ pub(super) struct Parts {
     refresh: Refresh,
     policy: ResolvedPolicy,
     access: Access,
+    run_as: Option<RunAs>,
+    /// Where `run_as` is written.
+    run_as_place: Option<Span>,
     /// The names under `params`, and where each is written.
     declared: Vec<(String, Span)>,
     warm: Warm,
@@ -60,13 +64,20 @@ impl Parts {
             || path
                 .as_ref()
                 .is_some_and(|path| path.value.parameters().next().is_some());
-        let (refresh, probe_every) =
-            refresh::read(&section.refresh, has_parameters, probes, report);
+        let answers = if run_as::depends_on_caller(section) {
+            Answers::ByCaller
+        } else if has_parameters {
+            Answers::ByArguments
+        } else {
+            Answers::One
+        };
+        let has_keys = answers != Answers::One;
+        let (refresh, probe_every) = refresh::read(&section.refresh, answers, probes, report);
         let triggers = Triggers {
             section,
             refresh: &refresh,
             probe_every: probe_every.as_ref(),
-            has_parameters,
+            has_keys,
         };
         let mut policy = Policy::read(&section.policy, report).resolve(
             context.defaults,
@@ -79,8 +90,15 @@ impl Parts {
             policy.keep_private(&section.policy, report);
         }
         access::check_claims(section, &access, context.access, report);
-        let warm = if has_parameters {
-            warm::read(section, parameters.as_deref(), &policy, report)
+        let run_as = run_as::read(section, &access, context.access, report);
+        let warm = if has_keys {
+            warm::read(
+                section,
+                parameters.as_deref(),
+                run_as.as_ref(),
+                &policy,
+                report,
+            )
         } else {
             warm::check_absent(section, report);
             Warm::default()
@@ -96,6 +114,8 @@ impl Parts {
             refresh,
             policy,
             access,
+            run_as,
+            run_as_place: section.run_as.given().map(|at| at.span.clone()),
             declared: declared(section),
             warm,
             warm_places: places(&section.warm),
@@ -119,6 +139,7 @@ impl Parts {
             max_keys: policy.max_keys,
             on_miss: policy.on_miss,
             access: self.access,
+            run_as: self.run_as,
             cache_control: policy.cache_control,
             cdn_cache_control: policy.cdn_cache_control,
             timeout: policy.timeout,
@@ -131,6 +152,7 @@ impl Parts {
             parameters: self.declared,
             warm: self.warm_places,
             warm_sql: self.warm_sql,
+            run_as: self.run_as_place,
         };
         Some((endpoint, declaration))
     }

@@ -229,7 +229,7 @@ impl Policy {
                 triggers.check_gap(max_age, &refuse.span, &freshness, report);
             }
         }
-        if let (Some(max_keys), false) = (&self.max_keys, triggers.has_parameters) {
+        if let (Some(max_keys), false) = (&self.max_keys, triggers.has_keys) {
             report.push(
                 Mistake::new("`max_keys` on an endpoint without parameters")
                     .at(&max_keys.span, "has no effect")

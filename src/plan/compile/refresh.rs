@@ -45,10 +45,20 @@ impl Probes {
     }
 }
 
+/// How many answers an endpoint has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    One,
+    /// One for each set of arguments.
+    ByArguments,
+    /// One for each caller, or what `run_as` takes of it, and set of arguments.
+    ByCaller,
+}
+
 /// What the section means, and the interval of its probe.
 pub(super) fn read(
     section: &RefreshSection,
-    has_parameters: bool,
+    answers: Answers,
     probes: &mut Probes,
     report: &mut Report,
 ) -> (Refresh, Option<At<Duration>>) {
@@ -60,11 +70,18 @@ pub(super) fn read(
             "add `every`, `cron`, `probe`, `notify` or `ahead`, for example { every = \"5s\" }",
         ));
     }
-    if has_parameters {
-        check_schedule(section, report);
-    } else {
-        check_probe_with_every(section, report);
-        check_ahead(section, report);
+    match answers {
+        Answers::One => {
+            check_probe_with_every(section, report);
+            check_ahead(section, report);
+        }
+        Answers::ByArguments => {
+            check_schedule("a schedule on an endpoint with parameters", section, report);
+        }
+        Answers::ByCaller => {
+            let message = "a schedule on an endpoint whose answers depend on the caller";
+            check_schedule(message, section, report);
+        }
     }
     let every = field::duration("every", &section.every, SHORTEST_EVERY, report);
     let probe = section
@@ -92,11 +109,11 @@ fn is_empty(section: &RefreshSection) -> bool {
 }
 
 /// There is one entry for each set of arguments, and a schedule does not say which one to load.
-fn check_schedule(section: &RefreshSection, report: &mut Report) {
+fn check_schedule(message: &str, section: &RefreshSection, report: &mut Report) {
     let written = [section.every.given(), section.cron.given()];
     let mut labels = ["which answer should this load?", "and this?"].into_iter();
     let places = written.into_iter().flatten().zip(&mut labels);
-    let mistake = Mistake::new("a schedule on an endpoint with parameters");
+    let mistake = Mistake::new(message);
     let mistake = places.fold(mistake, |mistake, (at, label)| mistake.at(&at.span, label));
     if mistake.span().is_some() {
         report.push(mistake.help("use `ahead = true` instead: it keeps the answers in use fresh"));

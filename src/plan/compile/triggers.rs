@@ -12,7 +12,8 @@ pub(super) struct Triggers<'s> {
     pub(super) refresh: &'s Refresh,
     /// The interval of its probe.
     pub(super) probe_every: Option<&'s At<Duration>>,
-    pub(super) has_parameters: bool,
+    /// Whether it has more than one answer.
+    pub(super) has_keys: bool,
 }
 
 impl Triggers<'_> {
@@ -32,7 +33,7 @@ impl Triggers<'_> {
     pub(super) fn only_schedule_loads(&self) -> bool {
         let refresh = &self.section.refresh;
         let follows_changes = !refresh.probe.is_absent() || !refresh.notify.is_absent();
-        !self.has_parameters && !follows_changes && !refresh.is_wrong
+        !self.has_keys && !follows_changes && !refresh.is_wrong
     }
 
     /// With `on_miss = "refuse"`, something other than a request must load an answer, first and again.
@@ -55,7 +56,7 @@ impl Triggers<'_> {
             Field::Given(ahead) => ahead.value,
         };
         let is_repeated = is_ahead || follows_changes;
-        let (message, help) = if self.has_parameters && !is_warm {
+        let (message, help) = if self.has_keys && !is_warm {
             let help = if is_repeated {
                 "list its keys with `warm` or `warm_sql`, or let requests load them: on_miss = \"load\""
             } else {
@@ -63,12 +64,12 @@ impl Triggers<'_> {
              requests load them: on_miss = \"load\""
             };
             ("nothing would ever load this endpoint", help)
-        } else if self.has_parameters && !is_repeated {
+        } else if self.has_keys && !is_repeated {
             (
                 "nothing would load this endpoint's keys again once they have expired",
                 "add refresh = { ahead = true }, or on_miss = \"load\"",
             )
-        } else if !self.has_parameters && !is_scheduled && !follows_changes {
+        } else if !self.has_keys && !is_scheduled && !follows_changes {
             (
                 "nothing would load this endpoint again once it has expired",
                 "add a schedule such as refresh = { every = \"10s\" }, or on_miss = \"load\"",

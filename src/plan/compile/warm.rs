@@ -9,7 +9,7 @@ use crate::config::field::NamedTexts;
 use crate::config::schema::EndpointSection;
 use crate::config::suggest;
 use crate::config::{At, Mistake, Report, Span};
-use crate::plan::{Parameter, Presence, Warm};
+use crate::plan::{Parameter, Presence, RunAs, Warm};
 
 /// Reports keys of an endpoint without parameters.
 pub(super) fn check_absent(section: &EndpointSection, report: &mut Report) {
@@ -28,6 +28,7 @@ pub(super) fn check_absent(section: &EndpointSection, report: &mut Report) {
 pub(super) fn read(
     section: &EndpointSection,
     parameters: Option<&[Parameter]>,
+    run_as: Option<&RunAs>,
     policy: &ResolvedPolicy,
     report: &mut Report,
 ) -> Warm {
@@ -51,7 +52,7 @@ pub(super) fn read(
     check_room(keys, policy, report);
     if let Some(parameters) = parameters {
         for key in &keys.value {
-            check_names(key, parameters, report);
+            check_names(key, parameters, run_as, report);
         }
     }
     check_repeated(&keys.value, report);
@@ -81,8 +82,17 @@ fn check_room(keys: &At<Vec<At<NamedTexts>>>, policy: &ResolvedPolicy, report: &
     });
 }
 
-fn check_names(key: &At<NamedTexts>, parameters: &[Parameter], report: &mut Report) {
-    let known = || parameters.iter().map(|parameter| parameter.name.as_str());
+fn check_names(
+    key: &At<NamedTexts>,
+    parameters: &[Parameter],
+    run_as: Option<&RunAs>,
+    report: &mut Report,
+) {
+    let of_caller = || run_as.into_iter().flat_map(RunAs::names);
+    let known = || {
+        let parameters = parameters.iter().map(|parameter| parameter.name.as_str());
+        parameters.chain(of_caller())
+    };
     let mut is_misspelled = false;
     for (name, _) in &key.value {
         if known().any(|known| known == name.value) {
@@ -101,15 +111,23 @@ fn check_names(key: &At<NamedTexts>, parameters: &[Parameter], report: &mut Repo
         return;
     }
     let is_given = |name: &str| key.value.iter().any(|(given, _)| given.value == name);
-    for parameter in parameters {
-        if parameter.presence == Presence::Required && !is_given(&parameter.name) {
-            let name = &parameter.name;
-            report.push(
-                Mistake::new(format!("this key has no `{name}`"))
-                    .at(&key.span, format!("`{name}` is missing"))
-                    .help("a key must have every required parameter"),
-            );
-        }
+    let required = parameters
+        .iter()
+        .filter(|p| p.presence == Presence::Required);
+    let required = required.map(|parameter| parameter.name.as_str());
+    let missing = |name: &str, help: &str| {
+        Mistake::new(format!("this key has no `{name}`"))
+            .at(&key.span, format!("`{name}` is missing"))
+            .help(help)
+    };
+    for name in required.filter(|name| !is_given(name)) {
+        report.push(missing(name, "a key must have every required parameter"));
+    }
+    for name in of_caller().filter(|name| !is_given(name)) {
+        report.push(missing(
+            name,
+            "a key must have the role and every setting of `run_as` that depend on the caller",
+        ));
     }
 }
 
