@@ -24,7 +24,7 @@ pub use tokens::{FetchError, IssuerError, KeyFileError, TokenError};
 
 use crate::limiter::Limits;
 use crate::observe::{AccessMethod, Observer, Task};
-use crate::plan::{AccessKey, AccessSettings, ClientId, IssuerId, KeyDigest, Requirements};
+use crate::plan::{AccessKey, AccessSettings, Claim, ClientId, IssuerId, KeyDigest, Requirements};
 use crate::repository::Repository;
 use crate::supervise;
 use limits_by::{LimitsBy, network};
@@ -45,7 +45,7 @@ pub struct Identity {
     /// How far the clock that `not_before` and `expires` were read from may be from this machine's.
     leeway: Duration,
     scopes: Vec<String>,
-    claims: BTreeMap<String, String>,
+    claims: BTreeMap<String, Claim>,
     /// What it may take.
     pub limits: Option<Arc<Limits>>,
 }
@@ -265,8 +265,8 @@ impl Identity {
     }
 
     /// What the credential says under this name.
-    pub fn claim(&self, name: &str) -> Option<&str> {
-        self.claims.get(name).map(String::as_str)
+    pub fn claim(&self, name: &str) -> Option<&Claim> {
+        self.claims.get(name)
     }
 
     /// Whether the credential is valid at this time.

@@ -3,6 +3,7 @@
 
 pub mod access; // who may ask what
 pub mod argument; // a request's typed values, and the rules for them
+mod claim; // what a credential says under one name
 mod compile; // makes a plan from a configuration
 pub mod cron; // cron expressions with time zones
 mod declaration; // where the parts of an endpoint are written
@@ -27,6 +28,7 @@ pub use access::{
     JwtIssuer, JwtKeys, KeyDigest, Limit, Quota, Requirements, StoredKeys,
 };
 pub use argument::{ArgumentError, Arguments, Mismatch, ParameterType, Signature};
+pub use claim::Claim;
 pub use cron::{CronLine, Timezone};
 pub use endpoint::{
     CacheControl, Endpoint, EndpointId, PathArguments, QueryArguments, Shape, UnknownParameters,

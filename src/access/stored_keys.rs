@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use chrono::DateTime;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
 
 use super::Identity;
 use crate::limiter::Limits;
 use crate::observe::{AccessMethod, Event, Observer};
 use crate::plan::access::{EMPTY_KEY, is_key_name, parse_digest};
-use crate::plan::{ClientId, KeyDigest, Mismatch, StoredKeys};
+use crate::plan::{Claim, ClientId, KeyDigest, Mismatch, StoredKeys};
 use crate::repository::{NamedTexts, Repository, RepositoryError};
 
 /// The most keys, some 100 MB of memory.
@@ -199,7 +200,7 @@ struct StoredKey {
     digests: Vec<KeyDigest>,
     expires: Option<SystemTime>,
     scopes: Vec<String>,
-    claims: BTreeMap<String, String>,
+    claims: BTreeMap<String, Claim>,
 }
 
 impl StoredKey {
@@ -230,7 +231,7 @@ fn parse(row: &NamedTexts) -> Result<StoredKey, &'static str> {
         )?,
         expires: expires(&row["expires"]).ok_or("`expires` must be a timestamptz")?,
         scopes: scopes(&row["scopes"]).ok_or("`scopes` must be an array of text")?,
-        claims: claims(&row["claims"]).ok_or("`claims` must be a JSON object of scalars")?,
+        claims: claims(text).ok_or("`claims` must be a JSON object")?,
     })
 }
 
@@ -269,20 +270,14 @@ fn scopes(value: &Value) -> Option<Vec<String>> {
     texts.map(|text| text.map(str::to_owned)).collect()
 }
 
-fn claims(value: &Value) -> Option<BTreeMap<String, String>> {
-    let Value::Object(claims) = value else {
-        return value.is_null().then(BTreeMap::new);
-    };
-    let mut texts = BTreeMap::new();
-    for (name, value) in claims {
-        match value {
-            Value::Null => continue,
-            Value::String(text) => texts.insert(name.clone(), text.clone()),
-            Value::Bool(_) | Value::Number(_) => texts.insert(name.clone(), value.to_string()),
-            Value::Array(_) | Value::Object(_) => return None,
-        };
-    }
-    Some(texts)
+/// Numbers keep all their digits, which a [`Value`] would round.
+fn claims(row: &str) -> Option<BTreeMap<String, Claim>> {
+    let row: BTreeMap<&str, &RawValue> = serde_json::from_str(row).ok()?;
+    let claims = row.get("claims").map_or("null", |json| json.get());
+    let claims: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(claims).ok()?;
+    let claims = claims.into_iter().flatten();
+    let claims = claims.filter_map(|(name, json)| Some((name, Claim::from_json(json.get())?)));
+    Some(claims.collect())
 }
 
 #[cfg(test)]
@@ -307,7 +302,7 @@ mod tests {
             "name": "a",
             "sha256": [format!("\\x{text}"), text],
             "scopes": ["x", "y"],
-            "claims": { "tenant": "acme", "level": 7, "on": true, "none": null },
+            "claims": { "tenant": "acme", "level": 7, "on": true, "none": null, "teams": ["a"] },
             "expires": "1970-01-01T01:00:01+01:00",
         }))
         .unwrap();
@@ -316,11 +311,24 @@ mod tests {
         let claims: Vec<_> = full
             .claims
             .iter()
-            .map(|(n, t)| (n.as_str(), t.as_str()))
+            .map(|(name, claim)| (name.as_str(), claim.as_text()))
             .collect();
-        assert_eq!(claims, [("level", "7"), ("on", "true"), ("tenant", "acme")]);
+        let expected = [
+            ("level", "7"),
+            ("on", "true"),
+            ("teams", "[\"a\"]"),
+            ("tenant", "acme"),
+        ];
+        assert_eq!(claims, expected);
         let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
         assert_eq!(full.expires, Some(second));
+    }
+
+    #[test]
+    fn numbers_in_claims_keep_all_their_digits() {
+        let digits = "12345678901234567890123";
+        let found = claims(&format!("{{\"claims\": {{\"sub\": {digits}}}}}")).unwrap();
+        assert_eq!(found["sub"], Claim::Json(digits.to_owned()));
     }
 
     #[test]
@@ -335,7 +343,7 @@ mod tests {
             ("scopes", json!("sales")),
             ("scopes", json!([1])),
             ("claims", json!([])),
-            ("claims", json!({ "tenant": ["acme"] })),
+            ("claims", json!("acme")),
             ("expires", json!("tomorrow")),
             ("expires", json!(2027)),
         ] {

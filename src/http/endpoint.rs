@@ -256,7 +256,7 @@ fn arguments(
     }
     let query = percent::query(request.uri.query().unwrap_or_default());
     let query = query.map(|pair| pair.map_err(Rejected::Encoding));
-    let claim = |_: &Parameter, claim: &str| caller.identity()?.claim(claim);
+    let claim = |_: &Parameter, claim: &str| Some(caller.identity()?.claim(claim)?.as_text());
     let arguments = description.signature.read(endpoint, &path, query, claim);
     arguments.map_err(|rejected| rejected.problem(endpoint))
 }

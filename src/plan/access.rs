@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
-use super::Statement;
+use super::{Claim, Statement};
 use crate::config::At;
 pub use jwt::{Algorithm, IssuerId, JwksUrl, JwtIssuer, JwtKeys};
 
@@ -68,7 +68,7 @@ pub struct AccessKey {
     /// What it may be used for.
     pub scopes: Vec<String>,
     /// Its claims, by their names.
-    pub claims: BTreeMap<String, String>,
+    pub claims: BTreeMap<String, Claim>,
     /// How much it may take.
     pub limit: Option<Limit>,
 }

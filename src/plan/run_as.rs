@@ -6,8 +6,11 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
+
+use super::claim::{Claim, write_object};
 use super::parameter::ARGUMENT_BYTES_MAX;
 
 /// The name of the role among the arguments of a key that the operator lists.
@@ -69,21 +72,21 @@ impl RunAs {
     /// The name of a claim that is missing, too long, or not one of the roles.
     pub fn caller_values<'c>(
         &self,
-        claim: impl Fn(&str) -> Option<&'c str>,
+        claim: impl Fn(&str) -> Option<&'c Claim>,
     ) -> Result<CallerValues, &str> {
         let mut values = CallerValues::new();
         if let Some(name) = &self.role_claim {
-            let role = claim(name).and_then(|role| self.allowed_role(role));
+            let role = claim(name).and_then(|role| self.allowed_role(role.as_text()));
             values.push(role.ok_or(name.as_str())?.into());
         }
         for setting in &self.settings {
-            let mut object = Map::new();
-            for name in &setting.claims {
+            let members = setting.claims.iter().map(|name| {
                 let value = claim(name).ok_or(name.as_str())?;
-                object.insert(name.clone(), Value::from(value));
-            }
-            let largest = setting.claims.first().map_or("", String::as_str);
-            values.push(canonical(object).ok_or(largest)?);
+                Ok((name.as_str(), value))
+            });
+            let members = members.collect::<Result<Vec<_>, &str>>()?;
+            let first = setting.claims.first().map_or("", String::as_str);
+            values.push(object(members).ok_or(first)?);
         }
         Ok(values)
     }
@@ -159,24 +162,27 @@ impl ClaimSetting {
             members.collect::<Vec<_>>().join(", ")
         };
         let wrong = || format!("must be a JSON object {{{}}}", example());
-        let Ok(Value::Object(object)) = serde_json::from_str(text) else {
+        let Ok(given) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else {
             return Err(wrong());
         };
-        let has_all = self.claims.iter().all(|claim| object.contains_key(claim));
-        if !has_all || object.len() != self.claims.len() {
+        let members = given.iter().filter_map(|(name, json)| {
+            let claim = Claim::from_json(json.get())?;
+            Some((name.as_str(), claim))
+        });
+        // Both are sorted.
+        let members: Vec<_> = members.collect();
+        if !members.iter().map(|(name, _)| *name).eq(&self.claims) {
             return Err(wrong());
         }
-        canonical(object).ok_or_else(wrong)
+        object(members.iter().map(|(name, claim)| (*name, claim))).ok_or_else(wrong)
     }
 }
 
-/// JSON without spaces, whose members are sorted by their names at every depth; `None` if it is too long for a
-/// key.
-fn canonical(object: Map<String, Value>) -> Option<Box<str>> {
-    let mut value = Value::Object(object);
-    value.sort_all_objects();
-    let text = value.to_string();
-    (text.len() <= ARGUMENT_BYTES_MAX).then(|| text.into_boxed_str())
+/// Claims as a JSON object; `None` if it is too long for a key.
+fn object<'c>(claims: impl IntoIterator<Item = (&'c str, &'c Claim)>) -> Option<Box<str>> {
+    let mut object = String::new();
+    write_object(claims, &mut object, Claim::write_json);
+    (object.len() <= ARGUMENT_BYTES_MAX).then(|| object.into_boxed_str())
 }
 
 /// Whether a text can be a role: `none` and `public` are words of SQL, and Postgres keeps 63 bytes of a name.
@@ -206,162 +212,4 @@ pub fn quoted(role: &str) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn run_as(role_claim: Option<&str>, settings: &[(&str, &[&str])]) -> RunAs {
-        let settings = settings.iter().map(|(name, claims)| ClaimSetting {
-            name: (*name).to_owned(),
-            claims: claims.iter().map(|&claim| claim.to_owned()).collect(),
-        });
-        RunAs {
-            roles: vec!["reader".to_owned(), "Editor".to_owned()],
-            role_claim: role_claim.map(str::to_owned),
-            settings: settings.collect(),
-        }
-    }
-
-    const CLAIMS: [(&str, &str); 4] = [
-        ("role", "Editor"),
-        ("sub", "a \"b\"\u{0}"),
-        ("tenant", "5"),
-        ("secret", "s"),
-    ];
-
-    fn claim(name: &str) -> Option<&'static str> {
-        CLAIMS
-            .iter()
-            .find_map(|(it, text)| (*it == name).then_some(*text))
-    }
-
-    #[test]
-    fn only_the_listed_claims_are_passed_on_under_configured_names() {
-        let run_as = run_as(
-            Some("role"),
-            &[("a.b", &["sub", "tenant"]), ("c.d", &["tenant"])],
-        );
-        let values = run_as.caller_values(claim).unwrap();
-        let json = r#"{"sub":"a \"b\"\u0000","tenant":"5"}"#;
-        let expected = ["Editor", json, r#"{"tenant":"5"}"#];
-        assert_eq!(
-            values.iter().map(|value| &**value).collect::<Vec<_>>(),
-            expected
-        );
-        let assigned = run_as.assignments(values.iter().map(|value| Some(&**value)));
-        let names: Vec<_> = assigned.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["role", "a.b", "c.d"]);
-        assert_eq!(
-            assigned.iter().map(|(_, value)| *value).collect::<Vec<_>>(),
-            expected
-        );
-        assert_eq!(
-            run_as.claims().collect::<Vec<_>>(),
-            ["role", "sub", "tenant", "tenant"]
-        );
-    }
-
-    #[test]
-    fn a_caller_without_a_claim_or_with_another_role_has_no_values() {
-        let by_role = run_as(Some("role"), &[]);
-        for (role, is_allowed) in [
-            (Some("reader"), true),
-            (Some("Editor"), true),
-            (Some("editor"), false),
-            (Some("postgres"), false),
-            (Some("none"), false),
-            (Some(""), false),
-            (None, false),
-        ] {
-            let values = by_role.caller_values(|_| role);
-            assert_eq!(values.is_ok(), is_allowed, "{role:?}");
-            if !is_allowed {
-                assert_eq!(values, Err("role"));
-            }
-            let listed = by_role.listed_values(|_| role);
-            assert_eq!(listed.is_ok(), is_allowed, "{role:?}");
-        }
-        let of_claims = run_as(None, &[("a.b", &["absent", "sub"])]);
-        assert_eq!(of_claims.caller_values(claim), Err("absent"));
-        let long = "x".repeat(ARGUMENT_BYTES_MAX);
-        assert_eq!(of_claims.caller_values(|_| Some(&long)), Err("absent"));
-        assert!(of_claims.depends_on_caller());
-        assert!(!run_as(None, &[]).depends_on_caller());
-    }
-
-    #[test]
-    fn a_listed_key_is_the_key_of_the_caller_that_it_stands_for() {
-        let run_as = run_as(Some("role"), &[("a.b", &["sub", "tenant"])]);
-        let of = |json: &'static str| {
-            run_as.listed_values(move |name| match name {
-                ROLE_NAME => Some("reader"),
-                "a.b" => Some(json),
-                _ => None,
-            })
-        };
-        let caller = run_as.caller_values(|name| Some(if name == "role" { "reader" } else { "x" }));
-        let listed = of(" { \"tenant\": \"x\", \"sub\": \"\\u0078\" } ");
-        assert_eq!(listed.ok(), caller.ok());
-        let nested = of(r#"{"sub": {"b": [1.0, {"d": 1, "c": 2}], "a": null}, "tenant": 5}"#);
-        assert_eq!(
-            &*nested.unwrap()[1],
-            r#"{"sub":{"a":null,"b":[1.0,{"c":2,"d":1}]},"tenant":5}"#
-        );
-        for wrong in [
-            "",
-            "[]",
-            "{}",
-            r#"{"sub":"x"}"#,
-            r#"{"sub":"x","tenant":"x","more":"x"}"#,
-        ] {
-            let ListedError { name, reason } = of(wrong).unwrap_err();
-            assert_eq!(name, "a.b");
-            let expected = "must be a JSON object {\"sub\": …, \"tenant\": …}";
-            assert_eq!(reason.as_deref(), Some(expected));
-        }
-    }
-
-    #[test]
-    fn names_are_those_that_postgres_accepts() {
-        for name in ["request.jwt.claims", "app._x", "a.b$1", "App.Ä", "a.b2.c"] {
-            assert!(is_setting_name(name), "{name}");
-        }
-        for name in [
-            "", "role", "a", ".", "a.", ".b", "a..b", "a.1", "1.a", "a.b-c", "a.b c", "a.b\0",
-            "a.b'", "a.$b",
-        ] {
-            assert!(!is_setting_name(name), "{name}");
-        }
-        let long = "r".repeat(64);
-        for (name, is_role) in [
-            ("web_user", true),
-            ("Web User", true),
-            ("None", true),
-            ("", false),
-            ("none", false),
-            ("public", false),
-            ("a\0b", false),
-            (&long, false),
-        ] {
-            assert_eq!(is_role_name(name), is_role, "{name}");
-        }
-        assert_eq!(quoted("web_user"), "web_user");
-        assert_eq!(quoted("Web \"User\""), "\"Web \"\"User\"\"\"");
-    }
-
-    proptest! {
-        #[test]
-        fn different_claims_are_different_values(
-            one in any::<(String, String)>(),
-            other in any::<(String, String)>(),
-        ) {
-            let run_as = run_as(None, &[("a.b", &["a", "b"])]);
-            let values = |(a, b): &(String, String)| {
-                let values = run_as.caller_values(|name| Some(if name == "a" { a } else { b }));
-                values.unwrap()
-            };
-            prop_assert_eq!(values(&one) == values(&other), one == other);
-        }
-    }
-}
+mod tests;

@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::TokenError;
 use super::issuer::Issuer;
-use super::json::{self, Object};
+use super::json::Object;
 use crate::access::Identity;
 use crate::observe::AccessMethod;
+use crate::plan::Claim;
 
 /// The claims of a token.
 #[derive(Debug)]
@@ -36,8 +37,9 @@ impl<'j> Claims<'j> {
         let expires = expires.map_err(|()| TokenError::Expiry)?;
         let not_before = self.moment("nbf").map_err(|()| TokenError::NotBefore)?;
         let issued_at = self.moment("iat").map_err(|()| TokenError::IssuedAt)?;
-        let texts = self.0.members();
-        let texts = texts.filter_map(|(name, value)| Some((name.to_owned(), json::text(value)?)));
+        let members = self.0.members();
+        let claims =
+            members.filter_map(|(name, json)| Some((name.to_owned(), Claim::from_json(json)?)));
         Ok(Identity {
             name: issuer.name.clone(),
             client,
@@ -46,7 +48,7 @@ impl<'j> Claims<'j> {
             expires: Some(expires),
             leeway: issuer.leeway,
             scopes: self.scopes(&issuer.scopes),
-            claims: texts.collect(),
+            claims: claims.collect(),
             limits,
         })
     }

@@ -60,58 +60,9 @@ impl<'j> Deserialize<'j> for Object<'j> {
     }
 }
 
-/// A value as the text of a parameter: strings as they are, everything else as compact JSON. `null` is no
-/// value.
-pub(super) fn text(json: &str) -> Option<String> {
-    match json.as_bytes().first()? {
-        b'"' => serde_json::from_str(json).ok(),
-        b'n' => None,
-        _ => Some(compact(json)),
-    }
-}
-
-/// Valid JSON without white space between its tokens.
-fn compact(json: &str) -> String {
-    let mut is_in_string = false;
-    let mut is_escaped = false;
-    let is_kept = |c: &char| {
-        if is_in_string {
-            is_in_string = *c != '"' || is_escaped;
-            is_escaped = *c == '\\' && !is_escaped;
-            return true;
-        }
-        is_in_string = *c == '"';
-        !c.is_ascii_whitespace()
-    };
-    json.chars().filter(is_kept).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::Value;
-
     use super::*;
-
-    #[test]
-    fn values_become_text() {
-        for (json, expected) in [
-            (r#""a \"b\" \u00e9""#, Some("a \"b\" é")),
-            (
-                "12345678901234567890123.10",
-                Some("12345678901234567890123.10"),
-            ),
-            ("true", Some("true")),
-            ("null", None),
-            (
-                r#"[ 1, "a b\\" , { "c" : "\" d" } ]"#,
-                Some(r#"[1,"a b\\",{"c":"\" d"}]"#),
-            ),
-            (r#""\ud800""#, None),
-        ] {
-            assert_eq!(text(json).as_deref(), expected, "{json}");
-        }
-    }
 
     #[test]
     fn objects_have_each_member_once() {
@@ -130,16 +81,6 @@ mod tests {
             "{\"a\":}",
         ] {
             assert!(Object::parse(json.as_bytes()).is_none(), "{json}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn compact_json_is_the_same_value(strings in proptest::collection::vec(".{0,8}", 0..4)) {
-            let value = serde_json::json!({ "a": strings, " b ": [1, null] });
-            let pretty = serde_json::to_string_pretty(&value).unwrap();
-            prop_assert_eq!(compact(&pretty), value.to_string());
-            prop_assert_eq!(serde_json::from_str::<Value>(&compact(&pretty)).unwrap(), value);
         }
     }
 }

@@ -14,6 +14,7 @@ use super::field;
 use super::limit::limit;
 use crate::config::schema::{AccessSection, EndpointAccessSection, EndpointSection, KeySection};
 use crate::config::{At, Field, Mistake, Report, Span};
+use crate::plan::Claim;
 use crate::plan::access::{
     Access, AccessKey, AccessSettings, DefaultAccess, EMPTY_KEY, KeyDigest, Requirements,
     is_key_name, parse_digest,
@@ -93,7 +94,7 @@ impl Known {
         let claims = section.claims.given().map_or(&[][..], |at| &at.value);
         let claims: BTreeMap<_, _> = claims
             .iter()
-            .map(|(name, text)| (name.value.clone(), text.value.clone()))
+            .map(|(name, text)| (name.value.clone(), Claim::Text(text.value.clone())))
             .collect();
         let expires = expires(&section.expires, report);
         let scopes = scopes(&section.scopes, report);
