@@ -66,7 +66,7 @@ pub use listen::Listener;
 use probe::Prepared;
 pub use probe::ProbeAnswer;
 pub use refusal::Refusal;
-pub use row_security::{Bypass, ProtectedTable, RoleStatus};
+pub use row_security::{Bypass, ProtectedTable, Reached, RoleStatus, UnprotectedParent};
 pub use rows::{Row, Rows};
 pub use types::{Column, ValueType};
 pub use warm_keys::NamedTexts;
@@ -185,7 +185,8 @@ impl Repository {
         let preparing = async {
             let identity = Identity::of_load(endpoint, arguments);
             run_as::begin(&lease, identity.as_ref(), Disclosure::Full).await?;
-            let prepared = description.prepare_on(&lease).await;
+            let role = identity.as_ref().map(Identity::role);
+            let prepared = description.prepare_on(&lease, role).await;
             prepared.map_err(|error| error.while_running(began.elapsed()))
         };
         let Ok(prepared) = tokio::time::timeout(timeout, preparing).await else {
@@ -309,18 +310,16 @@ impl Repository {
         self.within(timeout, None, ask).await
     }
 
-    /// The tables with row-level security that an endpoint's statement reaches, for each role that reads them.
+    /// What an endpoint's statement reaches of tables with row-level security, for each role that reads them.
     ///
     /// # Errors
     /// Any [`RepositoryError`].
-    pub async fn protected_tables(
+    pub async fn row_security(
         &self,
         endpoint: &Endpoint,
         description: &Description,
-    ) -> Result<Vec<ProtectedTable>, RepositoryError> {
-        let ask = async |lease: &Lease| {
-            row_security::protected_tables(lease, endpoint, description).await
-        };
+    ) -> Result<Reached, RepositoryError> {
+        let ask = async |lease: &Lease| row_security::reached(lease, endpoint, description).await;
         let identity = Identity::of_description(endpoint);
         self.within(endpoint.timeout, identity, ask).await
     }

@@ -120,6 +120,17 @@ fn verdict(identity: &Identity, endpoint: &Endpoint) -> String {
     if !missing.is_empty() {
         return format!("no: 403, the claims {} are missing", missing.join(", "));
     }
+    if let Some(run_as) = &endpoint.run_as
+        && let Err(claim) = run_as.caller_values(|claim| identity.claim(claim))
+    {
+        return match &run_as.role_claim {
+            Some(role) if role == claim => {
+                let roles = run_as.roles.join(", ");
+                format!("no: 403, the claim {claim} is none of the roles {roles}")
+            }
+            _ => format!("no: 403, the claims of a setting are too long, among them {claim}"),
+        };
+    }
     if requirements.allow_from.is_empty() {
         return "yes".to_owned();
     }

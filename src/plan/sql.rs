@@ -14,6 +14,7 @@ mod session_values; // finds `current_user` and the like
 use std::ops::Range;
 
 pub use error::{Quoted, StatementError};
+pub use session_values::SessionValue;
 
 use error::PARAMETERS_MAX;
 use locking_clause::LockFinder;
@@ -26,7 +27,7 @@ pub struct Statement {
     text: String,
     parameters: Vec<String>,
     placeholders: Vec<Placeholder>,
-    session_value: Option<String>,
+    session_values: Vec<SessionValue>,
 }
 
 /// One `:name` of a statement.
@@ -50,10 +51,10 @@ impl Statement {
             text: String::with_capacity(sql.len()),
             parameters: Vec::new(),
             placeholders: Vec::new(),
-            session_value: None,
+            session_values: Vec::new(),
         };
         let mut locks = LockFinder::new();
-        let mut session_values = SessionValueFinder::default();
+        let mut finder = SessionValueFinder::default();
         let mut first_word: Option<(&str, Range<usize>)> = None;
         let mut end = None;
         // Not even strings and comments may contain it.
@@ -85,8 +86,9 @@ impl Statement {
             {
                 return Err(StatementError::Lock { at });
             }
-            let session_value = session_values.next(&sql[at.clone()]);
-            statement.session_value = statement.session_value.or(session_value);
+            statement
+                .session_values
+                .extend(finder.next(&sql[at.clone()]));
             match token {
                 Token::Semicolon => {
                     end = Some(at.start);
@@ -157,9 +159,9 @@ impl Statement {
         &self.parameters
     }
 
-    /// The first expression whose value is that of the session, such as `current_user`.
-    pub fn session_value(&self) -> Option<&str> {
-        self.session_value.as_deref()
+    /// The expressions whose values are those of the session, such as `current_user`.
+    pub fn session_values(&self) -> &[SessionValue] {
+        &self.session_values
     }
 
     /// The first placeholder of the parameter `name`, in bytes of the SQL as written.

@@ -1,6 +1,7 @@
 //! Describes a declared statement: Postgres determines the types of its parameters and columns. Columns of
 //! types that Larder does not encode itself are wrapped in `to_json`.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -44,9 +45,14 @@ struct ResultColumn {
 }
 
 impl Description {
-    /// The statement, prepared in this session.
-    pub(super) async fn prepare_on(&self, lease: &Lease) -> Result<Statement, RepositoryError> {
-        let prepared = lease.prepare_typed_cached(&self.query, &self.types).await;
+    /// The statement, prepared in this session and as this role.
+    pub(super) async fn prepare_on(
+        &self,
+        lease: &Lease,
+        role: Option<&str>,
+    ) -> Result<Statement, RepositoryError> {
+        let query = self.query_as(role);
+        let prepared = lease.prepare_typed_cached(&query, &self.types).await;
         // It could be prepared when it was described.
         prepared.map_err(|error| RepositoryError::from(error).or_outdated())
     }
@@ -91,8 +97,19 @@ impl Description {
     }
 
     /// Makes the session prepare it again next time.
-    pub(super) fn forget_on(&self, lease: &Lease) {
-        lease.statement_cache.remove(&self.query, &self.types);
+    pub(super) fn forget_on(&self, lease: &Lease, role: Option<&str>) {
+        let query = self.query_as(role);
+        lease.statement_cache.remove(&query, &self.types);
+    }
+
+    /// The SQL, which differs for each role of `run_as`: Postgres checks USAGE of schemas only while it prepares a
+    /// statement, so a role must not run what another one has prepared.
+    fn query_as(&self, role: Option<&str>) -> Cow<'_, str> {
+        match role {
+            None => Cow::Borrowed(&self.query),
+            // Escaped, so that no line break of a name ends the comment.
+            Some(role) => Cow::Owned(format!("{}\n-- as {role:?}", self.query)),
+        }
     }
 }
 

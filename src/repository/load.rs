@@ -19,6 +19,12 @@ pub(super) struct Load<'a> {
     pub(super) disclosure: Disclosure,
 }
 
+impl<'a> Load<'a> {
+    fn role(&self) -> Option<&'a str> {
+        self.identity.as_ref().map(Identity::role)
+    }
+}
+
 /// Sends the query. The session's prepared statement may be older than a change of the tables, so it is
 /// prepared again once before the description counts as outdated.
 pub(super) async fn start(lease: &Lease, load: &Load<'_>) -> Result<RowStream, RepositoryError> {
@@ -33,7 +39,7 @@ pub(super) async fn start(lease: &Lease, load: &Load<'_>) -> Result<RowStream, R
             Sent::Outdated(noticed) => noticed,
         };
         lease.end();
-        load.description.forget_on(lease);
+        load.description.forget_on(lease, load.role());
         if was_renewed {
             // It was just prepared, so the error is not due to its age.
             return Err(noticed.unwrap_or(RepositoryError::Outdated { refusal: None }));
@@ -50,7 +56,7 @@ enum Sent {
 
 async fn send(lease: &Lease, load: &Load<'_>) -> Result<Sent, RepositoryError> {
     let description = load.description;
-    let statement = description.prepare_on(lease).await?;
+    let statement = description.prepare_on(lease, load.role()).await?;
     if !description.still_holds(&statement) {
         return Ok(Sent::Outdated(None));
     }

@@ -4,6 +4,7 @@
 //! locks of a transaction that has only prepared the statement say what it reaches, without running it and
 //! whatever its arguments are. What functions read is not seen, nor what a materialized view was made from.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::lease::Lease;
@@ -35,19 +36,40 @@ pub enum Bypass {
     Owner,
 }
 
-/// `$1`: the roles that run the statement; none for that of the session.
-///
-/// A view has the rights of its owner unless it has `security_invoker`. What such a view reads directly is read
-/// with them; behind another view with `security_invoker`, those of the caller hold again.
-const PROTECTED: &str = "
-    WITH reached AS (
+/// What a statement reaches.
+#[derive(Debug, Default)]
+pub struct Reached {
+    /// The tables with row-level security.
+    pub tables: Vec<ProtectedTable>,
+    /// The tables without, whose partitions or children have it.
+    pub parents: Vec<UnprotectedParent>,
+}
+
+/// A table without row-level security. Read through it, that of its partitions and children does not apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnprotectedParent {
+    /// Its name, as it is written in SQL.
+    pub parent: String,
+    /// A table that is read through it, and has row-level security.
+    pub child: String,
+}
+
+/// The relations that the transaction has locked.
+const REACHED: &str = "
+    WITH RECURSIVE reached AS (
         SELECT c.* FROM pg_catalog.pg_class AS c WHERE c.oid IN (
             SELECT relation FROM pg_catalog.pg_locks
             WHERE locktype = 'relation' AND pid = pg_catalog.pg_backend_pid() AND database = (
                 SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
             )
         )
-    ),
+    ),";
+
+/// `$1`: the roles that run the statement; none for that of the session.
+///
+/// A view has the rights of its owner unless it has `security_invoker`. What such a view reads directly is read
+/// with them; behind another view with `security_invoker`, those of the caller hold again.
+const PROTECTED: &str = "
     protected AS (
         SELECT oid, relowner, relforcerowsecurity FROM reached WHERE relrowsecurity
     ),
@@ -79,37 +101,64 @@ const PROTECTED: &str = "
     JOIN pg_catalog.pg_roles AS r ON r.oid = u.role
     ORDER BY 1, 2 NULLS FIRST, 3";
 
+/// Postgres applies the policies of the table that is named, and not those of its partitions or children, which
+/// are locked only when the statement runs.
+const PARENTS: &str = "
+    below AS (
+        SELECT r.oid AS parent, i.inhrelid AS child
+        FROM reached AS r JOIN pg_catalog.pg_inherits AS i ON i.inhparent = r.oid
+        WHERE NOT r.relrowsecurity
+        UNION
+        SELECT b.parent, i.inhrelid
+        FROM below AS b JOIN pg_catalog.pg_inherits AS i ON i.inhparent = b.child
+    )
+    SELECT b.parent::pg_catalog.regclass::text, b.child::pg_catalog.regclass::text
+    FROM below AS b JOIN pg_catalog.pg_class AS c ON c.oid = b.child
+    WHERE c.relrowsecurity
+    ORDER BY 1, 2";
+
 /// In a transaction in which nothing ran before.
-pub(super) async fn protected_tables(
+pub(super) async fn reached(
     lease: &Lease,
     endpoint: &Endpoint,
     description: &Description,
-) -> Result<Vec<ProtectedTable>, RepositoryError> {
+) -> Result<Reached, RepositoryError> {
     // Prepared again, since only that takes the locks.
     let sql = endpoint.statement.text();
     lease.prepare_typed(sql, description.types()).await?;
     let roles = endpoint.run_as.as_ref().map(|run_as| &run_as.roles[..]);
     let roles = roles.unwrap_or_default();
-    let rows = lease
-        .query_typed(PROTECTED, &[(&roles, Type::TEXT_ARRAY)])
+    let protected = format!("{REACHED}{PROTECTED}");
+    let protected = lease
+        .query_typed(&protected, &[(&roles, Type::TEXT_ARRAY)])
         .await?;
-    let tables = rows.iter().map(|row| {
-        let reasons: [(bool, Bypass); 3] = [
-            (row.get(3), Bypass::Superuser),
-            (row.get(4), Bypass::Attribute),
-            (row.get(5), Bypass::Owner),
-        ];
-        let bypass = reasons
-            .into_iter()
-            .find_map(|(is, reason)| is.then_some(reason));
-        ProtectedTable {
-            table: row.get(0),
-            view: row.get(1),
-            role: row.get(2),
-            bypass,
-        }
+    let parents = format!("{REACHED}{PARENTS}");
+    let parents = lease.query_typed(&parents, &[]).await?;
+    let parents = parents.iter().map(|row| UnprotectedParent {
+        parent: row.get(0),
+        child: row.get(1),
     });
-    Ok(tables.collect())
+    Ok(Reached {
+        tables: protected.iter().map(protected_table).collect(),
+        parents: parents.collect(),
+    })
+}
+
+fn protected_table(row: &Row) -> ProtectedTable {
+    let reasons: [(bool, Bypass); 3] = [
+        (row.get(3), Bypass::Superuser),
+        (row.get(4), Bypass::Attribute),
+        (row.get(5), Bypass::Owner),
+    ];
+    let bypass = reasons
+        .into_iter()
+        .find_map(|(is, reason)| is.then_some(reason));
+    ProtectedTable {
+        table: row.get(0),
+        view: row.get(1),
+        role: row.get(2),
+        bypass,
+    }
 }
 
 /// A role as the session's role sees it.

@@ -39,7 +39,8 @@ impl<'a> Identity<'a> {
         Some(Self { assignments })
     }
 
-    fn role(&self) -> &'a str {
+    /// Its name.
+    pub(super) fn role(&self) -> &'a str {
         self.assignments.first().map_or("", |(_, role)| role)
     }
 

@@ -1,6 +1,9 @@
 //! Row-level security: each load runs as the caller's role, with the caller's claims, and its answer is for no
 //! other caller.
 
+mod sessions; // what one load leaves for the next
+mod tokens; // callers with tokens
+
 use std::collections::BTreeSet;
 use std::process::Command;
 
@@ -326,7 +329,7 @@ async fn tapped(db: &Postgres, repository: &str) -> (Wiretap, App) {
     let database = database.split('?').next().unwrap_or_default();
     let url = format!("{account}@{}/{database}?sslmode=disable", tap.address());
     let sql = "SELECT count(*) AS n, pg_backend_pid() AS pid FROM shop.sales WHERE year >= :year";
-    let more = format!("{RUN_AS}\nparams.year = {{}}\nshape = \"row\"\ntimeout = \"3s\"");
+    let more = format!("{RUN_AS}\nparams.year = {{}}\nshape = \"row\"\ntimeout = \"20s\"");
     let config = access(&[Caller::new("reader", "a", "acme")]) + &endpoint("/count", sql, &more);
     let app = start(&url, repository, &config).await;
     (tap, app)

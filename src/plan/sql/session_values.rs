@@ -1,6 +1,17 @@
 //! Finds expressions whose value is that of the session: the role, and settings that an application defines.
 //! They depend on the caller only where a role or a setting is set for each load.
 
+/// An expression whose value is that of the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionValue {
+    /// The role, under the name that SQL has for it, such as `current_user`; or a setting that follows it.
+    Role(String),
+    /// A setting that an application defines, by its name.
+    Setting(String),
+    /// A setting whose name is computed.
+    AnySetting,
+}
+
 /// Scans the tokens of a statement for such expressions.
 #[derive(Debug, Default)]
 pub(super) struct SessionValueFinder {
@@ -8,7 +19,7 @@ pub(super) struct SessionValueFinder {
 }
 
 /// What came before the next token.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 enum Previous {
     #[default]
     Other,
@@ -18,92 +29,103 @@ enum Previous {
     Function,
     /// `current_setting(`
     Call,
-    /// `current_setting('name'`, of a setting of Postgres itself.
-    OwnSetting,
+    /// `current_setting('name'`
+    Setting(String),
 }
 
 /// Settings of Postgres itself that depend on the role.
-const SETTINGS: [&str; 3] = ["role", "session_authorization", "is_superuser"];
+const OF_ROLE: [&str; 3] = ["role", "session_authorization", "is_superuser"];
 
 impl SessionValueFinder {
     /// Takes the next token that is not blank, and returns the expression that it completes.
-    pub(super) fn next(&mut self, token: &str) -> Option<String> {
+    pub(super) fn next(&mut self, token: &str) -> Option<SessionValue> {
         let is = |word: &str| token.eq_ignore_ascii_case(word);
-        let previous = self.previous;
-        self.previous = match (previous, token) {
+        let previous = std::mem::take(&mut self.previous);
+        self.previous = match (&previous, token) {
             (_, ".") => Previous::Name,
             (Previous::Function, "(") => Previous::Call,
             _ if is("as") => Previous::Name,
             _ if is("current_setting") => Previous::Function,
             _ => Previous::Other,
         };
-        let of_call = || "current_setting()".to_owned();
-        if previous == Previous::Call {
-            if !is_own_setting(token) {
-                return Some(of_call());
+        match previous {
+            Previous::Call => {
+                let Some(name) = literal(token) else {
+                    return Some(SessionValue::AnySetting);
+                };
+                self.previous = Previous::Setting(name.to_ascii_lowercase());
+                None
             }
-            self.previous = Previous::OwnSetting;
-            return None;
+            // Anything else may make it another name.
+            Previous::Setting(name) if matches!(token, ")" | ",") => {
+                if OF_ROLE.contains(&&*name) {
+                    Some(SessionValue::Role(format!("current_setting('{name}')")))
+                } else {
+                    name.contains('.').then_some(SessionValue::Setting(name))
+                }
+            }
+            Previous::Setting(_) => Some(SessionValue::AnySetting),
+            Previous::Name => None,
+            Previous::Other | Previous::Function => {
+                let words = ["current_user", "session_user", "current_role", "user"];
+                let is_value = words.into_iter().any(is);
+                is_value.then(|| SessionValue::Role(token.to_ascii_lowercase()))
+            }
         }
-        if previous == Previous::OwnSetting {
-            // What follows may make it another name.
-            return (!matches!(token, ")" | ",")).then(of_call);
-        }
-        let words = ["current_user", "session_user", "current_role", "user"];
-        let is_value = previous != Previous::Name && words.into_iter().any(is);
-        is_value.then(|| token.to_ascii_lowercase())
     }
 }
 
-/// Whether a token is the name of a setting that says nothing about the caller.
-fn is_own_setting(token: &str) -> bool {
-    let name = token.strip_prefix('\'');
-    let name = name.and_then(|rest| rest.strip_suffix('\''));
-    let is_of_caller = |name: &str| {
-        let mut settings = SETTINGS.iter();
-        name.contains('.') || settings.any(|setting| setting.eq_ignore_ascii_case(name))
-    };
-    name.is_some_and(|name| !is_of_caller(name))
+/// The text of a plain string.
+fn literal(token: &str) -> Option<&str> {
+    let text = token.strip_prefix('\'')?.strip_suffix('\'')?;
+    (!text.contains('\'')).then_some(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Statement;
+    use super::SessionValue::{AnySetting, Role, Setting};
 
     #[test]
     fn values_of_the_session_are_found_outside_strings_and_names() {
-        let found = |sql: &str| {
-            let statement = Statement::parse(sql).unwrap();
-            statement.session_value().map(str::to_owned)
-        };
-        for (sql, value) in [
-            ("SELECT current_user", "current_user"),
-            ("SELECT 1 WHERE Session_User = 'a'", "session_user"),
-            ("SELECT user::text", "user"),
-            ("SELECT current_role", "current_role"),
-            ("SELECT current_setting('app.tenant')", "current_setting()"),
-            ("SELECT current_setting ( :name )", "current_setting()"),
+        let role = |word: &str| Role(word.to_owned());
+        let setting = |name: &str| Setting(name.to_owned());
+        for (sql, expected) in [
+            ("SELECT current_user", vec![role("current_user")]),
             (
-                "SELECT pg_catalog.current_setting('app.tenant', true)",
-                "current_setting()",
+                "SELECT user::text WHERE Session_User = 'a' OR current_role = 'b'",
+                vec![role("user"), role("session_user"), role("current_role")],
             ),
-            ("SELECT current_setting('role')", "current_setting()"),
-            ("SELECT current_setting(E'app.tenant')", "current_setting()"),
+            (
+                "SELECT current_setting('app.Tenant'), pg_catalog.current_setting ( 'app.sub' , true)",
+                vec![setting("app.tenant"), setting("app.sub")],
+            ),
+            ("SELECT current_setting(:name)", vec![AnySetting]),
+            ("SELECT current_setting(E'app.tenant')", vec![AnySetting]),
+            ("SELECT current_setting('a''.b')", vec![AnySetting]),
             (
                 "SELECT current_setting('app' || '.tenant')",
-                "current_setting()",
+                vec![AnySetting],
             ),
+            (
+                "SELECT current_setting('app.' || current_user)",
+                vec![AnySetting, role("current_user")],
+            ),
+            (
+                "SELECT current_setting('role')",
+                vec![role("current_setting('role')")],
+            ),
+            (
+                "SELECT 'current_user', \"user\", t.user, 1 AS user -- session_user",
+                vec![],
+            ),
+            ("SELECT :user::text, users, current_users FROM t", vec![]),
+            ("SELECT current_setting('server_version')", vec![]),
+            ("SELECT current_setting FROM t", vec![]),
+            ("SELECT $$ current_user $$ /* user */", vec![]),
         ] {
-            assert_eq!(found(sql).as_deref(), Some(value), "{sql}");
-        }
-        for sql in [
-            "SELECT 'current_user', \"user\", t.user, 1 AS user -- session_user",
-            "SELECT :user::text, users, current_users FROM t",
-            "SELECT current_setting('server_version')",
-            "SELECT current_setting FROM t",
-            "SELECT $$ current_user $$ /* user */",
-        ] {
-            assert_eq!(found(sql), None, "{sql}");
+            let statement = Statement::parse(sql).unwrap();
+            assert_eq!(statement.session_values(), expected, "{sql}");
         }
     }
 }

@@ -64,6 +64,13 @@ impl Program {
         self
     }
 
+    /// With the content of this file as its input.
+    pub(crate) fn reading(mut self, file: &Path) -> Self {
+        let input = std::fs::File::open(file).expect("a test's own");
+        self.command.stdin(input);
+        self
+    }
+
     /// With the URL as `DATABASE_URL`, whose password it must keep to itself.
     pub(crate) fn on(mut self, url: &str) -> Self {
         let credentials = url
