@@ -114,3 +114,35 @@ async fn policies_see_claims_as_the_json_that_they_are() {
         .assert_json(json!("d"));
     assert_eq!(app.queries(), loaded + 6);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_a_policy_cannot_use_is_in_no_message() {
+    let db = Postgres::own().await;
+    db.execute(
+        "CREATE ROLE larder_login LOGIN PASSWORD 'secret' NOINHERIT; CREATE ROLE member;
+         GRANT member TO larder_login;
+         CREATE TABLE notes (tenant int); INSERT INTO notes VALUES (1);
+         ALTER TABLE notes ENABLE ROW LEVEL SECURITY; GRANT SELECT ON notes TO member;
+         CREATE POLICY own ON notes TO member
+             USING (tenant = (current_setting('app.claims')::json->>'tenant')::int)",
+    )
+    .await;
+    let run_as = r#"run_as = { roles = ["member"], settings = { "app.claims" = ["tenant"] } }"#;
+    let config = format!("[access]\ndefault = \"deny\"\n{}", issuer())
+        + &endpoint("/notes", "SELECT count(*) AS n FROM notes", run_as);
+    let app = start(&login_url(&db), "", &config).await;
+    for tenant in ["Smith", "Smith\0"] {
+        let answer = ask_with(&app, "/notes", &json!({ "tenant": tenant })).await;
+        answer.assert_status(502);
+        assert!(!answer.text().contains("Smith"), "{answer:?}");
+    }
+    let is_logged = |event: &Event| {
+        let text = format!("{event:?}");
+        assert!(!text.contains("Smith"), "{text}");
+        matches!(event, Event::LoadsFailing { .. })
+    };
+    app.wait_for(1, is_logged).await;
+    // Nor is it the other callers' failure.
+    let right = ask_with(&app, "/notes", &json!({ "tenant": "1" })).await;
+    right.assert_json(json!([{ "n": 1 }]));
+}
