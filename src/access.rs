@@ -23,7 +23,7 @@ pub use last_credential::LastCredential;
 pub use tokens::{FetchError, IssuerError, KeyFileError, TokenError};
 
 use crate::limiter::Limits;
-use crate::observe::{AccessMethod, Observer, Task};
+use crate::observe::{Observer, Task};
 use crate::plan::{AccessKey, AccessSettings, Claim, ClientId, IssuerId, KeyDigest, Requirements};
 use crate::repository::Repository;
 use crate::supervise;
@@ -38,8 +38,6 @@ pub struct Identity {
     pub name: String,
     /// The name under which its requests are counted.
     pub client: ClientId,
-    /// What kind of credential it has shown.
-    pub method: AccessMethod,
     not_before: Option<SystemTime>,
     expires: Option<SystemTime>,
     /// How far the clock that `not_before` and `expires` were read from may be from this machine's.
@@ -164,6 +162,13 @@ impl Identities {
             .is_none_or(|stored| stored.are_loaded())
     }
 
+    /// Returns when the keys in the repository have been read for the first time, if there are any.
+    pub async fn wait_for_stored_keys(&self) {
+        if let Some(stored) = &self.stored {
+            stored.wait_until_loaded().await;
+        }
+    }
+
     /// How often any keys were replaced.
     pub fn changes(&self) -> u64 {
         let stored = self.stored.as_ref().map_or(0, |stored| stored.changes());
@@ -206,7 +211,8 @@ impl Identities {
         Ok(identity)
     }
 
-    /// Whose token this is, once the keys of its issuer have been fetched again.
+    /// Whose token this is, once the keys of its issuer have been fetched again. `changes` are those before it was
+    /// judged: others may have fetched the keys since.
     ///
     /// # Errors
     /// Why it is not accepted.
@@ -214,12 +220,13 @@ impl Identities {
         &self,
         credential: &Credential<'_>,
         issuer: IssuerId,
+        changes: u64,
     ) -> Result<Arc<Identity>, Denied> {
-        match &self.tokens {
-            Some(tokens) if tokens.renew(issuer).await => {
-                self.identify(credential, SystemTime::now())
-            }
-            Some(_) | None => Err(Denied::UnknownIssuerKey(issuer)),
+        let is_renewed = || async { self.tokens.as_ref()?.renew(issuer).await.then_some(()) };
+        if self.changes() != changes || is_renewed().await.is_some() {
+            self.identify(credential, SystemTime::now())
+        } else {
+            Err(Denied::UnknownIssuerKey(issuer))
         }
     }
 
@@ -254,7 +261,6 @@ impl Identity {
         Self {
             name: key.name.clone(),
             client,
-            method: AccessMethod::Key,
             not_before: None,
             expires: key.expires,
             leeway: Duration::ZERO,
@@ -289,6 +295,11 @@ impl Identity {
             return Err(Denied::NotYet);
         }
         Ok(())
+    }
+
+    /// Whether the time does not matter.
+    pub fn is_valid_forever(&self) -> bool {
+        self.expires.is_none() && self.not_before.is_none()
     }
 
     /// When the credential stops being valid.

@@ -237,13 +237,20 @@ impl App {
         shutdown: &CancellationToken,
     ) -> Result<(), RunError> {
         self.announce(readiness, Readiness::Warming);
-        let starting = startup::start(
-            &self.plan,
-            &self.repository,
-            &self.read_through,
-            &self.observer,
-            &background,
-        );
+        let starting = async {
+            startup::start(
+                &self.plan,
+                &self.repository,
+                &self.read_through,
+                &self.observer,
+                &background,
+            )
+            .await?;
+            if let Some(identities) = &self.identities {
+                identities.wait_for_stored_keys().await;
+            }
+            Ok::<_, RunError>(())
+        };
         if let Some(started) = shutdown.run_until_cancelled(starting).await {
             started?;
             self.announce(readiness, Readiness::Ready);

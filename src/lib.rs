@@ -27,7 +27,7 @@
 //! | `status`       | the current state, and the history of the last minutes     | mutex, plan, observe, metrics, cache, read_through | serde |
 //! | `access`       | credentials, and the identities behind them                | backoff, limiter, plan, observe, supervise, repository | ring, ipnet, moka, arc_swap, chrono, base64, fastrand, serde, hyper, hyper_util, http_body_util, rustls, rustls_native_certs, tokio_rustls |
 //! | `openapi`      | endpoints as an OpenAPI document                           | plan, repository | |
-//! | `http`         | the wire: routes, conditional requests, problems           | mutex, limiter, plan, observe, supervise, metrics, pem, repository, encode, cache, read_through, status, access, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, ring, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2 |
+//! | `http`         | the wire: routes, conditional requests, problems           | mutex, limiter, plan, observe, supervise, metrics, pem, repository, encode, cache, read_through, status, access, openapi | warp, hyper, hyper_util, tower_service, http_body_util, rustls, ring, tokio_rustls, arc_swap, httpdate, itoa, memchr, percent_encoding, socket2, crossbeam_utils |
 //! | `app`          | the composition root: build, run, drain                    | plan, observe, supervise, metrics, log, repository, encode, cache, read_through, refresh, status, access, openapi, http | |
 //! | `cli`          | the commands: serve, check, demo, key, openapi             | config, plan, observe, log, repository, access, app | clap, anyhow, nix |
 

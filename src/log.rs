@@ -338,26 +338,28 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             client,
             cache,
             code,
+            problem: _,
             elapsed,
             age,
             stale_if_error: _,
         } => {
             // The request itself is never logged: arguments are private to the client.
             let (endpoint, cache) = (endpoint.map_or("", path), cache.as_str());
-            let client = client.and_then(|id| plan.access()?.clients().nth(id.index()));
+            let client = || {
+                let mut clients = plan.access()?.clients();
+                clients.nth((*client)?.index()).map(|(name, _)| name)
+            };
             let (took, age) = (elapsed.as_secs_f64(), age.map(|age| age.as_secs_f64()));
             tracing::debug!(
                 target: "larder::access",
-                endpoint, client, cache, code, took, age,
+                endpoint, client = client(), cache, code, took, age,
                 "{code} {cache} {endpoint} in {elapsed:?}"
             );
         }
         // The queue reports it, once lines can be written again.
         Event::LogLinesDropped { .. }
-        | Event::ProblemServed { .. }
         | Event::StoredKeysLoaded { .. }
         | Event::IssuerKeysLoaded { .. }
-        | Event::AccessDecided { .. }
         | Event::QueryFinished { .. }
         | Event::RefreshFinished { .. }
         | Event::ConnectionOpened

@@ -16,6 +16,7 @@ mod server;
 use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounterVec, Registry, TextEncoder};
 
+pub use access::REFUSALS;
 pub use readings::{EndpointReadings, ServerReadings};
 
 use crate::observe::{Event, Readiness};
@@ -63,22 +64,6 @@ impl Metrics {
     pub fn record(&self, event: &Event) {
         match event {
             Event::RequestServed { .. } => self.record_request(event),
-            Event::ProblemServed {
-                endpoint,
-                client,
-                problem,
-            } => {
-                let endpoint = endpoint.map_or("", |id| self.endpoint(id).name());
-                self.problems.with_label_values(&[endpoint, *problem]).inc();
-                if let (Some(access), "LRD-405" | "LRD-406") = (&self.access, *problem) {
-                    access.record_limited(*client);
-                }
-            }
-            Event::AccessDecided { method, outcome } => {
-                if let Some(access) = &self.access {
-                    access.record_decision(*method, *outcome);
-                }
-            }
             Event::QueryFinished {
                 endpoint,
                 outcome,
@@ -164,6 +149,7 @@ impl Metrics {
             client,
             cache,
             code,
+            problem,
             elapsed,
             age,
             stale_if_error,
@@ -171,8 +157,12 @@ impl Metrics {
         else {
             return;
         };
-        if let (Some(access), Some(client)) = (&self.access, client) {
-            access.record_request(*client, *code);
+        if let Some(access) = &self.access {
+            access.record_response(*client, *code, *problem);
+        }
+        if let Some(problem) = problem {
+            let endpoint = endpoint.map_or("", |id| self.endpoint(id).name());
+            self.problems.with_label_values(&[endpoint, *problem]).inc();
         }
         let Some(endpoint) = endpoint else {
             return self.unmatched.count(*cache, *code);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use labels::{
-    AccessMethod, AccessOutcome, CacheStatus, Fault, QueryOutcome, Readiness, RefreshOutcome,
-    StartupStage, Task, TaskEnd, Trigger,
+    CacheStatus, Fault, QueryOutcome, Readiness, RefreshOutcome, StartupStage, Task, TaskEnd,
+    Trigger,
 };
 
 use crate::plan::{ClientId, EndpointId, IssuerId, Lifetime, ProbeId};
@@ -26,28 +26,14 @@ pub enum Event {
         cache: CacheStatus,
         /// The HTTP status code.
         code: u16,
+        /// The stable code of the problem in it, if it is one.
+        problem: Option<&'static str>,
         /// The time from the head of the request to the head of the response.
         elapsed: Duration,
         /// The age of the data in the response, if it has data.
         age: Option<Duration>,
         /// Whether it was served only because loading fails.
         stale_if_error: bool,
-    },
-    /// A request was answered with a problem. Emitted in addition to [`Event::RequestServed`].
-    ProblemServed {
-        /// The declared endpoint, if the path matches one.
-        endpoint: Option<EndpointId>,
-        /// The client, if its credential was looked at and is valid.
-        client: Option<ClientId>,
-        /// The problem's stable code.
-        problem: &'static str,
-    },
-    /// Whether a client may use what it asked for was decided.
-    AccessDecided {
-        /// How it identified itself.
-        method: AccessMethod,
-        /// The decision.
-        outcome: AccessOutcome,
     },
     /// A query on behalf of an endpoint ended.
     QueryFinished {

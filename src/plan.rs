@@ -24,8 +24,8 @@ pub mod sql; // `:name` placeholders in SQL
 use std::collections::BTreeSet;
 
 pub use access::{
-    Access, AccessKey, AccessSettings, Algorithm, ClientId, DefaultAccess, IssuerId, JwksUrl,
-    JwtIssuer, JwtKeys, KeyDigest, Limit, Quota, Requirements, StoredKeys,
+    Access, AccessKey, AccessSettings, Algorithm, ClientId, CredentialKind, DefaultAccess,
+    IssuerId, JwksUrl, JwtIssuer, JwtKeys, KeyDigest, Limit, Quota, Requirements, StoredKeys,
 };
 pub use argument::{ArgumentError, Arguments, Mismatch, ParameterType, Signature};
 pub use claim::Claim;

@@ -6,6 +6,7 @@
 //! cargo bench --bench instructions -- --help
 //! ```
 
+mod access; // requests with a credential
 mod baseline; // what a hit cost before
 mod callgrind; // runs this program under callgrind, and reads the counts
 mod cost; // what a hit costs
@@ -27,7 +28,7 @@ use anyhow::Context;
 use clap::Parser;
 use futures_util::FutureExt;
 use hyper::service::Service;
-use larder::http::in_memory;
+use larder::http::{Site, in_memory};
 
 use baseline::Baseline;
 use cost::Cost;
@@ -120,6 +121,10 @@ fn compare(options: &Options) -> anyhow::Result<Vec<String>> {
     for (name, ratio) in ratios(&costs) {
         println!("{name} takes {ratio:.2} times the instructions of a finished response.");
     }
+    let with_credential = access::ratios(&costs);
+    for (name, ratio, _) in &with_credential {
+        println!("A hit with a {name} takes {ratio:.3} times the instructions of a public one.");
+    }
     let observed = observed(&costs).context("a hit is counted with and without sinks")?;
     println!(
         "Metrics, log and status take {:.1} % of `{WHOLE}`.",
@@ -130,6 +135,13 @@ fn compare(options: &Options) -> anyhow::Result<Vec<String>> {
     }
     let mut complaints = baseline.complaints(&costs)?;
     complaints.extend(hostile::complaints(&costs)?);
+    for (name, ratio, most) in with_credential {
+        if ratio > most {
+            complaints.push(format!(
+                "a hit with a {name} takes {ratio:.3} times the instructions of a public one; {most} are allowed"
+            ));
+        }
+    }
     if observed > OBSERVED_MAX {
         complaints.push("metrics, log and status take too large a share of a hit".to_owned());
     }
@@ -168,6 +180,9 @@ fn serve_hits() -> anyhow::Result<()> {
         let kinds = hits::hits(&in_memory::service(site.clone())).await?;
         anyhow::Ok((site, kinds))
     })?;
+    let restricted = access::config();
+    let restricted = site::site(&restricted, postgres.url(), Sinks::All);
+    let restricted = runtime.block_on(restricted)?;
     let unobserved = site::site(site::CONFIG, postgres.url(), Sinks::None);
     let unobserved = runtime.block_on(unobserved)?;
     let _entered = runtime.enter();
@@ -195,14 +210,22 @@ fn serve_hits() -> anyhow::Result<()> {
     for Hit { name, request } in hostile::requests()? {
         alone(name, &service, &request);
     }
-    for Hit { name, request } in &kinds {
-        let (wire, constant) = wire::both(&service, request)?;
+    let on_the_wire = |name: &str, site: &Site, request: &Asked| {
+        let (wire, constant) = wire::both(&in_memory::service(site.clone()), request)?;
         count(&format!("wire {name}"), |times| {
             wire.to_larder(times, site.clone())
         });
+        anyhow::Ok((wire, constant))
+    };
+    for Hit { name, request } in &kinds {
+        let (wire, constant) = on_the_wire(name, &site, request)?;
         count(&format!("floor {name}"), |times| {
             wire.to_constant(times, constant.clone())
         });
+    }
+    for Hit { name, request } in access::requests()? {
+        alone(name, &in_memory::service(restricted.clone()), &request);
+        on_the_wire(name, &restricted, &request)?;
     }
     Ok(())
 }

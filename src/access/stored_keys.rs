@@ -10,11 +10,12 @@ use arc_swap::ArcSwapOption;
 use chrono::DateTime;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::SetOnce;
 use tokio::time::MissedTickBehavior;
 
 use super::Identity;
 use crate::limiter::Limits;
-use crate::observe::{AccessMethod, Event, Observer};
+use crate::observe::{Event, Observer};
 use crate::plan::access::{EMPTY_KEY, is_key_name, parse_digest};
 use crate::plan::{Claim, ClientId, KeyDigest, Mismatch, StoredKeys};
 use crate::repository::{NamedTexts, Repository, RepositoryError};
@@ -85,6 +86,8 @@ pub(super) struct StoredIdentities {
     /// How often `current` was replaced. It is increased afterwards: a caller that sees the new number also sees
     /// the new keys.
     changes: AtomicU64,
+    /// Set when they are read for the first time.
+    loaded: SetOnce<()>,
 }
 
 impl StoredIdentities {
@@ -94,11 +97,17 @@ impl StoredIdentities {
             client,
             current: ArcSwapOption::empty(),
             changes: AtomicU64::new(0),
+            loaded: SetOnce::new(),
         }
     }
 
     pub(super) fn are_loaded(&self) -> bool {
-        self.current.load().is_some()
+        self.loaded.initialized()
+    }
+
+    /// Returns when the keys have been read for the first time.
+    pub(super) async fn wait_until_loaded(&self) {
+        self.loaded.wait().await;
     }
 
     /// How often the keys were replaced.
@@ -154,6 +163,8 @@ impl StoredIdentities {
         }
         self.current.store(Some(Arc::new(identities)));
         self.changes.fetch_add(1, Ordering::Release);
+        // Only the first time counts.
+        let _ = self.loaded.set(());
         unusable
     }
 
@@ -208,7 +219,6 @@ impl StoredKey {
         Identity {
             name: self.name,
             client,
-            method: AccessMethod::Key,
             not_before: None,
             expires: self.expires,
             leeway: Duration::ZERO,

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 
 use super::limits::RETRY_AFTER;
 use super::problem::Problem;
-use super::request::{Field, RequestHead};
-use crate::access::{Credential, CredentialError, Denied, Identities, Identity, TokenError};
+use super::request::{CredentialField, RequestHead};
+use crate::access::{
+    Credential, CredentialError, Denied, Identities, Identity, LastCredential, TokenError,
+};
 use crate::limiter::{Limiter, Limits};
-use crate::observe::{AccessMethod, AccessOutcome, Event, Observer};
 use crate::plan::{Access, DefaultAccess, Page, Plan, Requirements};
 
 /// The scope for Larder's own measurements.
@@ -21,7 +22,6 @@ const OBSERVE: &str = "larder:observe";
 #[derive(Debug)]
 pub(super) struct Authorizer {
     identities: Option<Arc<Identities>>,
-    observer: Observer,
     /// What paths that no endpoint has require.
     unknown_path: Access,
     /// What the pages with Larder's measurements require.
@@ -67,11 +67,7 @@ impl Caller {
 }
 
 impl Authorizer {
-    pub(super) fn new(
-        plan: &Plan,
-        identities: Option<Arc<Identities>>,
-        observer: Observer,
-    ) -> Self {
+    pub(super) fn new(plan: &Plan, identities: Option<Arc<Identities>>) -> Self {
         let closed = plan
             .access()
             .is_some_and(|access| access.default == DefaultAccess::Deny);
@@ -84,13 +80,28 @@ impl Authorizer {
         };
         Self {
             identities,
-            observer,
             unknown_path: if_closed(Requirements::default()),
             measurements: if_closed(Requirements {
                 scopes: vec![OBSERVE.to_owned()],
                 allow_from: Vec::new(),
             }),
         }
+    }
+
+    /// [`Self::admit`], if the credential need not be judged: none is needed, or it is the connection's last.
+    pub(super) fn admit_at_once(
+        &self,
+        request: &RequestHead,
+        access: &Access,
+    ) -> Option<Result<Caller, Problem>> {
+        let Some(identities) = &self.identities else {
+            return Some(Ok(Caller::Address(None)));
+        };
+        if *access == Access::Public && !identities.limits_addresses() {
+            return Some(Ok(Caller::Address(None)));
+        }
+        let identity = recall(identities, request)?;
+        Some(admit_identity(identities, request, access, identity))
     }
 
     /// Identifies the caller of something that requires this, and counts its request. Where nothing is required
@@ -100,28 +111,26 @@ impl Authorizer {
         request: &RequestHead,
         access: &Access,
     ) -> Result<Caller, Problem> {
+        if let Some(admitted) = self.admit_at_once(request, access) {
+            return admitted;
+        }
         let Some(identities) = &self.identities else {
             return Ok(Caller::Address(None));
         };
-        let is_public = *access == Access::Public;
-        if is_public && !identities.limits_addresses() {
-            return Ok(Caller::Address(None));
-        }
-        let identified = identify(identities, request).await;
-        let method = match &identified {
-            Ok(Some(identity)) => {
-                request.record_client(identity.client);
-                identity.method
-            }
-            Ok(None) | Err(_) => AccessMethod::None,
+        let refusal = match identify(identities, request).await {
+            Ok(Some(identity)) => return admit_identity(identities, request, access, identity),
+            Ok(None) => Problem::NoCredential,
+            Err(problem) => problem,
         };
-        let admitted = admit_identified(identities, request, access, identified);
-        let outcome = admitted
-            .as_ref()
-            .map_or_else(outcome, |_| AccessOutcome::Allowed);
-        self.observer
-            .emit(&Event::AccessDecided { method, outcome });
-        admitted
+        // Clients that try credentials are counted as well.
+        let address = client_address(identities, request).unwrap_or(request.peer.address);
+        let caller = Caller::Address(identities.limits_of(address));
+        caller.take_request(request.received)?;
+        if *access == Access::Public {
+            Ok(caller)
+        } else {
+            Err(refusal)
+        }
     }
 
     /// Whether callers without a credential may learn which paths there are.
@@ -188,51 +197,18 @@ pub(super) fn may_use(identity: Option<&Identity>, access: &Access) -> bool {
     }
 }
 
-/// Whether a client may use what requires this, and what it may take.
-fn admit_identified(
+/// Whether somebody known may use what requires this now.
+fn admit_identity(
     identities: &Identities,
     request: &RequestHead,
     access: &Access,
-    identified: Result<Option<Arc<Identity>>, Problem>,
+    identity: Arc<Identity>,
 ) -> Result<Caller, Problem> {
-    let refusal = match identified {
-        Ok(Some(identity)) => {
-            check(identities, &identity, request, access)?;
-            let caller = Caller::Identity(identity);
-            caller.take_request(request.received)?;
-            return Ok(caller);
-        }
-        Ok(None) => Problem::NoCredential,
-        Err(problem) => problem,
-    };
-    // Clients that try credentials are counted as well.
-    let address = client_address(identities, request).unwrap_or(request.peer.address);
-    let caller = Caller::Address(identities.limits_of(address));
+    request.record_client(identity.client);
+    check(identities, &identity, request, access)?;
+    let caller = Caller::Identity(identity);
     caller.take_request(request.received)?;
-    if *access == Access::Public {
-        Ok(caller)
-    } else {
-        Err(refusal)
-    }
-}
-
-/// The outcome as it is counted.
-fn outcome(refusal: &Problem) -> AccessOutcome {
-    if let Problem::NoCredential = refusal {
-        AccessOutcome::NoCredential
-    } else if let Problem::InvalidCredential(_) = refusal {
-        AccessOutcome::InvalidCredential
-    } else if let Problem::InsufficientScope(_) = refusal {
-        AccessOutcome::InsufficientScope
-    } else if let Problem::AddressNotAllowed = refusal {
-        AccessOutcome::AddressNotAllowed
-    } else if let Problem::RequestLimit(_) = refusal {
-        AccessOutcome::Limited
-    } else if let Problem::NoKeys(_) = refusal {
-        AccessOutcome::NoKeys
-    } else {
-        AccessOutcome::MalformedCredential
-    }
+    Ok(caller)
 }
 
 /// Whether the scopes and the address are enough.
@@ -258,75 +234,58 @@ fn check(
     }
 }
 
+/// The identity behind the connection's last credential, if the request has the same and it is still valid.
+fn recall(identities: &Identities, request: &RequestHead) -> Option<Arc<Identity>> {
+    let (last, value) = only_credential(request)?;
+    let identity = last.recall(value, identities.changes())?;
+    // Reading the clock is a noticeable part of a hit.
+    let is_valid = identity.is_valid_forever() || identity.check_time(SystemTime::now()).is_ok();
+    is_valid.then_some(identity)
+}
+
 /// Whose credential the request has, if it has one.
 async fn identify(
     identities: &Identities,
     request: &RequestHead,
 ) -> Result<Option<Arc<Identity>>, Problem> {
-    if !request.has(Field::Authorization) && !request.has(Field::ApiKey) {
-        return Ok(None);
-    }
+    // Read before the credential is judged: if keys change meanwhile, it is judged again.
     let changes = identities.changes();
-    if let Some(identity) = recall(request, changes) {
-        identity.check_time(SystemTime::now())?;
-        return Ok(Some(identity));
-    }
-    // Boxed, because it is rare, and a hit's future is moved about.
-    Box::pin(identify_by_credential(identities, request, changes)).await
-}
-
-async fn identify_by_credential(
-    identities: &Identities,
-    request: &RequestHead,
-    changes: u64,
-) -> Result<Option<Arc<Identity>>, Problem> {
-    let lines = |field| request.lines(field).map(|value| value.as_bytes());
-    let credential = Credential::read(lines(Field::Authorization), lines(Field::ApiKey))?;
+    let lines = |field| request.credentials(field).map(|value| value.as_bytes());
+    let credential = Credential::read(
+        lines(CredentialField::Authorization),
+        lines(CredentialField::ApiKey),
+    )?;
     let Some(credential) = credential else {
         return Ok(None);
     };
     let identity = match identities.identify(&credential, SystemTime::now()) {
         Err(Denied::UnknownIssuerKey(issuer)) => {
             identities
-                .identify_with_newer_keys(&credential, issuer)
+                .identify_with_newer_keys(&credential, issuer, changes)
                 .await
         }
         decided => decided,
     };
     let identity = identity?;
-    if let Some((field, value)) = only_line(request) {
-        let last = &request.peer.last_credential[field];
+    if let Some((last, value)) = only_credential(request) {
         last.remember(value, changes, &identity);
     }
     Ok(Some(identity))
 }
 
-/// The identity behind the connection's last credential, if the request has the same.
-fn recall(request: &RequestHead, changes: u64) -> Option<Arc<Identity>> {
-    let (field, value) = only_line(request)?;
-    request.peer.last_credential[field].recall(value, changes)
-}
-
-/// The only line with a credential: whether it is an `X-API-Key`, and its value.
-fn only_line(request: &RequestHead) -> Option<(usize, &[u8])> {
-    let field = match (
-        request.has(Field::Authorization),
-        request.has(Field::ApiKey),
-    ) {
-        (true, false) => Field::Authorization,
-        (false, true) => Field::ApiKey,
-        (true, true) | (false, false) => return None,
+/// The only credential of a request, and where the connection remembers the last one in this field.
+fn only_credential(request: &RequestHead) -> Option<(&LastCredential, &[u8])> {
+    let (field, value) = request.only_credential()?;
+    let last = match field {
+        CredentialField::Authorization => &request.peer.last_authorization,
+        CredentialField::ApiKey => &request.peer.last_api_key,
     };
-    let mut lines = request.lines(field);
-    let (value, None) = (lines.next()?, lines.next()) else {
-        return None;
-    };
-    Some((usize::from(request.has(Field::ApiKey)), value.as_bytes()))
+    Some((last, value.as_bytes()))
 }
 
 fn client_address(identities: &Identities, request: &RequestHead) -> Option<IpAddr> {
     let lines: Vec<&str> = request
-        .lines(Field::ForwardedFor)
+        .forwarded_for()
         .map(|line| line.to_str().unwrap_or_default())
         .collect();
     let addresses = lines.iter().flat_map(|line| line.split(','));

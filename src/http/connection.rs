@@ -153,6 +153,7 @@ impl Protocols {
             client: None,
             cache: CacheStatus::None,
             code,
+            problem: None,
             elapsed: Duration::ZERO,
             age: None,
             stale_if_error: false,

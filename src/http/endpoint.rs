@@ -20,9 +20,7 @@ use crate::access::Identity;
 use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
-use crate::plan::{
-    ArgumentError, Arguments, CallerValues, Endpoint, Format, Parameter, Place, Plan, Routed,
-};
+use crate::plan::{ArgumentError, Arguments, Endpoint, Format, Parameter, Place, Plan, Routed};
 use crate::read_through::{ReadThrough, Served};
 use crate::repository::Description;
 
@@ -55,17 +53,21 @@ impl Endpoints {
         }
         let endpoint = self.plan.endpoint(id);
         let refusal = |problem| refusal(problem, endpoint);
-        let caller = match self.authorizer.admit(request, &endpoint.access).await {
+        let admitted = match self.authorizer.admit_at_once(request, &endpoint.access) {
+            Some(admitted) => admitted,
+            None => {
+                let admitted = self.authorizer.admit(request, &endpoint.access);
+                // Boxed, because it is rare, and a hit's future is moved about.
+                Box::pin(admitted).await
+            }
+        };
+        let caller = match admitted {
             Ok(caller) => caller,
             Err(denied) => return refusal(denied),
         };
         if !request.is_read() {
             return refusal(Problem::MethodNotAllowed);
         }
-        let caller_values = match caller_values(endpoint, &caller) {
-            Ok(values) => values,
-            Err(problem) => return refusal(problem),
-        };
         let Some(accepted) = Accepted::by(request, routed) else {
             return refusal(Problem::NotAcceptable);
         };
@@ -83,7 +85,11 @@ impl Endpoints {
                 return refusal(problem);
             }
         };
-        let key = Key::new(id, arguments.with_caller(caller_values));
+        let arguments = match with_caller_values(endpoint, arguments, &caller) {
+            Ok(arguments) => arguments,
+            Err(problem) => return refusal(problem),
+        };
+        let key = Key::new(id, arguments);
         match self.read_through.get_for(&key, caller.loads()).await {
             Ok(served) => Reply {
                 cache: served.status,
@@ -261,11 +267,17 @@ fn arguments(
     arguments.map_err(|rejected| rejected.problem(endpoint))
 }
 
-/// What `run_as` takes from the credential.
-fn caller_values(endpoint: &Endpoint, caller: &Caller) -> Result<CallerValues, Problem> {
+/// Adds what `run_as` takes from the credential.
+fn with_caller_values(
+    endpoint: &Endpoint,
+    arguments: Arguments,
+    caller: &Caller,
+) -> Result<Arguments, Problem> {
     let Some(run_as) = &endpoint.run_as else {
-        return Ok(CallerValues::new());
+        return Ok(arguments);
     };
-    let values = run_as.caller_values(|claim| caller.identity()?.claim(claim));
-    values.map_err(|claim| Problem::UnusableClaim(claim.to_owned()))
+    match run_as.caller_values(|claim| caller.identity()?.claim(claim)) {
+        Ok(values) => Ok(arguments.with_caller(values)),
+        Err(claim) => Err(Problem::UnusableClaim(claim.to_owned())),
+    }
 }

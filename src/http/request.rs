@@ -5,8 +5,9 @@ pub(super) mod percent; // percent-decoding, strictly
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use crossbeam_utils::atomic::AtomicCell;
 use tokio::time::Instant;
 use warp::http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, HeaderName,
@@ -23,27 +24,31 @@ use crate::plan::ClientId;
 pub(super) enum Field {
     Accept,
     AcceptEncoding,
-    ApiKey,
-    Authorization,
-    ForwardedFor,
     IfModifiedSince,
     IfNoneMatch,
     Origin,
 }
 
-const FIELDS: usize = 8;
+const FIELDS: usize = 5;
 
 /// In the order of [`Field`].
 static NAMES: [HeaderName; FIELDS] = [
     ACCEPT,
     ACCEPT_ENCODING,
-    HeaderName::from_static("x-api-key"),
-    AUTHORIZATION,
-    HeaderName::from_static("x-forwarded-for"),
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     ORIGIN,
 ];
+
+static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// A field that may carry a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CredentialField {
+    Authorization,
+    ApiKey,
+}
 
 /// Whether the connection can be used again after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +61,17 @@ pub(super) enum AfterResponse {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
-    /// In `Authorization` and in `X-API-Key`: the same text may be valid in one of them only.
-    pub(super) last_credential: [LastCredential; 2],
+    // One for each field: the same text may be valid in one of them only.
+    pub(super) last_authorization: LastCredential,
+    pub(super) last_api_key: LastCredential,
 }
 
 impl Peer {
     pub(super) fn new(address: IpAddr) -> Arc<Self> {
         Arc::new(Self {
             address,
-            last_credential: Default::default(),
+            last_authorization: LastCredential::default(),
+            last_api_key: LastCredential::default(),
         })
     }
 }
@@ -75,14 +82,14 @@ pub(super) struct RequestHead {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
-    /// Which fields there are. Most requests have few of them, and one look at all names is faster than
+    /// Which fields there are: a bit for each. Most requests have few of them, and one look at all names is faster than
     /// a lookup for each field.
-    has: [bool; FIELDS],
+    has: u8,
     pub(super) peer: Arc<Peer>,
     pub(super) received: Instant,
     pub(super) after_response: AfterResponse,
     /// Whose credential it carries, once that has been looked at.
-    client: OnceLock<ClientId>,
+    client: AtomicCell<Option<ClientId>>,
 }
 
 tokio::task_local! {
@@ -94,10 +101,10 @@ tokio::task_local! {
 impl RequestHead {
     /// The head of a request that has just arrived.
     pub(super) fn new(parts: Parts, peer: Arc<Peer>, after_response: AfterResponse) -> Arc<Self> {
-        let mut has = [false; FIELDS];
+        let mut has = 0;
         for name in parts.headers.keys() {
             if let Some(field) = NAMES.iter().position(|field| field == name) {
-                has[field] = true;
+                has |= 1 << field;
             }
         }
         Arc::new(Self {
@@ -108,23 +115,22 @@ impl RequestHead {
             peer,
             received: Instant::now(),
             after_response,
-            client: OnceLock::new(),
+            client: AtomicCell::new(None),
         })
     }
 
     /// Records whose credential the request carries.
     pub(super) fn record_client(&self, client: ClientId) {
-        // The same credential cannot turn out to be of somebody else.
-        let _ = self.client.set(client);
+        self.client.store(Some(client));
     }
 
     /// The client, if its credential was looked at and is valid.
     pub(super) fn client(&self) -> Option<ClientId> {
-        self.client.get().copied()
+        self.client.load()
     }
 
     pub(super) fn has(&self, field: Field) -> bool {
-        self.has[field as usize]
+        self.has & 1 << field as u8 != 0
     }
 
     /// Every line of a field whose value is a list.
@@ -132,6 +138,39 @@ impl RequestHead {
         let name = &NAMES[field as usize];
         let lines = self.has(field).then(|| self.headers.get_all(name));
         lines.into_iter().flatten()
+    }
+
+    /// Every line of a field that may carry a credential.
+    pub(super) fn credentials(&self, field: CredentialField) -> impl Iterator<Item = &HeaderValue> {
+        let name = match field {
+            CredentialField::Authorization => &AUTHORIZATION,
+            CredentialField::ApiKey => &X_API_KEY,
+        };
+        self.headers.get_all(name).iter()
+    }
+
+    /// The line with a credential, if there is exactly one. One pass over a few fields costs less than two
+    /// look-ups.
+    pub(super) fn only_credential(&self) -> Option<(CredentialField, &HeaderValue)> {
+        let mut only = None;
+        for (name, value) in &self.headers {
+            let field = if *name == AUTHORIZATION {
+                CredentialField::Authorization
+            } else if *name == X_API_KEY {
+                CredentialField::ApiKey
+            } else {
+                continue;
+            };
+            if only.replace((field, value)).is_some() {
+                return None;
+            }
+        }
+        only
+    }
+
+    /// Every line that proxies have added the addresses of clients to.
+    pub(super) fn forwarded_for(&self) -> impl Iterator<Item = &HeaderValue> {
+        self.headers.get_all(&X_FORWARDED_FOR).iter()
     }
 
     /// A field with a single value.

@@ -49,7 +49,7 @@ impl Routes {
         } = site;
         let pages = Page::ALL.iter().map(|page| page.path().len());
         let longest_page = pages.max().unwrap_or(0) * ESCAPE_BYTES;
-        let authorizer = Arc::new(Authorizer::new(&plan, identities, observer.clone()));
+        let authorizer = Arc::new(Authorizer::new(&plan, identities.clone()));
         Self {
             exposure,
             longest_path: plan.longest_path().max(longest_page),
@@ -58,7 +58,7 @@ impl Routes {
                 read_through.clone(),
                 Arc::clone(&authorizer),
             ),
-            readiness: health::Readyz::new(read_through.clone(), readiness.clone()),
+            readiness: health::Readyz::new(read_through.clone(), identities, readiness.clone()),
             metrics: Metrics::new(metrics, read_through.clone(), observer),
             openapi: OpenApi::new(Arc::clone(&plan), read_through, readiness),
             status: Status::new(status),

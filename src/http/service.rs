@@ -105,19 +105,18 @@ impl<R: FinishedRoutes> Service<R> {
         let body = (may_have_content && validate::is_bodiless(&head.method)).then_some(body);
         let routed = match rejection {
             Some(rejection) => Err(rejection),
-            None => Ok(self.route(&head)),
+            None => Ok(AssertUnwindSafe(self.route(&head)).catch_unwind()),
         };
         let finisher = Arc::clone(&self.finisher);
+        // The routes' future is large: it stays where it is until it is awaited.
         async move {
-            let mut routed = routed;
-            if routed.is_ok()
-                && let Some(body) = body
-                && !validate::is_empty(body).await
-            {
-                routed = Err(Problem::HasBody.into());
-            }
+            let has_content = match body {
+                Some(body) if routed.is_ok() => !validate::is_empty(body).await,
+                Some(_) | None => false,
+            };
             let response = match routed {
-                Ok(routed) => match AssertUnwindSafe(routed).catch_unwind().await {
+                Ok(_) if has_content => Err(Problem::HasBody.into()),
+                Ok(routed) => match routed.await {
                     Ok(Ok(response)) => Ok(response),
                     Err(_panic) => {
                         finisher.observer.emit(&Event::HandlerPanicked);
@@ -133,16 +132,14 @@ impl<R: FinishedRoutes> Service<R> {
         }
     }
 
-    /// Has Warp's filters answer the request. They do not see its body, which is never read, and find its
-    /// head in [`REQUEST`].
+    /// Has Warp's filters answer the request. They find its head in [`REQUEST`], so the request that they get is
+    /// empty: copying the head into it would cost more than finding the route.
     fn route(
         &self,
         head: &Arc<RequestHead>,
     ) -> impl Future<Output = Result<warp::reply::Response, Infallible>> + use<R> {
-        let mut request = Request::new(Empty::new());
-        *request.method_mut() = head.method.clone();
-        *request.uri_mut() = head.uri.clone();
-        REQUEST.scope(Arc::clone(head), self.routes.clone().call(request))
+        let answer = self.routes.clone().call(Request::new(Empty::new()));
+        REQUEST.scope(Arc::clone(head), answer)
     }
 }
 

@@ -7,15 +7,12 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, Registry};
 
 use super::endpoints::{CODES, counters};
 use super::{DECLARED, register};
-use crate::observe::{AccessMethod, AccessOutcome};
-use crate::plan::{AccessSettings, ClientId};
+use crate::plan::{AccessSettings, ClientId, CredentialKind};
 
 /// Decisions, and requests by client.
 #[derive(Debug)]
 pub(super) struct AccessMetrics {
     decisions: IntCounterVec,
-    /// The handles of `decisions` that were used, so that a hit finds its own by index.
-    resolved: [[OnceLock<IntCounter>; AccessOutcome::ALL.len()]; AccessMethod::ALL.len()],
     clients: Box<[ClientMetrics]>,
     limited: IntCounterVec,
     /// Exists with `[access.keys]`.
@@ -26,6 +23,8 @@ pub(super) struct AccessMetrics {
 #[derive(Debug)]
 struct ClientMetrics {
     name: String,
+    method: &'static str,
+    allowed: IntCounter,
     family: IntCounterVec,
     resolved: [OnceLock<IntCounter>; CODES.len()],
 }
@@ -34,8 +33,8 @@ impl AccessMetrics {
     pub(super) fn new(registry: &Registry, settings: &AccessSettings) -> Self {
         let decisions = counters(
             "larder_access_total",
-            "Requests that needed a credential or were limited, by how the client identified itself and by \
-             outcome.",
+            "Requests with a valid credential where one was looked at, and requests refused without one or beyond a \
+             limit.",
             &["method", "outcome"],
         );
         let family = counters(
@@ -51,15 +50,16 @@ impl AccessMetrics {
         for collector in [&decisions, &family, &limited] {
             register(registry, collector);
         }
-        let client = |name: &str| ClientMetrics {
+        let client = |(name, kind): (&str, CredentialKind)| ClientMetrics {
             name: name.to_owned(),
+            method: kind.as_str(),
+            allowed: decisions.with_label_values(&[kind.as_str(), ALLOWED]),
             family: family.clone(),
             resolved: Default::default(),
         };
         Self {
-            decisions,
-            resolved: Default::default(),
             clients: settings.clients().map(client).collect(),
+            decisions,
             limited,
             stored_keys: settings.stored_keys().map(|_| stored_keys(registry)),
         }
@@ -72,32 +72,63 @@ impl AccessMetrics {
         }
     }
 
-    pub(super) fn record_decision(&self, method: AccessMethod, outcome: AccessOutcome) {
-        let look_up = || {
-            self.decisions
-                .with_label_values(&[method.as_str(), outcome.as_str()])
-        };
-        self.resolved[method as usize][outcome as usize]
-            .get_or_init(look_up)
-            .inc();
-    }
-
-    pub(super) fn record_request(&self, client: ClientId, code: u16) {
-        let client = &self.clients[client.index()];
-        let look_up = || {
-            client
-                .family
-                .with_label_values(&[client.name.as_str(), &code.to_string()])
-        };
-        match CODES.iter().position(|it| *it == code) {
-            Some(column) => client.resolved[column].get_or_init(look_up).inc(),
-            None => look_up().inc(),
+    /// Counts a response, and what was decided about its client.
+    pub(super) fn record_response(
+        &self,
+        client: Option<ClientId>,
+        code: u16,
+        problem: Option<&'static str>,
+    ) {
+        let client = client.map(|client| &self.clients[client.index()]);
+        if let Some(client) = client {
+            client.record_request(code);
+        }
+        match (problem.and_then(refusal), client) {
+            (None, None) => {}
+            (None, Some(client)) => client.allowed.inc(),
+            (Some(outcome), client) => {
+                let method = client.map_or("none", |client| client.method);
+                self.decisions.with_label_values(&[method, outcome]).inc();
+                if outcome == LIMITED {
+                    let name = client.map_or("", |client| client.name.as_str());
+                    self.limited.with_label_values(&[name]).inc();
+                }
+            }
         }
     }
+}
 
-    pub(super) fn record_limited(&self, client: Option<ClientId>) {
-        let name = client.map_or("", |client| self.clients[client.index()].name.as_str());
-        self.limited.with_label_values(&[name]).inc();
+const ALLOWED: &str = "allowed";
+const LIMITED: &str = "limited";
+
+/// Why a client was refused, by the code of the problem.
+pub const REFUSALS: [(&str, &str); 9] = [
+    ("LRD-201", "no_credential"),
+    ("LRD-202", "invalid_credential"),
+    ("LRD-203", "insufficient_scope"),
+    ("LRD-204", "address_not_allowed"),
+    ("LRD-205", "unusable_claim"),
+    ("LRD-206", "malformed_credential"),
+    ("LRD-207", "no_keys"),
+    ("LRD-405", LIMITED),
+    ("LRD-406", LIMITED),
+];
+
+fn refusal(problem: &str) -> Option<&'static str> {
+    let found = REFUSALS.iter().find(|(code, _)| *code == problem);
+    found.map(|(_, outcome)| *outcome)
+}
+
+impl ClientMetrics {
+    fn record_request(&self, code: u16) {
+        let look_up = || {
+            self.family
+                .with_label_values(&[self.name.as_str(), &code.to_string()])
+        };
+        match CODES.iter().position(|it| *it == code) {
+            Some(column) => self.resolved[column].get_or_init(look_up).inc(),
+            None => look_up().inc(),
+        }
     }
 }
 

@@ -128,6 +128,7 @@ fn responses_served_only_because_loading_fails_are_counted() {
             client: None,
             cache: CacheStatus::Stale,
             code: 200,
+            problem: None,
             elapsed: Duration::ZERO,
             age: Some(Duration::from_secs(70)),
             stale_if_error,
@@ -151,10 +152,15 @@ fn problems_are_counted_by_code_with_and_without_an_endpoint() {
         (path, "LRD-401"),
         (None, "LRD-101"),
     ] {
-        metrics.record(&Event::ProblemServed {
+        metrics.record(&Event::RequestServed {
             endpoint,
             client: None,
-            problem,
+            cache: CacheStatus::None,
+            code: 400,
+            problem: Some(problem),
+            elapsed: Duration::ZERO,
+            age: None,
+            stale_if_error: false,
         });
     }
     let count = |endpoint, problem| {
@@ -187,6 +193,7 @@ fn saved_time_is_counted_at_the_duration_of_the_last_query() {
             client: None,
             cache,
             code,
+            problem: None,
             elapsed,
             age,
             stale_if_error: false,

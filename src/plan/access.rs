@@ -29,18 +29,39 @@ pub struct AccessSettings {
     pub stored_keys: Option<StoredKeys>,
 }
 
-/// A name under which requests are counted: small, `Copy`, and an index into tables with one element each.
+/// A name under which requests are counted: small, `Copy`, and an index into tables with one element each, plus one,
+/// so that an optional one is as small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClientId(u32);
+pub struct ClientId(NonZeroU32);
 
 impl ClientId {
     /// The index into [`AccessSettings::clients`].
     pub fn index(self) -> usize {
-        self.0 as usize
+        self.0.get() as usize - 1
     }
 
     fn new(index: usize) -> Self {
-        Self(u32::try_from(index).expect("a configuration holds fewer than 2^32 keys"))
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("a configuration holds fewer than 2^32 - 1 keys"))
+    }
+}
+
+/// What a client shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// A key.
+    Key,
+    /// A token of an issuer.
+    Token,
+}
+
+impl CredentialKind {
+    /// The value of the label `method`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Token => "token",
+        }
     }
 }
 
@@ -123,11 +144,14 @@ pub struct Requirements {
 }
 
 impl AccessSettings {
-    /// The names under which requests are counted. No declared name has parentheses.
-    pub fn clients(&self) -> impl Iterator<Item = &str> {
+    /// The names under which requests are counted, and what their credentials are. No declared name has
+    /// parentheses.
+    pub fn clients(&self) -> impl Iterator<Item = (&str, CredentialKind)> {
         let keys = self.keys.iter().map(|key| key.name.as_str());
         let issuers = self.issuers.iter().map(|issuer| issuer.name.as_str());
-        keys.chain(issuers).chain(["(repository)"])
+        keys.map(|name| (name, CredentialKind::Key))
+            .chain(issuers.map(|name| (name, CredentialKind::Token)))
+            .chain([("(repository)", CredentialKind::Key)])
     }
 
     /// Every issuer, with its place in [`Self::clients`].

@@ -127,8 +127,6 @@ impl Incidents {
                 self.close(&[Incident::IssuerKeys(*issuer)]);
             }
             Event::RequestServed { .. }
-            | Event::ProblemServed { .. }
-            | Event::AccessDecided { .. }
             | Event::QueryFinished { .. }
             | Event::RefreshFinished { .. }
             | Event::LoadsFailing { .. }

@@ -53,6 +53,7 @@ fn serve(status: &Status, endpoint: usize, cache: CacheStatus, code: u16) {
         client: None,
         cache,
         code,
+        problem: None,
         elapsed: Duration::from_millis(2),
         age: None,
         stale_if_error: false,

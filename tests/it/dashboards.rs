@@ -7,10 +7,12 @@ mod promql; // the names in an expression
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use larder::metrics::REFUSALS;
 use larder::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
 use serde_json::Value;
 
 use crate::support::app::App;
+use crate::support::http;
 use crate::support::postgres::Postgres;
 use crate::support::prometheus::grafana;
 use promql::Query;
@@ -192,6 +194,32 @@ fn texts_of<'a>(key: &str, part: &'a Value, texts: &mut Vec<&'a str>) {
     }
 }
 
+/// With everything that has metrics of its own. The digest is that of `abc`.
+pub(crate) const IN_USE: &str = r#"
+    [access]
+    default = "public"
+    [access.keys]
+    sql = "SELECT 'nobody' AS name, encode(sha256('nobody'), 'hex') AS sha256"
+    every = "1h"
+    [[access.key]]
+    name = "grafana"
+    sha256 = ["ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
+    limit = { requests = "1/1h" }
+    [[access.jwt]]
+    issuer = "https://idp.example/"
+    audience = ["larder"]
+    algorithms = ["ES256"]
+    keys = { url = "http://127.0.0.1:1/" }
+    [[endpoint]]
+    path = "/n"
+    sql = "SELECT v FROM n"
+    refresh = { every = "1h" }
+    [[endpoint]]
+    path = "/n/{v}"
+    sql = "SELECT v FROM n WHERE v = :v"
+    access = {}
+"#;
+
 /// The metrics at `/metrics`.
 #[derive(Debug)]
 struct Exported {
@@ -204,18 +232,13 @@ impl Exported {
     /// Exported after requests of several kinds, so that every family has a sample.
     async fn by_a_larder_in_use() -> Self {
         let db = Postgres::with("CREATE TABLE n AS SELECT 1 AS v").await;
-        let endpoints = r#"
-            [[endpoint]]
-            path = "/n"
-            sql = "SELECT v FROM n"
-            refresh = { every = "1h" }
-            [[endpoint]]
-            path = "/n/{v}"
-            sql = "SELECT v FROM n WHERE v = :v"
-        "#;
-        let app = App::start(&db, endpoints).await;
+        let app = App::start(&db, IN_USE).await;
         app.get("/n").await.assert_cache("hit");
-        app.get("/n/1").await.assert_cache("miss");
+        for (target, status) in [("/n/1", 200), ("/n/1", 429), ("/n", 200)] {
+            let fields = [("X-API-Key", "abc")];
+            let answer = http::request(app.address(), "GET", target, &fields).await;
+            answer.assert_status(status);
+        }
         app.get("/nowhere").await.assert_status(404);
         Self::read(app.get("/metrics").await.text())
     }
@@ -301,6 +324,8 @@ fn unknown_values(label: &str, value: &str) -> Vec<String> {
         "outcome" => {
             let mut words = QueryOutcome::ALL.map(QueryOutcome::as_str).to_vec();
             words.extend(RefreshOutcome::ALL.map(RefreshOutcome::as_str));
+            words.extend(REFUSALS.map(|(_, outcome)| outcome));
+            words.push("allowed");
             words
         }
         "state" => vec!["idle", "active"],

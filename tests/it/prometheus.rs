@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use crate::dashboards::IN_USE;
 use crate::documents::anchor;
 use crate::support::app::App;
 use crate::support::http;
@@ -58,31 +59,7 @@ fn each_alert_fires_in_its_fault_and_in_no_other_by_promtool() {
 async fn exported_metrics_match_the_list() {
     let db = Postgres::own().await;
     db.execute("CREATE TABLE n AS SELECT 1 AS v").await;
-    let endpoints = r#"
-        [access]
-        default = "public"
-        [access.keys]
-        sql = "SELECT 'nobody' AS name, encode(sha256('nobody'), 'hex') AS sha256"
-        every = "1h"
-        [[access.key]]
-        name = "grafana"
-        sha256 = ["ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
-        limit = { requests = "1/1h" }
-        [[access.jwt]]
-        issuer = "https://idp.example/"
-        audience = ["larder"]
-        algorithms = ["HS256"]
-        keys = { secret = "0123456789abcdef0123456789abcdef" }
-        [[endpoint]]
-        path = "/n"
-        sql = "SELECT v FROM n"
-        refresh = { every = "1h" }
-        [[endpoint]]
-        path = "/n/{v}"
-        sql = "SELECT v FROM n WHERE v = :v"
-        access = {}
-    "#;
-    let app = App::start(&db, endpoints).await;
+    let app = App::start(&db, IN_USE).await;
     app.get("/n").await.assert_cache("hit");
     let fields = [("X-API-Key", "abc")];
     for status in [200, 429] {

@@ -1,12 +1,17 @@
 //! Tokens of issuers, from outside: what they open, which are refused, and how keys are followed.
 
 use std::fs;
+use std::time::SystemTime;
 
 use futures_util::future::join_all;
-use larder::observe::Event;
+use larder::access::{Credential, Denied, Identities};
+use larder::observe::{Event, Observer};
+use larder::repository::Repository;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::support::app::App;
+use crate::support::app::{App, plan};
 use crate::support::http::{self, Answer, Connection};
 use crate::support::issuer::{
     ISSUER, Publisher, SigningKey, claims, encoded, jwks, seconds_from_now, with_secret,
@@ -52,11 +57,11 @@ async fn with_a_secret(db: &Postgres) -> App {
 }
 
 async fn with_a_url(db: &Postgres, publisher: &Publisher) -> App {
-    App::start(
-        db,
-        &issuer("ES256", &format!("url = \"{}\"", publisher.url())),
-    )
-    .await
+    App::start(db, &with_keys_at(publisher)).await
+}
+
+fn with_keys_at(publisher: &Publisher) -> String {
+    issuer("ES256", &format!("url = \"{}\"", publisher.url()))
 }
 
 fn token(others: &Value) -> String {
@@ -329,6 +334,40 @@ async fn keys_are_published_and_rotated() {
     // A known name with another key does not either.
     let forged = SigningKey::generate("1").token(&claims(&json!({})));
     assert_problem(&ask(&app, "/closed", &forged).await, 401, "LRD-202");
+    assert_eq!(publisher.requests(), 2);
+}
+
+/// A request that was judged by the old keys when others fetched the new ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_others_have_fetched_meanwhile_are_used() {
+    let db = Postgres::with(SALES).await;
+    let (first, second) = (SigningKey::generate("1"), SigningKey::generate("2"));
+    let publisher = Publisher::of(&[&first]).await;
+    let plan = plan(db.url(), "", &with_keys_at(&publisher));
+    let (seen, mut loaded) = watch::channel(0);
+    let observer = Observer::new(vec![Box::new(move |event| {
+        seen.send_modify(|count| *count += usize::from(is_loaded(event)));
+    })]);
+    let repository = Repository::new(plan.repository(), observer.clone()).unwrap();
+    let identities = Identities::new(plan.access().unwrap()).unwrap();
+    let shutdown = CancellationToken::new();
+    let _end = shutdown.clone().drop_guard();
+    identities.follow(&repository, &observer, &shutdown);
+    loaded.wait_for(|count| *count > 0).await.unwrap();
+    let token = format!("Bearer {}", second.token(&claims(&json!({}))));
+    let credential = Credential::read([token.as_bytes()].into_iter(), std::iter::empty())
+        .unwrap()
+        .unwrap();
+    let changes = identities.changes();
+    let judged = identities.identify(&credential, SystemTime::now());
+    let Err(Denied::UnknownIssuerKey(issuer)) = judged else {
+        panic!("{judged:?}");
+    };
+    publisher.publish(&[&first, &second]);
+    for _ in 0..2 {
+        let late = identities.identify_with_newer_keys(&credential, issuer, changes);
+        assert_eq!(late.await.unwrap().name, "idp");
+    }
     assert_eq!(publisher.requests(), 2);
 }
 

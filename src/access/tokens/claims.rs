@@ -6,7 +6,6 @@ use super::error::TokenError;
 use super::issuer::Issuer;
 use super::json::Object;
 use crate::access::Identity;
-use crate::observe::AccessMethod;
 use crate::plan::Claim;
 
 /// The claims of a token.
@@ -43,7 +42,6 @@ impl<'j> Claims<'j> {
         Ok(Identity {
             name: issuer.name.clone(),
             client,
-            method: AccessMethod::Token,
             not_before: not_before.max(issued_at),
             expires: Some(expires),
             leeway: issuer.leeway,

@@ -1,10 +1,13 @@
 //! `/healthz` and `/readyz`, for whatever starts Larder and sends traffic to it. Neither may be stored.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::watch;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderValue, StatusCode};
 
+use crate::access::Identities;
 use crate::http::response::{NOSNIFF, Response};
 use crate::observe::Readiness;
 use crate::read_through::ReadThrough;
@@ -21,16 +24,19 @@ pub(in crate::http) fn healthz() -> Response {
 #[derive(Debug)]
 pub(in crate::http) struct Readyz {
     read_through: ReadThrough,
+    identities: Option<Arc<Identities>>,
     readiness: watch::Receiver<Readiness>,
 }
 
 impl Readyz {
     pub(in crate::http) fn new(
         read_through: ReadThrough,
+        identities: Option<Arc<Identities>>,
         readiness: watch::Receiver<Readiness>,
     ) -> Self {
         Self {
             read_through,
+            identities,
             readiness,
         }
     }
@@ -61,6 +67,10 @@ impl Readyz {
             .cold()
             .map(|e| e.path.as_str())
             .collect();
+        let has_keys = |identities: &Arc<Identities>| identities.has_stored_keys();
+        if cold.is_empty() && !self.identities.as_ref().is_none_or(has_keys) {
+            return "warming: waiting for the credentials of `[access.keys]`\n".to_owned();
+        }
         if cold.is_empty() {
             return "warming: waiting for the keys that `warm` and `warm_sql` name\n".to_owned();
         }

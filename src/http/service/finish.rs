@@ -55,17 +55,11 @@ impl Finisher {
             client: request.client(),
             cache: reply.cache,
             code: response.status().as_u16(),
+            problem: response.extensions().get().map(|Code(code)| *code),
             elapsed: request.received.elapsed(),
             age: reply.age,
             stale_if_error: reply.stale_if_error,
         });
-        if let Some(Code(problem)) = response.extensions().get() {
-            self.observer.emit(&Event::ProblemServed {
-                endpoint: reply.endpoint,
-                client: request.client(),
-                problem,
-            });
-        }
         if request.method == Method::HEAD {
             strip_body(&mut response);
         }

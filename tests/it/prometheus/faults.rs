@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use larder::access::key;
 use larder::observe::{Event, RefreshOutcome};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -44,6 +45,8 @@ const COLD: &str = "cold";
 const UNREADY: &str = "unready";
 /// The task of a probe panics.
 const DEFECTIVE: &str = "defective";
+/// Clients are refused, or use up their limit: no fault of Larder's.
+const GUARDED: &str = "guarded";
 /// There are no requests.
 const IDLE: &str = "idle";
 
@@ -73,6 +76,7 @@ struct World {
     issuer: Publisher,
     /// Kept for as long as the Larders that use them.
     _shared: [Postgres; 2],
+    _guarded_issuer: Publisher,
     apps: Vec<(&'static str, App)>,
     phase: watch::Sender<Phase>,
     clients: JoinSet<()>,
@@ -210,6 +214,7 @@ impl World {
              algorithms = [\"ES256\"]\nkeys = {{ url = \"{keys_url}\" }}\n\
              {GATED}\ntimeout = \"10m\"\nwarm = [{{ n = 1 }}]"
         );
+        let guarded_issuer = Publisher::of(&[&SigningKey::generate("1")]).await;
         let small =
             format!("[cache]\nmax_size = \"64KiB\"\n[defaults]\nmax_bytes = \"16KiB\"\n{BY_KEY}");
         let url = &other.patient_url();
@@ -238,6 +243,10 @@ impl World {
                 DEFECTIVE,
                 App::launch_with(&failing, PROBED, over_probe).await,
             ),
+            (
+                GUARDED,
+                App::launch(url, "", &guarded(&guarded_issuer.url())).await,
+            ),
             (IDLE, App::launch(url, "", BY_KEY).await),
         ];
         for (_, app) in apps.iter().filter(|(job, _)| *job != UNREADY) {
@@ -249,6 +258,7 @@ impl World {
             unready,
             issuer,
             _shared: [gated, other],
+            _guarded_issuer: guarded_issuer,
             apps,
             phase,
             clients: JoinSet::new(),
@@ -289,6 +299,10 @@ impl World {
             self.ask(SLOW, 10, move |phase, n| {
                 (phase == Faulty).then(|| format!("/slow/{}", 8 * n + client))
             });
+        }
+        for fields in [&[("X-API-Key", "dashboard")][..], &[]] {
+            let address = self.app(GUARDED).address();
+            self.clients.spawn(poll_guarded(address, fields));
         }
         self.ask(COLD, 20, move |phase, n| match phase {
             Faulty => Some(format!("/big/{n}")),
@@ -365,6 +379,16 @@ async fn ask(
     }
 }
 
+/// Polls what needs a credential.
+async fn poll_guarded(address: SocketAddr, fields: &[(&str, &str)]) {
+    let mut ticks = interval(Duration::from_millis(50));
+    let mut connection = Connection::open(address).await;
+    loop {
+        ticks.tick().await;
+        connection.request("GET", "/guarded", fields).await;
+    }
+}
+
 /// Sends some thousand requests per second once the fault is over, and leaves CPU time for the rest.
 async fn flood(address: SocketAddr, mut phase: watch::Receiver<Phase>) {
     const AT_ONCE: usize = 50;
@@ -407,6 +431,34 @@ const ON_A_TABLE: &str = r#"
     max_age = "250ms"
     stale_while_revalidate = "1h"
 "#;
+
+/// Keys of each kind, and a limit that the client reaches.
+fn guarded(keys_url: &str) -> String {
+    let digest = key::hexadecimal(&key::digest("dashboard"));
+    format!(
+        r#"
+        [access]
+        default = "public"
+        [[access.key]]
+        name = "dashboard"
+        sha256 = ["{digest}"]
+        limit = {{ requests = "10/1s" }}
+        [access.keys]
+        sql = "SELECT 'nobody' AS name, encode(sha256('nobody'), 'hex') AS sha256"
+        every = "1s"
+        [[access.jwt]]
+        issuer = "{ISSUER}"
+        audience = ["larder"]
+        algorithms = ["ES256"]
+        keys = {{ url = "{keys_url}" }}
+        [[endpoint]]
+        path = "/guarded"
+        sql = "SELECT 1 AS v"
+        refresh = {{ every = "1s" }}
+        access = {{}}
+        "#
+    )
+}
 
 const PROBED: &str = r#"
     [[endpoint]]
