@@ -6,7 +6,7 @@ use super::endpoints::{CODES, LIMITS};
 use super::*;
 use crate::config::Config;
 use crate::observe::{CacheStatus, QueryOutcome, RefreshOutcome, Trigger};
-use crate::plan::FreshnessPolicy;
+use crate::plan::{ClientId, FreshnessPolicy};
 
 /// The library finds a child of a family by its label values, concatenated without separators.
 #[test]
@@ -171,6 +171,88 @@ fn problems_are_counted_by_code_with_and_without_an_endpoint() {
     assert_eq!(count("/n", "LRD-401"), Some(2.0));
     assert_eq!(count("", "LRD-101"), Some(1.0));
     assert_eq!(count("/n", "LRD-101"), None);
+}
+
+#[test]
+fn decisions_and_requests_are_counted_by_client() {
+    let settings = r#"
+        [access]
+        default = "public"
+        [access.keys]
+        sql = "SELECT"
+        every = "1s"
+        [[access.key]]
+        name = "grafana"
+        sha256 = ["ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
+        [[access.jwt]]
+        name = "idp"
+        issuer = "https://idp.example/"
+        audience = ["larder"]
+        algorithms = ["HS256"]
+        keys = { secret = "0123456789abcdef0123456789abcdef" }"#;
+    let metrics = of_one_endpoint_with(settings);
+    let served = |client, code, problem| {
+        metrics.record(&Event::RequestServed {
+            endpoint: Some(EndpointId::new(0)),
+            client,
+            cache: CacheStatus::None,
+            code,
+            problem,
+            elapsed: Duration::ZERO,
+            age: None,
+            stale_if_error: false,
+        });
+    };
+    let [grafana, idp, stored] = [0, 1, 2].map(|index| Some(ClientId::new(index)));
+    served(grafana, 200, None);
+    served(grafana, 200, None);
+    served(grafana, 404, Some("LRD-101"));
+    served(grafana, 429, Some("LRD-405"));
+    served(grafana, 418, None);
+    served(idp, 403, Some("LRD-203"));
+    served(stored, 304, None);
+    served(None, 401, Some("LRD-201"));
+    served(None, 429, Some("LRD-405"));
+    served(None, 200, None);
+    for (sample, count) in [
+        ("access_total{method=\"key\",outcome=\"allowed\"}", 5.0),
+        ("access_total{method=\"key\",outcome=\"limited\"}", 1.0),
+        ("access_total{method=\"token\",outcome=\"allowed\"}", 0.0),
+        (
+            "access_total{method=\"token\",outcome=\"insufficient_scope\"}",
+            1.0,
+        ),
+        (
+            "access_total{method=\"none\",outcome=\"no_credential\"}",
+            1.0,
+        ),
+        ("access_total{method=\"none\",outcome=\"limited\"}", 1.0),
+        (
+            "client_requests_total{client=\"grafana\",code=\"200\"}",
+            2.0,
+        ),
+        (
+            "client_requests_total{client=\"grafana\",code=\"418\"}",
+            1.0,
+        ),
+        ("client_requests_total{client=\"idp\",code=\"403\"}", 1.0),
+        (
+            "client_requests_total{client=\"(repository)\",code=\"304\"}",
+            1.0,
+        ),
+        ("limited_total{client=\"grafana\"}", 1.0),
+        ("limited_total{client=\"\"}", 1.0),
+    ] {
+        let sample = format!("larder_{sample}");
+        assert_eq!(value(&metrics, &sample), Some(count), "{sample}");
+    }
+    assert_eq!(
+        value(
+            &metrics,
+            "larder_access_total{method=\"none\",outcome=\"allowed\"}"
+        ),
+        None
+    );
 }
 
 #[test]

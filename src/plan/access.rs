@@ -40,7 +40,7 @@ impl ClientId {
         self.0.get() as usize - 1
     }
 
-    fn new(index: usize) -> Self {
+    pub(crate) fn new(index: usize) -> Self {
         let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
         Self(number.expect("a configuration holds fewer than 2^32 - 1 keys"))
     }

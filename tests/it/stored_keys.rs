@@ -142,6 +142,18 @@ async fn keys_stay_valid_while_postgres_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_larder_that_is_ready_has_the_keys() {
+    let db = Postgres::with(TABLE).await;
+    db.execute(&insert("a", "'{sales}', NULL, NULL")).await;
+    let slow = "FROM larder_keys, pg_sleep(0.5)";
+    let app = App::start(&db, &CONFIG.replace("FROM larder_keys", slow)).await;
+    let mut connection = Connection::open(app.address()).await;
+    let fields = [("X-API-Key", "a")];
+    let answer = connection.request("GET", "/of/1", &fields).await;
+    answer.assert_status(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_key_is_judged_before_the_keys_are_loaded() {
     let db = Postgres::own().await;
     db.execute(TABLE).await;
