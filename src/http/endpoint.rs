@@ -20,9 +20,10 @@ use crate::access::Identity;
 use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
-use crate::plan::{ArgumentError, Arguments, Endpoint, Format, Parameter, Place, Plan, Routed};
+use crate::plan::{
+    ArgumentError, Arguments, Endpoint, Format, Parameter, Place, Plan, Routed, Signature,
+};
 use crate::read_through::{ReadThrough, Served};
-use crate::repository::Description;
 
 /// The declared endpoints.
 #[derive(Debug)]
@@ -74,7 +75,8 @@ impl Endpoints {
         let Some(description) = self.read_through.inspect().description(id) else {
             return refusal(Problem::Warming(RETRY_AFTER));
         };
-        let arguments = match arguments(endpoint, &description, request, routed, &caller) {
+        let signature = &description.signature;
+        let arguments = match arguments(endpoint, signature, request, routed, &caller) {
             Ok(arguments) => arguments,
             Err(problem) => {
                 if let Problem::InvalidArgument(_) | Problem::UnusableClaim(_) = problem {
@@ -251,7 +253,7 @@ fn claim<'e>(endpoint: &'e Endpoint, error: &ArgumentError) -> Option<&'e str> {
 /// The arguments in the path, the query and the credential.
 fn arguments(
     endpoint: &Endpoint,
-    description: &Description,
+    signature: &Signature,
     request: &RequestHead,
     routed: &Routed<'_>,
     caller: &Caller,
@@ -263,7 +265,7 @@ fn arguments(
     let query = percent::query(request.uri.query().unwrap_or_default());
     let query = query.map(|pair| pair.map_err(Rejected::Encoding));
     let claim = |_: &Parameter, claim: &str| Some(caller.identity()?.claim(claim)?.as_text());
-    let arguments = description.signature.read(endpoint, &path, query, claim);
+    let arguments = signature.read(endpoint, &path, query, claim);
     arguments.map_err(|rejected| rejected.problem(endpoint))
 }
 
@@ -281,3 +283,6 @@ fn with_caller_values(
         Err(claim) => Err(Problem::UnusableClaim(claim.to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Who may ask what: keys, scopes, claims and addresses, from outside.
 
+mod fronts; // many callers behind one cache
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use larder::access::key;
@@ -282,8 +284,9 @@ async fn pages_show_only_what_their_caller_may_know() {
         ("/metrics", None, 401),
         ("/metrics", Some("grafana-key"), 403),
         ("/metrics", Some("prometheus-key"), 200),
-        ("/status", None, 401),
+        ("/status", None, 200),
         ("/status.json", None, 401),
+        ("/status.json", Some("grafana-key"), 403),
         ("/status.json", Some("prometheus-key"), 200),
         ("/status/history.json", None, 401),
         ("/docs", None, 200),
@@ -292,14 +295,14 @@ async fn pages_show_only_what_their_caller_may_know() {
     }
     for (key, expected) in [
         (None, &["/open"][..]),
-        (Some("wrong"), &["/open"]),
         (Some("acme-key"), &["/closed", "/mine", "/near", "/open"]),
         (
             Some("grafana-key"),
             &["/closed", "/mine", "/near", "/open", "/sales"],
         ),
     ] {
-        let document = ask(&app, "/openapi.json", key).await.json();
+        let answer = ask(&app, "/openapi.json", key).await;
+        let document = answer.json();
         let mut paths: Vec<_> = document["paths"]
             .as_object()
             .unwrap()
@@ -309,6 +312,11 @@ async fn pages_show_only_what_their_caller_may_know() {
         paths.sort();
         assert_eq!(paths, expected, "{key:?}");
     }
+    let answer = ask(&app, "/openapi.json", Some("wrong")).await;
+    answer.assert_status(401).assert_header(
+        "www-authenticate",
+        "Bearer realm=\"larder\", error=\"invalid_token\", error_description=\"The key is unknown.\"",
+    );
     let answer = ask(&app, "/openapi.json", Some("grafana-key")).await;
     answer
         .assert_header("cache-control", "private, no-cache")

@@ -4,6 +4,8 @@ mod check; // what it measures
 #[cfg(target_os = "linux")] // libfaketime goes about it in another way elsewhere
 mod clock; // the wall clock is set while it serves, or the machine sleeps
 mod demo; // a Postgres of its own, gone at its end
+#[cfg(target_os = "linux")]
+mod expiry; // a credential expires on a kept connection
 mod key; // makes keys, and says what one may do
 mod lines; // what it writes to stderr, and what that costs
 mod serve; // comes up, answers, drains

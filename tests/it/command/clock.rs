@@ -43,14 +43,14 @@ const ENDPOINTS: &str = r#"
 "#;
 
 /// The wall clock that a program sees.
-struct WallClock {
+pub(super) struct WallClock {
     folder: TempDir,
     preload: String,
 }
 
 impl WallClock {
     /// One that shows this, in UTC, when the program starts.
-    fn at(time: &str) -> Self {
+    pub(super) fn at(time: &str) -> Self {
         let found = Command::new("faketime")
             .args(["-f", "+0", "printenv", "LD_PRELOAD"])
             .output()
@@ -64,7 +64,7 @@ impl WallClock {
     }
 
     /// As if it had shown this when the program started.
-    fn set(&self, time: &str) {
+    pub(super) fn set(&self, time: &str) {
         let new = self.folder.path().join("new");
         fs::write(&new, format!("@{time}")).unwrap();
         // It is read at any moment.
@@ -75,7 +75,7 @@ impl WallClock {
         self.folder.path().join("time")
     }
 
-    fn seen_by(&self, program: Program) -> Program {
+    pub(super) fn seen_by(&self, program: Program) -> Program {
         program
             .env("LD_PRELOAD", &self.preload)
             .env("FAKETIME_TIMESTAMP_FILE", self.file())

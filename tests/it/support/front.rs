@@ -42,6 +42,17 @@ impl Front {
         Self::start(Cache::Nginx, origin, &nginx).await
     }
 
+    /// An nginx that stores private answers as well and honours `Vary`, as the cache of a browser does. It does not
+    /// look at `Cache-Control`, and stores each answer for an hour.
+    pub(crate) async fn private(origin: SocketAddr) -> Self {
+        let nginx = NGINX.replace(
+            "location / {\n",
+            "location / {\nproxy_ignore_headers Cache-Control;\nproxy_cache_valid 200 1h;\n",
+        );
+        assert_ne!(nginx, NGINX);
+        Self::start(Cache::Nginx, origin, &nginx).await
+    }
+
     async fn start(cache: Cache, origin: SocketAddr, nginx: &str) -> Self {
         let folder = TempDir::new().unwrap();
         // Free until a moment before the cache takes it.
