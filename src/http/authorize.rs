@@ -157,14 +157,13 @@ impl Authorizer {
             Page::Healthz | Page::Readyz => return Ok(Caller::Address(None)),
             // Each endpoint in it is checked for itself.
             Page::OpenApi | Page::Docs | Page::DocsStyle | Page::DocsScript => &Access::Public,
-            Page::Metrics
-            | Page::Status
-            | Page::StatusJson
-            | Page::StatusHistory
+            // Files without data. A browser opens them without a credential, and they ask for one.
+            Page::Status
             | Page::StatusStyle
             | Page::StatusScript
             | Page::ChartStyle
-            | Page::ChartScript => &self.measurements,
+            | Page::ChartScript => &Access::Public,
+            Page::Metrics | Page::StatusJson | Page::StatusHistory => &self.measurements,
         };
         self.admit(request, access).await
     }
@@ -179,10 +178,19 @@ impl Authorizer {
         checked.map_or(!self.measurements.needs_credential(), |it| it.is_ok())
     }
 
-    /// The identity for a page that shows what it may use. An invalid credential counts as none.
-    pub(super) async fn identity(&self, request: &RequestHead) -> Option<Arc<Identity>> {
-        let identity = identify(self.identities.as_ref()?, request).await;
-        identity.ok().flatten()
+    /// The identity for a page that shows what it may use.
+    ///
+    /// # Errors
+    /// What is wrong with the credential. Without this, a client generated with an expired key would silently lack
+    /// endpoints.
+    pub(super) async fn identity(
+        &self,
+        request: &RequestHead,
+    ) -> Result<Option<Arc<Identity>>, Problem> {
+        match &self.identities {
+            Some(identities) => identify(identities, request).await,
+            None => Ok(None),
+        }
     }
 }
 

@@ -113,10 +113,10 @@ impl Routes {
             Page::Healthz => health::healthz(),
             Page::Readyz if self.authorizer.may_observe(request).await => self.readiness.response(),
             Page::Readyz => self.readiness.in_a_word(),
-            Page::OpenApi => {
-                let identity = self.authorizer.identity(request).await;
-                self.openapi.response(request, identity.as_deref()).await
-            }
+            Page::OpenApi => match self.authorizer.identity(request).await {
+                Ok(identity) => self.openapi.response(request, identity.as_deref()).await,
+                Err(wrong) => wrong.into(),
+            },
             Page::Docs => docs::page(request),
             Page::DocsStyle => docs::style(request),
             Page::DocsScript => docs::script(request),

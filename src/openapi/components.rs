@@ -189,6 +189,14 @@ fn response(kinds: &[&ProblemKind]) -> Value {
             headers.insert(name.to_owned(), header);
         }
     }
+    if kinds.iter().any(|kind| kind.status == 401) {
+        let header = json!({
+            "description": "What is wrong with the credential, if there is one: RFC 6750.",
+            "required": true,
+            "schema": { "type": "string" },
+        });
+        headers.insert("WWW-Authenticate".to_owned(), header);
+    }
     if !headers.is_empty() {
         response["headers"] = headers.into();
     }

@@ -1,5 +1,6 @@
 //! Larder's own pages: who may see them, what all responses have in common, what is made once for all clients.
 
+use larder::access::key::{digest, hexadecimal};
 use larder::observe::Event;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -160,6 +161,38 @@ async fn every_response_forbids_sniffing_and_own_pages_allow_no_other_origin() {
                 assert_eq!(has_cors, !is_own, "{method} {target}");
             }
         }
+    }
+}
+
+/// Browsers open them without a credential, so they must not depend on anything that needs one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_pages_are_the_same_for_all_servers_and_clients() {
+    let db = Postgres::with("").await;
+    let open = App::start(&db, ENDPOINTS).await;
+    let digest = hexadecimal(&digest("key"));
+    let closed = App::start(
+        &db,
+        &format!(
+            "[access]\ndefault = \"deny\"\n[[access.key]]\nname = \"k\"\nsha256 = [\"{digest}\"]\n\
+             [[endpoint]]\npath = \"/secret-path\"\nsql = \"SELECT 1 AS secret_column\""
+        ),
+    )
+    .await;
+    let data = [
+        "/metrics",
+        "/openapi.json",
+        "/status.json",
+        "/status/history.json",
+    ];
+    for page in OWN.into_iter().filter(|page| !data.contains(page)) {
+        let files = [&open, &closed].map(|app| async {
+            let answer = app.get(page).await;
+            answer.assert_status(200);
+            (answer.header("etag").map(str::to_owned), answer.body)
+        });
+        let [a, b] = files;
+        let (a, b) = (a.await, b.await);
+        assert_eq!(a, b, "{page}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! there is an alert.
 
 mod faults; // each alert fires in its fault, and in no other
+mod key; // a closed Larder is scraped with a key
 mod panels; // Prometheus's answers fit the panels
 
 use std::collections::BTreeSet;

@@ -1,8 +1,9 @@
-"""Checks servers against their OpenAPI documents: `check.py FOLDER_OF_PROGRAMS`.
+"""Checks servers against their OpenAPI documents: `check.py FOLDER_OF_PROGRAMS FOLDER_FOR_SCREENSHOTS`.
 
-schemathesis sends what the documents allow and what they forbid to the demo, and to a server of everything.toml
-on the Postgres that DATABASE_URL names. The documents are validated against the meta-schema of OpenAPI 3.1 and
-compared with the output of `larder openapi`. The demo's /docs is opened in Chromium.
+schemathesis sends what the documents allow and what they forbid to the demo, and to servers of everything.toml and,
+with several credentials, of access.toml, on the Postgres that DATABASE_URL names. The documents are validated against
+the meta-schema of OpenAPI 3.1 and compared with the output of `larder openapi`. /docs of the demo and of access.toml
+is opened in Chromium.
 """
 
 import json
@@ -20,6 +21,7 @@ from server import free_port, serving
 HERE = pathlib.Path(__file__).parent.resolve()
 PROGRAMS = pathlib.Path(sys.argv[1]).resolve()
 LARDER = PROGRAMS / "larder"
+SHOTS = pathlib.Path(sys.argv[2]).resolve()
 SEED = os.environ.get("SCHEMATHESIS_SEED", "1")  # another seed sends other requests
 SCHEMATHESIS = pathlib.Path(sys.executable).with_name("st")
 VALIDATOR = pathlib.Path(sys.executable).with_name("openapi-spec-validator")
@@ -33,13 +35,16 @@ def without_examples(document):
     return document
 
 
-def check_document(url):
-    with urllib.request.urlopen(f"{url}/openapi.json") as answer:
+def check_document(url, key=None):
+    """Checks a server against its document for the caller with this key."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/openapi.json", headers=headers)) as answer:
         text = answer.read()
     subprocess.run([VALIDATOR, "-"], input=text, check=True)
     command = [
         *(SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml"),
         *("run", f"{url}/openapi.json", "--seed", SEED, "--no-color"),
+        *(f"--header={name}: {value}" for name, value in headers.items()),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
     # It stores failing cases in its working directory and replays them. Runs must be independent.
@@ -73,6 +78,34 @@ def main():
     elsewhere = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     if elsewhere["servers"] != [{"url": "https://api.example/v1"}]:
         sys.exit(f"`larder openapi --server` prints {elsewhere['servers']}")
+
+    check_credentials()
+
+
+def check_credentials():
+    config, port = HERE / "access.toml", free_port()
+    url = f"http://127.0.0.1:{port}"
+    with serving(LARDER, "serve", "-c", config, PORT=str(port)):
+        documents = {
+            "nobody": check_document(url),
+            "guest": check_document(url, "guest-key"),
+            "seller": check_document(url, "seller-key"),
+        }
+        docs_page.check_credentials(url, SHOTS)
+    paths = {name: [*document["paths"]] for name, document in documents.items()}
+    expected = {
+        "nobody": ["/open/{n}"],
+        "guest": ["/open/{n}", "/closed/{n}", "/mine/{n}", "/near"],
+        "seller": ["/open/{n}", "/closed/{n}", "/sales/{n}", "/stock", "/mine/{n}", "/near"],
+    }
+    if paths != expected:
+        sys.exit(f"callers are shown {paths}")
+    for document in documents.values():
+        for path, item in document["paths"].items():
+            operation = item["get"]
+            is_closed = "security" in operation
+            if is_closed != (path != "/open/{n}") or is_closed != ({"401", "403"} <= operation["responses"].keys()):
+                sys.exit(f"the document is wrong about access to {path}")
 
 
 main()

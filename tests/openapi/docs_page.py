@@ -1,4 +1,5 @@
-"""/docs in a real Chromium: it can be read and sends requests, and it contacts no other host."""
+"""/docs in a real Chromium: it can be read and sends requests, with credentials where they are needed, and it contacts
+no other host."""
 
 import json
 
@@ -27,7 +28,7 @@ def check(url, country="Côte d'Ivoire / 50%"):
     """Checks the page of the demo. The country is one without sales."""
     with chromium() as devtools:
         page = Page(devtools)
-        page.call("Page.navigate", url=f"{url}/docs")
+        page.open(f"{url}/docs")
         paths = page.once("document.querySelectorAll('.path').length")
         expect(paths == 9, f"{paths} endpoints are listed")
 
@@ -42,3 +43,47 @@ def check(url, country="Côte d'Ivoire / 50%"):
 
         page.expect_no_complaints(url)
     print(f"{url}/docs: read, and four requests sent, in Chromium")
+
+
+def enter(page, credential):
+    page.value(f"(document.getElementById('key').value = {json.dumps(credential)}, true)")
+    page.value("document.querySelector('#credential button').click()")
+
+
+def check_credentials(url, shots):
+    """Checks the page of a server of access.toml."""
+    listed = "[...document.querySelectorAll('.path')].map((path) => path.innerText)"
+    state = "document.getElementById('state')?.innerText"
+    with chromium() as devtools:
+        page = Page(devtools)
+        page.open(f"{url}/docs")
+        page.once(f"{state} === '1 of 1 endpoints that need no credential'")
+        expect(page.value(listed) == ["/open/{n}"], page.value(listed))
+        enter(page, "unknown-key")
+        page.once("document.getElementById('key-state').innerText === 'The key is unknown.'")
+        enter(page, "guest-key")
+        page.once(f"{state} === '4 of 4 endpoints that this credential may use'")
+        enter(page, "seller-key")
+        page.once(f"{state} === '6 of 6 endpoints that this credential may use'")
+        expect(page.value("document.getElementById('key-state').innerText") == "", "the key is accepted")
+
+        status, shown = send(page, "get_mine_n", n="7")
+        expect(status == "200" and '"tenant": "acme"' in shown, shown)
+        shown = page.value("document.querySelector('[data-operation=get_mine_n]').innerText")
+        expect('-H "Authorization: Bearer $KEY"' in shown, "the command has a place for the key")
+        page.screenshot(shots / "docs-with-key.png")
+        status, shown = send(page, "get_near")
+        expect(status == "403" and "LRD-204" in shown, shown)
+
+        kept = page.value("JSON.stringify([localStorage, sessionStorage, document.cookie, location.href])")
+        page_text = page.value("document.documentElement.outerHTML")
+        for where in [kept, page_text, *page.requested]:
+            expect("seller-key" not in where, f"the key is in {where}")
+
+        # Opened again, it knows no key.
+        page.open("about:blank")
+        page.open(f"{url}/docs")
+        page.once(f"{state} === '1 of 1 endpoints that need no credential'")
+        expect(page.value("document.getElementById('key').value") == "", "the key is gone")
+        page.expect_no_complaints(url)
+    print(f"{url}/docs: used with and without credentials, in Chromium")

@@ -48,6 +48,7 @@ class Page:
         self.ids = itertools.count(1)
         self.session = None
         self.requested, self.complaints = [], []
+        self.navigated = set()  # Chromium's names of the documents that the tab has switched to
         tab = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -69,12 +70,21 @@ class Page:
 
     def record(self, message):
         match message.get("method"):
+            case "Page.frameNavigated":
+                self.navigated.add(message["params"]["frame"]["loaderId"])
             case "Network.requestWillBeSent":
                 self.requested.append(message["params"]["request"]["url"])
             case "Runtime.exceptionThrown" | "Log.entryAdded":
                 self.complaints.append(message["params"])
             case "Runtime.consoleAPICalled" if message["params"]["type"] in ("error", "warning", "assert"):
                 self.complaints.append(message["params"])
+
+    def open(self, url):
+        """Goes to a page and waits until it is loaded. What runs in the page before would be lost without a word."""
+        document = self.call("Page.navigate", url=url)["loaderId"]
+        while document not in self.navigated:
+            self.record(json.loads(self.socket.recv()))
+        self.value("new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', () => done()))")
 
     def once(self, expression):
         """Waits until the expression has a value, and returns it; true for an element."""

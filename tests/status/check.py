@@ -5,6 +5,7 @@ keyboard, a phone, and the dark colour scheme. The screenshots are for people to
 """
 
 import contextlib
+import hashlib
 import http.client
 import itertools
 import json
@@ -62,6 +63,18 @@ path = "/reports/yearly"
 sql = "SELECT 'nobody asks for this' AS report"
 max_age = "1s"
 """
+
+# Two keys, whose texts are their names and `-key`.
+ACCESS = "".join(
+    f"""
+[[access.key]]
+name = "{name}"
+sha256 = ["{hashlib.sha256(f"{name}-key".encode()).hexdigest()}"]
+scopes = {scopes}
+"""
+    for name, scopes in [("operator", '["larder:observe"]'), ("guest", "[]")]
+)
+ACCESS = f'[access]\ndefault = "deny"\n{ACCESS}'
 
 POLLED = ["/orders/count", "/orders/by-country", "/orders/Ada", "/orders/Grace", "/orders/Alan", "/stock", "/orders/count",
          "/revenue/by-month", "/orders/count"]
@@ -125,7 +138,7 @@ def larder(postgres, port, endpoints):
 def opened(devtools, url, width=1280, height=800):
     page = Page(devtools)
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-    page.call("Page.navigate", url=f"{url}/status")
+    page.open(f"{url}/status")
     page.once("document.querySelector('#rows > .row')")
     return page
 
@@ -340,6 +353,38 @@ def in_the_dark(page):
     page.screenshot(SHOTS / "dark.png")
 
 
+def with_credentials(page, url):
+    """The page is opened by anybody, and asks for a credential before it shows anything."""
+    def enter(key):
+        page.value(f"(document.getElementById('key').value = {json.dumps(key)}, true)")
+        page.value("document.querySelector('#credential button').click()")
+
+    detail = "document.getElementById('detail').innerText"
+    hidden = "document.getElementById('data').hidden"
+    page.open(f"{url}/status")
+    title(page, "This page needs a credential")
+    page.once(f"{hidden} && document.activeElement.id === 'key'")
+    page.screenshot(SHOTS / "credential.png")
+    check_contrast(page, "without a credential")
+    enter("unknown-key")
+    page.once(f"{detail}.includes('The key is unknown.')")
+    enter("guest-key")
+    page.once(f"{detail}.includes('lacks a scope')")
+    expect(page.value(hidden), "nothing is shown to a key without the scope")
+    shown = page.value("document.documentElement.outerHTML")
+    expect("/orders" not in shown, "the page has no data")
+    enter("operator-key")
+    page.once(f"!{hidden} && document.querySelectorAll('#rows > .row').length === 7")
+    title(page, "Everything in use is fresh")
+    page.once("document.querySelectorAll('#totals canvas').length === 5")
+    expect(page.value("document.getElementById('credential').hidden"), "it asks no longer")
+    page.screenshot(SHOTS / "with-credential.png")
+    kept = page.value("JSON.stringify([localStorage, sessionStorage, document.cookie, location.href])")
+    for where in [kept, page.value("document.documentElement.outerHTML"), *page.requested]:
+        expect("operator-key" not in where, f"the key is in {where}")
+    page.expect_no_complaints(url)
+
+
 def main():
     SHOTS.mkdir(parents=True, exist_ok=True)
     with Postgres() as postgres, chromium() as devtools:
@@ -362,7 +407,11 @@ def main():
             many(page)
             by_keyboard(page)
             page.expect_no_complaints(url)
-    print(f"/status: healthy, in an outage, without Larder, with 300 endpoints, in Chromium; see {SHOTS}")
+
+        port = free_port()
+        with larder(postgres, port, ACCESS + FEW) as url:
+            with_credentials(Page(devtools), url)
+    print(f"/status: healthy, in an outage, without Larder, with 300 endpoints, with credentials, in Chromium; see {SHOTS}")
 
 
 main()

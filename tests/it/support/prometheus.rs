@@ -36,6 +36,15 @@ impl Prometheus {
     /// Starts it by `grafana/prometheus.yml`, which scrapes the first of these jobs; the others have one
     /// target each as well.
     pub(crate) async fn scraping(jobs: &[(&str, SocketAddr)]) -> Self {
+        Self::start(jobs, None).await
+    }
+
+    /// [`Prometheus::scraping`], with this key for the first of the jobs as the file shows it.
+    pub(crate) async fn scraping_with_key(key: &str, jobs: &[(&str, SocketAddr)]) -> Self {
+        Self::start(jobs, Some(key)).await
+    }
+
+    async fn start(jobs: &[(&str, SocketAddr)], key: Option<&str>) -> Self {
         let folder = TempDir::new().unwrap();
         let read = |name: &str| std::fs::read_to_string(grafana().join(name)).unwrap();
         let write = |name: &str, text: &str| {
@@ -49,6 +58,18 @@ impl Prometheus {
         assert!(shipped.contains(&name), "{shipped}");
         let mut config = shipped.replace("127.0.0.1:8080", &target.to_string());
         assert_ne!(config, shipped);
+        if let Some(key) = key {
+            // With the end of a line, which an editor leaves there.
+            std::fs::write(folder.path().join("larder.key"), format!("{key}\n")).unwrap();
+            let open = config.clone();
+            config = config
+                .replace(
+                    "    # authorization:\n    #   credentials",
+                    "    authorization:\n      credentials",
+                )
+                .replace("/etc/prometheus/larder.key", "larder.key");
+            assert_ne!(config, open, "the file shows how to present a key");
+        }
         for (name, target) in others {
             config.push_str(&format!(
                 "\n  - job_name: {name}\n    static_configs: [{{ targets: [\"{target}\"] }}]\n"

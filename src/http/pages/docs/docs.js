@@ -4,6 +4,14 @@
 const SHOWN_MAX = 200_000;
 const HEADERS = ["Content-Type", "Age", "Cache-Control", "Cache-Status", "ETag", "Last-Modified", "Retry-After"];
 
+// The key or token that was entered. It is kept in this variable and in the field, and nowhere else.
+let credential = "";
+
+/** The fields that present it. */
+function authorization() {
+  return credential ? { Authorization: `Bearer ${credential}` } : {};
+}
+
 /** An element with attributes and children; texts never become markup. */
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -167,12 +175,12 @@ function freshness(headers) {
   return `From memory; ${age}, fresh for ${ttl} s more.`;
 }
 
-async function show(result, url, accept) {
+async function show(result, url, fields) {
   result.replaceChildren(make("p", { class: "quiet" }, "Waiting…"));
   const began = performance.now();
   let answer, text;
   try {
-    answer = await fetch(url, { headers: { Accept: accept } });
+    answer = await fetch(url, { headers: fields });
     text = await answer.text();
   } catch (error) {
     result.replaceChildren(make("p", { class: "status bad" }, `No answer: ${error.message}. Is the server running?`));
@@ -205,13 +213,14 @@ function tryIt(path, operation) {
   const form = make("form", {}, ...parameters.map((parameter) => field(operation, parameter)), actions);
   const update = () => {
     const accept = format.value === formats[0] ? "" : ` -H ${quoted(`Accept: ${format.value}`)}`;
-    command.textContent = `curl -i${accept} ${quoted(target(path, form).href)}`;
+    const key = operation.security ? ' -H "Authorization: Bearer $KEY"' : "";
+    command.textContent = `curl -i${key}${accept} ${quoted(target(path, form).href)}`;
   };
   form.addEventListener("input", update);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     delete result.dataset.status;
-    show(result, target(path, form), format.value);
+    show(result, target(path, form), { Accept: format.value, ...(operation.security && authorization()) });
   });
   update();
   return [make("h2", {}, parameters.length ? "Parameters" : "Try it"), form, command, result];
@@ -231,12 +240,14 @@ function endpoint(contract, path, operation) {
   return details;
 }
 
-async function load(state) {
+/** The document, and why the server rejects the credential, if it does: then it is what needs none. */
+async function load(headers, rejected = "") {
   for (;;) {
-    const answer = await fetch("openapi.json");
-    if (answer.ok) return read(await answer.text());
+    const answer = await fetch("openapi.json", { headers });
+    if (answer.ok) return [read(await answer.text()), rejected];
+    if (answer.status === 401 && !rejected) return load({}, (await answer.json()).detail);
     if (answer.status !== 503) throw new Error(`openapi.json answers ${answer.status} ${answer.statusText}`);
-    state.textContent = "The server is starting, and asks the database about its queries…";
+    state.textContent = (await answer.json()).detail;
     const seconds = Number(answer.headers.get("Retry-After")) || 1;
     await new Promise((done) => setTimeout(done, seconds * 1000));
   }
@@ -250,37 +261,53 @@ function open() {
   }
 }
 
-async function main() {
-  const state = document.getElementById("state");
-  let contract;
+const state = document.getElementById("state"), filter = document.getElementById("filter");
+let all = []; // the endpoints, each as its text and its element
+let hasCredentials = false; // whether the server has any
+
+function select() {
+  const words = filter.value.toLowerCase().split(/\s+/);
+  let found = 0;
+  for (const { text, element } of all) {
+    element.hidden = !words.every((word) => text.includes(word));
+    found += !element.hidden;
+  }
+  const whose = !hasCredentials ? "" : credential ? " that this credential may use" : " that need no credential";
+  state.textContent = `${found} of ${all.length} endpoints${whose}`;
+}
+
+/** Shows what the caller may use. */
+async function update() {
+  const used = credential;
+  let contract, rejected;
   try {
-    contract = await load(state);
+    [contract, rejected] = await load(authorization());
   } catch (error) {
     state.textContent = `The endpoints cannot be shown: ${error.message}. Reload the page, or ask the operator of this server.`;
     return;
   }
+  if (used !== credential) return; // another one was entered meanwhile
+  if (rejected) credential = "";
+  document.getElementById("key-state").textContent = rejected;
   document.title = contract.info.title;
   document.getElementById("title").textContent = contract.info.title;
   document.getElementById("about").replaceChildren(...prose(contract.info.description).flatMap((p) => [...p.childNodes]));
-  const all = Object.entries(contract.paths).map(([path, item]) => {
+  hasCredentials = contract.components.securitySchemes !== undefined;
+  document.getElementById("credential").hidden = !hasCredentials;
+  all = Object.entries(contract.paths).map(([path, item]) => {
     const text = `${path} ${item.get.summary ?? ""}`.toLowerCase();
     return { text, element: endpoint(contract, path, item.get) };
   });
   document.getElementById("endpoints").replaceChildren(...all.map((one) => one.element));
-  const filter = document.getElementById("filter");
-  const select = () => {
-    const words = filter.value.toLowerCase().split(/\s+/);
-    let found = 0;
-    for (const { text, element } of all) {
-      element.hidden = !words.every((word) => text.includes(word));
-      found += !element.hidden;
-    }
-    state.textContent = `${found} of ${all.length} endpoints`;
-  };
-  filter.addEventListener("input", select);
-  addEventListener("hashchange", open);
   select();
   open();
 }
 
-main();
+document.getElementById("credential").addEventListener("submit", (event) => {
+  event.preventDefault();
+  credential = document.getElementById("key").value;
+  update();
+});
+filter.addEventListener("input", select);
+addEventListener("hashchange", open);
+update();

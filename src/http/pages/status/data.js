@@ -7,8 +7,19 @@ const recent = { samples: undefined, times: [], total: {}, endpoints: new Map() 
 
 const SERIES = ["requests_per_second", "request_duration_seconds", "age_seconds"];
 
+// The key or token that was entered. It is kept in this variable and in the field, and nowhere else.
+let credential = "";
+
+/** The server wants another credential, or one at all. */
+class Refusal extends Error {}
+
 async function getJson(path) {
-  const answer = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT) });
+  const headers = credential ? { Authorization: `Bearer ${credential}` } : {};
+  const answer = await fetch(path, { headers, signal: AbortSignal.timeout(TIMEOUT) });
+  if (answer.status === 401 || answer.status === 403) {
+    const why = (await answer.json().catch(() => undefined))?.detail;
+    throw new Refusal(credential ? why ?? answer.statusText : "");
+  }
   if (!answer.ok) throw new Error(`it responds with ${answer.status} ${answer.statusText}`);
   return answer.json();
 }

@@ -58,7 +58,31 @@ function tools() {
   showOrder();
 }
 
+/** Asks for a credential, and waits until it is entered. Values that were shown with the last one are hidden. */
+function askForCredential(refusal) {
+  document.body.classList.remove("lost");
+  showVerdict(["warn", credential ? "The credential is not accepted" : "This page needs a credential", refusal.message]);
+  at("data").hidden = true;
+  at("credential").hidden = false;
+  setText(at("about"), "");
+  setText(at("as-of"), "");
+  const key = at("key");
+  key.value = "";
+  key.focus();
+  return new Promise((done) => {
+    at("credential").addEventListener("submit", (event) => {
+      event.preventDefault();
+      credential = key.value;
+      at("credential").hidden = true;
+      setText(at("title"), "Loading…");
+      setText(at("detail"), "");
+      done();
+    }, { once: true });
+  });
+}
+
 function show(showTotals) {
+  at("data").hidden = false;
   document.body.classList.remove("lost");
   showVerdict(verdict());
   showTroubles();
@@ -95,6 +119,11 @@ async function main() {
   let lost; // since when, in milliseconds, and after how many attempts
   for (;;) {
     const failure = await load().then(() => undefined, (error) => error);
+    if (failure instanceof Refusal) {
+      lost = undefined;
+      await askForCredential(failure);
+      continue;
+    }
     if (failure) {
       lost = { since: lost?.since ?? Date.now(), times: (lost?.times ?? 0) + 1 };
       showLost(lost.since, failure);
