@@ -58,7 +58,15 @@ impl Connection {
     }
 
     pub(crate) async fn get(&mut self, target: &str) -> io::Result<Answer> {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        self.get_with(target, "").await
+    }
+
+    /// `GET`s a target with more header fields, each with the end of its line.
+    pub(crate) async fn get_with(&mut self, target: &str, fields: &str) -> io::Result<Answer> {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n",
+            self.address
+        );
         self.stream.write_all(request.as_bytes()).await?;
         tokio::time::timeout(SILENCE, self.answer())
             .await
