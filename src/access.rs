@@ -15,7 +15,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 pub use credential::{Credential, CredentialError};
@@ -80,14 +79,21 @@ pub enum Denied {
 /// Everybody with a credential.
 #[derive(Debug)]
 pub struct Identities {
+    settings: AccessSettings,
     keys: HashMap<KeyDigest, Arc<Identity>>,
     /// `None` without `[access.keys]`.
     stored: Option<Arc<StoredIdentities>>,
     /// `None` without an issuer.
-    tokens: Option<Tokens>,
-    trusted_proxies: Vec<IpNet>,
-    address_limits: Option<LimitsBy<IpAddr>>,
+    tokens: Option<Arc<Tokens>>,
+    address_limits: Option<Arc<LimitsBy<IpAddr>>>,
+    /// What [`Self::changes`] counts from: more than those of all identities before.
+    changes: u64,
+    /// Ends what keeps the keys up to date.
+    end: CancellationToken,
 }
+
+/// The most changes between two reloads.
+const CHANGES_MAX: u64 = 1 << 32;
 
 impl Identities {
     /// Those that the configuration declares.
@@ -95,32 +101,78 @@ impl Identities {
     /// # Errors
     /// [`IssuerError`] if a file with the keys of an issuer cannot be used.
     pub fn new(settings: &AccessSettings) -> Result<Self, IssuerError> {
-        let mut keys = HashMap::new();
-        for (client, key) in settings.keys() {
-            let identity = Arc::new(Identity::of_key(client, key));
-            for digest in &key.digests {
-                keys.insert(*digest, Arc::clone(&identity));
-            }
-        }
         Ok(Self {
-            keys,
+            keys: by_digest(settings, |_| None),
             stored: settings
                 .stored_keys()
                 .map(StoredIdentities::new)
                 .map(Arc::new),
-            tokens: Tokens::new(settings)?,
-            trusted_proxies: settings.trusted_proxies.clone(),
-            address_limits: settings.limit.map(LimitsBy::new),
+            tokens: Tokens::new(settings)?.map(Arc::new),
+            address_limits: settings.limit.map(LimitsBy::new).map(Arc::new),
+            changes: 0,
+            end: CancellationToken::new(),
+            settings: settings.clone(),
         })
     }
 
-    /// Keeps the keys of issuers and those in the repository up to date until `shutdown`.
+    /// Those of other settings, in place of these. What is declared alike keeps its keys, and what is left of its
+    /// limits.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn following(&self, settings: &AccessSettings) -> Result<Self, IssuerError> {
+        let limits = |key: &AccessKey| {
+            let same =
+                |(_, it): &(ClientId, &AccessKey)| (&it.name, it.limit) == (&key.name, key.limit);
+            let (_, known) = self.settings.keys().find(same)?;
+            let identity = self.keys.get(known.digests.first()?)?;
+            identity.limits.clone()
+        };
+        let next = Self::new(&AccessSettings {
+            // Not read again where nothing has changed.
+            issuers: Vec::new(),
+            ..settings.clone()
+        })?;
+        let is_stored_alike = settings.stored_keys == self.settings.stored_keys;
+        Ok(Self {
+            keys: by_digest(settings, limits),
+            stored: if is_stored_alike {
+                self.stored.clone()
+            } else {
+                next.stored
+            },
+            tokens: if settings.issuers == self.settings.issuers {
+                self.tokens.clone()
+            } else {
+                Tokens::new(settings)?.map(Arc::new)
+            },
+            address_limits: if settings.limit == self.settings.limit {
+                self.address_limits.clone()
+            } else {
+                next.address_limits
+            },
+            changes: self.changes + CHANGES_MAX,
+            end: CancellationToken::new(),
+            settings: settings.clone(),
+        })
+    }
+
+    /// Keeps the keys of issuers and those in the repository up to date until `shutdown`, or until other identities
+    /// do so in place of these.
     pub fn follow(
         &self,
         repository: &Repository,
         observer: &Observer,
         shutdown: &CancellationToken,
     ) {
+        let (ended, end) = (self.end.clone(), shutdown.child_token());
+        let shutdown = end.clone();
+        tokio::spawn(async move {
+            // Either of them.
+            shutdown.run_until_cancelled(ended.cancelled()).await;
+            shutdown.cancel();
+        });
+        let shutdown = &end;
         if let Some(stored) = &self.stored {
             let parts = (Arc::clone(stored), repository.clone(), observer.clone());
             supervise::spawn(observer, Task::StoredKeys, shutdown, move || {
@@ -133,11 +185,29 @@ impl Identities {
         }
     }
 
+    /// Ends what [`Self::follow`] began.
+    pub fn end(&self) {
+        self.end.cancel();
+    }
+
+    /// What they were made from.
+    pub fn settings(&self) -> &AccessSettings {
+        &self.settings
+    }
+
     /// Fetches the keys that issuers publish, once. Returns those that could not be fetched.
     pub async fn load_issuer_keys(&self) -> Vec<(IssuerId, FetchError)> {
         match &self.tokens {
             Some(tokens) => tokens.load().await,
             None => Vec::new(),
+        }
+    }
+
+    /// Likewise, where there are none yet.
+    pub async fn load_missing_issuer_keys(&self) -> Vec<(IssuerId, FetchError)> {
+        match &self.tokens {
+            Some(tokens) if !tokens.have_keys() => tokens.load().await,
+            Some(_) | None => Vec::new(),
         }
     }
 
@@ -172,7 +242,8 @@ impl Identities {
     /// How often any keys were replaced.
     pub fn changes(&self) -> u64 {
         let stored = self.stored.as_ref().map_or(0, |stored| stored.changes());
-        stored + self.tokens.as_ref().map_or(0, Tokens::changes)
+        let tokens = self.tokens.as_ref().map_or(0, |tokens| tokens.changes());
+        self.changes + stored + tokens
     }
 
     /// Whether callers without a credential have a limit.
@@ -250,14 +321,29 @@ impl Identities {
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
-        self.trusted_proxies
-            .iter()
-            .any(|network| network.contains(&address))
+        let trusted = &self.settings.trusted_proxies;
+        trusted.iter().any(|network| network.contains(&address))
     }
 }
 
+/// The identity behind each key, with the limits that are known of it.
+fn by_digest(
+    settings: &AccessSettings,
+    limits: impl Fn(&AccessKey) -> Option<Arc<Limits>>,
+) -> HashMap<KeyDigest, Arc<Identity>> {
+    let mut keys = HashMap::new();
+    for (client, key) in settings.keys() {
+        let identity = Arc::new(Identity::of_key(client, key, limits(key)));
+        for digest in &key.digests {
+            keys.insert(*digest, Arc::clone(&identity));
+        }
+    }
+    keys
+}
+
 impl Identity {
-    fn of_key(client: ClientId, key: &AccessKey) -> Self {
+    fn of_key(client: ClientId, key: &AccessKey, limits: Option<Arc<Limits>>) -> Self {
+        let new_limits = || key.limit.as_ref().map(|limit| Arc::new(Limits::new(limit)));
         Self {
             name: key.name.clone(),
             client,
@@ -266,7 +352,7 @@ impl Identity {
             leeway: Duration::ZERO,
             scopes: key.scopes.clone(),
             claims: key.claims.clone(),
-            limits: key.limit.as_ref().map(|limit| Arc::new(Limits::new(limit))),
+            limits: limits.or_else(new_limits),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The composition root: builds every part from a plan, runs them, and ends them in order.
 
 mod measure; // how long each query takes
+mod mistakes; // what Postgres and the files reveal, with its place
 mod preflight; // what Postgres says of the plan, before anything is served
 mod progress; // of a start that takes a while
 mod rejection; // what cannot be served as declared
+mod reload; // another plan in place of the one that is served
 mod roles; // whether Larder may become the roles of `run_as`
 mod row_security; // whether row-level security is there where the plan relies on it
 mod startup; // from nothing to ready
@@ -13,21 +15,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use measure::{Measurement, Measurements, measure_all};
+pub use mistakes::{rejected, unusable_file};
 pub use preflight::{Descriptions, describe_all};
 pub use rejection::Rejection;
+pub use reload::{ReadConfiguration, ReloadError, Reloader};
 pub use row_security::check_row_security;
 
 use crate::access::{Identities, IssuerError};
 use crate::cache::Cache;
 pub use crate::http::TlsError;
-
 use crate::http::problem::Problem;
-use crate::http::{self, Exposure, Site, Tls};
+use crate::http::{self, Exposure, Serving, Site, Tls};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::observe::{Event, Observer, Readiness, Sink, Task};
@@ -38,6 +42,7 @@ use crate::refresh::HeartbeatError;
 use crate::repository::{Repository, RepositoryError};
 use crate::status::{Incidents, Status};
 use crate::supervise;
+use reload::{Reloads, Replacing};
 
 /// How often the cache is maintained. Without this, moka does it in bounded steps on readers' threads.
 const MAINTAIN_EVERY: Duration = Duration::from_millis(250);
@@ -47,12 +52,16 @@ const MAINTAIN_EVERY: Duration = Duration::from_millis(250);
 pub struct App {
     plan: Arc<Plan>,
     repository: Repository,
+    cache: Cache,
     read_through: ReadThrough,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     observer: Observer,
+    /// The current plan, and the one before: for names in the log.
+    named: Arc<ArcSwap<Vec<Arc<Plan>>>>,
     tls: Option<Tls>,
     identities: Option<Arc<Identities>>,
+    reloads: Reloads,
 }
 
 /// Why an [`App`] cannot be built.
@@ -126,8 +135,13 @@ impl App {
         let metrics = Arc::new(Metrics::new(&plan));
         let counted = Arc::clone(&metrics);
         sinks.push(Box::new(move |event| counted.record(event)));
-        let logged = Arc::clone(&plan);
-        sinks.push(Box::new(move |event| log::record(&logged, event)));
+        let named = Arc::new(ArcSwap::from_pointee(vec![Arc::clone(&plan)]));
+        let logged = Arc::clone(&named);
+        sinks.push(Box::new(move |event| {
+            if log::is_worth_a_line(event) {
+                log::record(&logged.load(), event);
+            }
+        }));
         let incidents = Arc::<Incidents>::default();
         let recorded = Arc::clone(&incidents);
         sinks.push(Box::new(move |event| recorded.record(event)));
@@ -137,7 +151,7 @@ impl App {
         let read_through = ReadThrough::new(
             Arc::clone(&plan),
             PostgresSource::new(&plan, repository.clone(), observer.clone()),
-            cache,
+            cache.clone(),
             observer.clone(),
         );
         let status = Status::new(
@@ -149,13 +163,21 @@ impl App {
         Ok(Self {
             plan,
             repository,
+            cache,
             read_through,
             metrics,
             status: Arc::new(status),
             observer,
+            named,
             tls,
             identities: identities.map(Arc::new),
+            reloads: Reloads::default(),
         })
+    }
+
+    /// Has the configuration read by `read` when the [`Reloader`] is asked to.
+    pub fn reloader(&mut self, read: ReadConfiguration) -> Reloader {
+        self.reloads.reader(read)
     }
 
     /// Warnings about settings that are valid but risky, in sentences.
@@ -182,24 +204,14 @@ impl App {
             Ok(address) if address.ip().is_loopback() => Exposure::Loopback,
             Ok(_) | Err(_) => Exposure::Network,
         };
-        let site = Site {
-            plan: Arc::clone(&self.plan),
-            read_through: self.read_through.clone(),
-            metrics: Arc::clone(&self.metrics),
-            status: Arc::clone(&self.status),
-            readiness: ready,
-            observer: self.observer.clone(),
-            identities: self.identities.clone(),
-            exposure,
-        };
+        let serving = Serving::new(self.site(exposure, &ready));
         // Ends the background tasks when this function ends, in whatever way.
         let background = shutdown.child_token();
         let _end = background.clone().drop_guard();
-        let (read_through, observer) = (self.read_through.clone(), self.observer.clone());
+        let (cache, observer) = (self.cache.clone(), self.observer.clone());
         let dropped = Arc::new(AtomicU64::new(0));
         supervise::spawn(&self.observer, Task::Maintenance, &background, move || {
-            let (read_through, observer) = (read_through.clone(), observer.clone());
-            maintain(read_through, observer, Arc::clone(&dropped))
+            maintain(cache.clone(), observer.clone(), Arc::clone(&dropped))
         });
         if let Some(identities) = &self.identities {
             identities.follow(&self.repository, &self.observer, &background);
@@ -209,14 +221,15 @@ impl App {
             Arc::clone(&status).keep_history()
         });
 
-        let serving = http::server::serve(
-            listener,
-            self.plan.server(),
-            self.tls.take(),
-            site,
-            shutdown.clone(),
-        );
-        let supervising = self.supervise(&readiness, background, &shutdown);
+        let tls = self.tls.take();
+        let served = http::server::serve(listener, tls, serving.clone(), shutdown.clone());
+        let replacing = Replacing {
+            serving,
+            exposure,
+            ready,
+        };
+        let supervising = self.supervise(&readiness, replacing, background, &shutdown);
+        let serving = served;
         tokio::pin!(serving, supervising);
         tokio::select! {
             // Polled first, so that draining is announced even if nothing is left to drain.
@@ -229,16 +242,31 @@ impl App {
         }
     }
 
-    /// Runs the start and announces each change of readiness; returns when draining begins.
+    fn site(&self, exposure: Exposure, ready: &watch::Receiver<Readiness>) -> Site {
+        Site {
+            plan: Arc::clone(&self.plan),
+            read_through: self.read_through.clone(),
+            metrics: Arc::clone(&self.metrics),
+            status: Arc::clone(&self.status),
+            readiness: ready.clone(),
+            observer: self.observer.clone(),
+            identities: self.identities.clone(),
+            exposure,
+        }
+    }
+
+    /// Runs the start and announces each change of readiness, and reloads the configuration when asked to; returns
+    /// when draining begins.
     async fn supervise(
-        &self,
+        &mut self,
         readiness: &watch::Sender<Readiness>,
+        replacing: Replacing,
         background: CancellationToken,
         shutdown: &CancellationToken,
     ) -> Result<(), RunError> {
         self.announce(readiness, Readiness::Warming);
         let starting = async {
-            startup::start(
+            let succession = startup::start(
                 &self.plan,
                 &self.repository,
                 &self.read_through,
@@ -249,12 +277,13 @@ impl App {
             if let Some(identities) = &self.identities {
                 identities.wait_for_stored_keys().await;
             }
-            Ok::<_, RunError>(())
+            Ok::<_, RunError>(succession)
         };
         if let Some(started) = shutdown.run_until_cancelled(starting).await {
-            started?;
+            let succession = started?;
             self.announce(readiness, Readiness::Ready);
-            shutdown.cancelled().await;
+            let reloading = self.reload_when_asked(&replacing, &succession, &background);
+            shutdown.run_until_cancelled(reloading).await;
         }
         self.announce(readiness, Readiness::Draining);
         Ok(())
@@ -268,12 +297,12 @@ impl App {
 }
 
 /// Maintains the cache, and reports dropped log lines, of which `reported` have been reported before.
-async fn maintain(read_through: ReadThrough, observer: Observer, reported: Arc<AtomicU64>) {
+async fn maintain(cache: Cache, observer: Observer, reported: Arc<AtomicU64>) {
     let mut ticks = tokio::time::interval(MAINTAIN_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        read_through.maintenance().tidy();
+        cache.maintain();
         let dropped = log::lines_dropped();
         let lines = dropped - reported.swap(dropped, Ordering::Relaxed);
         if lines > 0 {

@@ -11,7 +11,8 @@ pub mod key; // everything that a result depends on
 mod key_quota; // how many keys an endpoint may have
 mod recently_removed; // keys that were in use until a short while ago
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use moka::Expiry;
@@ -23,7 +24,7 @@ pub use freshness::{EndpointVersion, Freshness, Validated};
 pub use key::Key;
 
 use crate::observe::{Event, Observer};
-use crate::plan::Plan;
+use crate::plan::{EndpointId, Lifetime, Plan};
 use entry::TrackedKey;
 use key_quota::KeyQuota;
 use recently_removed::RecentlyRemoved;
@@ -45,10 +46,10 @@ type Store = moka::sync::Cache<Key, Arc<Entry>, KeyHasher>;
 
 /// The entries of all endpoints, in two stores.
 ///
-/// Endpoints without parameters have one entry each, in a store without a bound: these entries are never
+/// A cheap handle: clones share everything. Endpoints without parameters have one entry each, in a store without a bound: these entries are never
 /// evicted and do not expire. All others share a bounded store, in which each endpoint has at most
 /// `max_keys` entries.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cache {
     resident: Store,
     keyed: Store,
@@ -59,21 +60,34 @@ pub struct Cache {
 /// The keys in the stores, and those that were in them.
 #[derive(Debug)]
 struct Keys {
-    /// One for each endpoint.
-    quotas: Box<[KeyQuota]>,
+    /// One for each endpoint. An endpoint without one has no entries, and gets none.
+    quotas: RwLock<HashMap<EndpointId, Arc<KeyQuota>>>,
     recently_removed: RecentlyRemoved<KeyHasher>,
 }
 
 impl Keys {
-    fn new(quotas: impl Iterator<Item = KeyQuota>) -> Arc<Self> {
-        Arc::new(Self {
-            quotas: quotas.collect(),
+    fn new(quotas: impl Iterator<Item = (EndpointId, u64)>) -> Arc<Self> {
+        let keys = Self {
+            quotas: RwLock::default(),
             recently_removed: RecentlyRemoved::new(),
-        })
+        };
+        quotas.for_each(|(endpoint, max)| keys.set_max(endpoint, max));
+        Arc::new(keys)
     }
 
-    fn quota(&self, key: &Key) -> &KeyQuota {
-        &self.quotas[key.endpoint().index()]
+    fn set_max(&self, endpoint: EndpointId, max: u64) {
+        let mut quotas = self.quotas.write().unwrap_or_else(PoisonError::into_inner);
+        quotas.entry(endpoint).or_default().set_max(max);
+    }
+
+    fn remove(&self, endpoints: &HashSet<EndpointId>) {
+        let mut quotas = self.quotas.write().unwrap_or_else(PoisonError::into_inner);
+        quotas.retain(|endpoint, _| !endpoints.contains(endpoint));
+    }
+
+    fn quota(&self, key: &Key) -> Option<Arc<KeyQuota>> {
+        let quotas = self.quotas.read().unwrap_or_else(PoisonError::into_inner);
+        quotas.get(&key.endpoint()).cloned()
     }
 
     /// An entry was removed, and not replaced.
@@ -84,7 +98,9 @@ impl Keys {
         {
             self.recently_removed.add(key);
         }
-        self.quota(key).removed(entry);
+        if let Some(quota) = self.quota(key) {
+            quota.removed(entry);
+        }
     }
 }
 
@@ -92,7 +108,7 @@ impl Cache {
     /// An empty cache for the plan's endpoints.
     pub fn new(plan: &Plan, observer: Observer) -> Self {
         let endpoints = plan.endpoints().iter();
-        let keys = Keys::new(endpoints.map(|endpoint| KeyQuota::new(endpoint.max_keys)));
+        let keys = Keys::new(endpoints.map(|endpoint| (endpoint.id, endpoint.max_keys)));
         Self::with(plan, keys, observer)
     }
 
@@ -100,7 +116,7 @@ impl Cache {
     #[cfg(test)]
     pub(crate) fn without_limits(plan: &Plan, observer: Observer) -> Self {
         let endpoints = plan.endpoints().iter();
-        let keys = Keys::new(endpoints.map(|_| KeyQuota::new(u64::MAX)));
+        let keys = Keys::new(endpoints.map(|endpoint| (endpoint.id, u64::MAX)));
         Self::with(plan, keys, observer)
     }
 
@@ -127,6 +143,25 @@ impl Cache {
             keyed: keyed.build_with_hasher(KeyHasher::default()),
             keys,
             observer,
+        }
+    }
+
+    /// Takes entries of these endpoints as well, or of other numbers of keys than before.
+    pub fn follow(&self, plan: &Plan) {
+        for endpoint in plan.endpoints() {
+            self.keys.set_max(endpoint.id, endpoint.max_keys);
+        }
+    }
+
+    /// Removes everything of these endpoints. Visits every entry.
+    pub fn remove(&self, endpoints: &HashSet<EndpointId>) {
+        self.keys.remove(endpoints);
+        for store in [&self.resident, &self.keyed] {
+            for (key, _) in store {
+                if endpoints.contains(&key.endpoint()) {
+                    store.invalidate(&*key);
+                }
+            }
         }
     }
 
@@ -159,6 +194,14 @@ impl Cache {
         });
     }
 
+    /// Gives an entry other limits, if it is still in the cache.
+    pub fn set_lifetime(&self, key: &Key, entry: &Entry, lifetime: Lifetime) {
+        self.replace(key, |previous| {
+            let same = previous.filter(|previous| previous.began() == entry.began());
+            same.map(|same| Arc::new(same.with_lifetime(lifetime)))
+        });
+    }
+
     /// Puts the entry that `choose` returns for the one in the cache. If the endpoint then has too many
     /// keys, the least used one is evicted.
     fn replace(&self, key: &Key, choose: impl FnOnce(Option<&Entry>) -> Option<Arc<Entry>>) {
@@ -171,7 +214,10 @@ impl Cache {
                 return Op::Nop;
             };
             let was_in_use = || self.keys.recently_removed.contains(key);
-            let quota = self.keys.quota(key);
+            // The endpoint may have been removed while the entry was loaded.
+            let Some(quota) = self.keys.quota(key) else {
+                return Op::Nop;
+            };
             evicted = quota.admit(key, previous, &entry, was_in_use);
             own = entry.tracked_key().cloned();
             Op::Put(entry)

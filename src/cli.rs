@@ -7,6 +7,7 @@ mod check; // `larder check`
 mod demo; // `larder demo`
 mod key; // `larder key`
 mod openapi; // `larder openapi`
+mod reload; // when the configuration is read again
 mod serve; // `larder serve`
 mod table; // text in columns
 
@@ -20,13 +21,11 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{self, FileError, Rejection};
-use crate::config::{Config, Mistake, Report};
+use crate::config::Report;
 use crate::log::{self, Lines, LogFormat, escaped};
 use crate::plan::access::is_key_name;
-use crate::plan::{Endpoint, Finding, Listen, Mismatch, Plan, Subject};
-use crate::repository::Refusal;
-use crate::repository::RepositoryError;
+use crate::plan::{Listen, Plan};
+use reload::Files;
 
 /// Turns SQL you declare into REST endpoints over Postgres, answered from memory and kept fresh in
 /// the background.
@@ -84,13 +83,16 @@ enum Command {
     ///
     /// Listens at once, and is ready (see /readyz) when Postgres has described every statement and every
     /// endpoint without parameters is loaded. While Postgres is unreachable, it keeps trying. On SIGTERM,
-    /// SIGINT (Ctrl-C), SIGQUIT or SIGHUP (when the terminal closes; ignored under nohup) it stops
+    /// SIGINT (Ctrl-C) or SIGQUIT, or when its terminal closes (but not under nohup), it stops
     /// accepting connections, finishes running requests and exits. A second SIGTERM, SIGINT or SIGQUIT
     /// ends it at once.
     #[command(after_help = AFTER_HELP)]
     Serve {
         #[command(flatten)]
         config: ConfigFile,
+        /// Reload the configuration when its files change.
+        #[arg(long)]
+        watch: bool,
     },
     /// Report every mistake in the configuration.
     ///
@@ -212,7 +214,7 @@ fn run(command: Command) -> Result<(), Failure> {
         .map_err(anyhow::Error::from)?;
     runtime.block_on(async {
         match command {
-            Command::Serve { config } => serve::serve(&config.config).await,
+            Command::Serve { config, watch } => serve::serve(&config.config, watch).await,
             Command::Check {
                 config,
                 offline,
@@ -268,116 +270,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 fn load(path: &Path) -> Result<Arc<Plan>, Failure> {
-    let config = Config::load(path, &|name| std::env::var(name).ok())?;
-    let plan = Plan::compile(config)?;
-    app::check_files(&plan).map_err(|error| unusable_file(&plan, &error))?;
-    Ok(Arc::new(plan))
-}
-
-/// A file that cannot be used, shown where it is named.
-fn unusable_file(plan: &Plan, error: &FileError) -> Failure {
-    let (subject, help) = match error {
-        FileError::Tls(error) => (Subject::TlsFile(error.file), error.help),
-        FileError::Issuer(error) => (
-            Subject::IssuerKeys(error.issuer),
-            "it must be a JWK set, {\"keys\": […]}, with a public key for one of `algorithms`; its path is \
-             relative to the folder of config.toml",
-        ),
-    };
-    let finding = Finding {
-        help: Some(help.to_owned()),
-        ..Finding::new(error.to_string())
-    };
-    Failure::Mistakes(plan.mistake(subject, &finding))
-}
-
-/// What cannot be served, shown where the configuration declares it.
-fn rejected(plan: &Plan, rejections: Vec<Rejection>) -> Failure {
-    let mut report = Report::new();
-    let mut other = None;
-    for Rejection { subject, error } in rejections {
-        match error {
-            RepositoryError::Refused { refusal } => report.append(refused(plan, subject, refusal)),
-            RepositoryError::Failed { refusal } => {
-                let finding = Finding {
-                    detail: refusal.detail,
-                    ..Finding::new(format!(
-                        "the query fails: {} ({})",
-                        refusal.message, refusal.code
-                    ))
-                };
-                report.append(plan.mistake(subject, &finding));
-            }
-            RepositoryError::RoleRefused { .. } => {
-                let subject = if let Subject::Statement(id) = subject {
-                    Subject::RunAs(id)
-                } else {
-                    subject
-                };
-                report.append(plan.mistake(subject, &Finding::new(error.to_string())));
-            }
-            RepositoryError::Unusable { mistakes } => {
-                for mismatch in mistakes {
-                    report.append(unusable(plan, subject, mismatch));
-                }
-            }
-            // These concern the whole repository: one is enough, and what Postgres did find comes first.
-            RepositoryError::Settings { .. }
-            | RepositoryError::Unavailable { .. }
-            | RepositoryError::TimedOut { .. }
-            | RepositoryError::Cancelled { .. }
-            | RepositoryError::SessionEnded { .. }
-            | RepositoryError::TooManyRows { .. }
-            | RepositoryError::ArgumentRefused { .. }
-            | RepositoryError::Busy { .. }
-            | RepositoryError::Outdated { .. } => other = other.or(Some(error)),
-        }
-    }
-    match other {
-        Some(error) if report.is_empty() => Failure::Other(error.into()),
-        Some(error) => {
-            report.push(Mistake::new(format!(
-                "not everything could be checked: {error}"
-            )));
-            Failure::Mistakes(report)
-        }
-        None => Failure::Mistakes(report),
-    }
-}
-
-/// SQLSTATEs for a parameter whose type Postgres cannot determine, or determines to be two:
-/// indeterminate_datatype and ambiguous_parameter.
-const UNTYPED: [&str; 2] = ["42P18", "42P08"];
-
-fn refused(plan: &Plan, subject: Subject, refusal: Refusal) -> Report {
-    let is_untyped = UNTYPED.contains(&refusal.code.as_str());
-    let subject = match (subject, is_untyped) {
-        (Subject::Statement(id), true) => Subject::ParameterTypes(id),
-        (subject, _) => subject,
-    };
-    let finding = Finding {
-        detail: refusal.detail,
-        position: refusal.position,
-        ..Finding::new(format!(
-            "Postgres refuses this statement: {}",
-            refusal.message
-        ))
-    };
-    plan.mistake(subject, &finding)
-}
-
-fn unusable(plan: &Plan, subject: Subject, mismatch: Mismatch) -> Report {
-    let index_of = |endpoint: &Endpoint, name: &String| {
-        let mut parameters = endpoint.parameters.iter();
-        parameters.position(|parameter| parameter.name == *name)
-    };
-    let subject = match (subject, &mismatch.parameter) {
-        (Subject::Statement(id), Some(name)) => {
-            index_of(plan.endpoint(id), name).map_or(subject, |index| Subject::Parameter(id, index))
-        }
-        (subject, _) => subject,
-    };
-    plan.mistake(subject, &Finding::new(mismatch.text))
+    Ok(Arc::new(Files::new(path).read()?))
 }
 
 /// The two ways in which signals end a server.
@@ -390,6 +283,9 @@ struct Stop {
 }
 
 /// Listens for the signals that end a server.
+///
+/// # Errors
+/// The system's reason why signals cannot be received.
 fn stop_on_signals() -> anyhow::Result<Stop> {
     let stop = Stop {
         graceful: CancellationToken::new(),
@@ -407,11 +303,15 @@ fn stop_on_signals() -> anyhow::Result<Stop> {
             stop.graceful.cancel();
         })?;
     }
-    // A closing terminal may send it twice, once through the shell.
-    if !is_hangup_ignored() {
-        on_signal(SignalKind::hangup(), &stop, |stop| stop.graceful.cancel())?;
-    }
     Ok(stop)
+}
+
+/// Ends a server when its terminal closes, which may send the signal twice, once through the shell.
+fn stop_on_hangup(stop: &Stop) -> anyhow::Result<()> {
+    if is_hangup_ignored() {
+        return Ok(());
+    }
+    on_signal(SignalKind::hangup(), stop, |stop| stop.graceful.cancel())
 }
 
 fn on_signal(kind: SignalKind, stop: &Stop, then: fn(&Stop)) -> anyhow::Result<()> {

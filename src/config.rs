@@ -15,12 +15,13 @@ pub(crate) mod suggest; // what an unknown name was meant to be
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::de::{DeTable, Error};
 
 pub use field::Field;
+pub use files::{FileHash, hash_of_file};
 pub use report::{Mistake, Report};
 pub use secret::Secret;
 pub use source::{At, Source, Span};
@@ -49,6 +50,8 @@ pub struct Config {
     pub endpoints: Option<Vec<EndpointSection>>,
     /// The file itself.
     pub source: Arc<Source>,
+    /// What was read: the file itself, unless it was not read from one, and the files that it names.
+    pub files: HashMap<PathBuf, FileHash>,
     /// Mistakes that need no knowledge of meaning, such as unknown keys. They are kept to be reported
     /// together with the plan's.
     pub(crate) mistakes: Report,
@@ -67,7 +70,10 @@ impl Config {
                 .in_file(&name)
                 .help(why.help.unwrap_or("name the file with -c"))
         })?;
-        Self::parse(&name, text, path.parent().unwrap_or(Path::new("")), env)
+        let hash = files::hash(text.as_bytes());
+        let mut config = Self::parse(&name, text, path.parent().unwrap_or(Path::new("")), env)?;
+        config.files.insert(path.to_owned(), hash);
+        Ok(config)
     }
 
     /// Reads `text`, which reports call `name`. File names in it are relative to `folder`.
@@ -111,6 +117,7 @@ impl Config {
             env,
             report,
             files: HashMap::new(),
+            hashes: HashMap::new(),
             #[cfg(test)]
             accepted: std::collections::BTreeSet::new(),
         };
@@ -145,6 +152,7 @@ impl Config {
             defaults,
             endpoints,
             source,
+            files: std::mem::take(&mut context.hashes),
             mistakes,
         }
     }

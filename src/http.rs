@@ -42,6 +42,7 @@ mod fuzz;
 use std::sync::Arc;
 
 pub use connection::tls::{Tls, TlsError};
+pub use routes::Serving;
 pub use validate::host::Exposure;
 
 use tokio::sync::watch;

@@ -22,7 +22,7 @@ use tracing_subscriber::fmt::format::debug_fn;
 pub use escape::escaped;
 
 use crate::observe::{Event, Fault};
-use crate::plan::{EndpointId, IssuerId, Plan};
+use crate::plan::{EndpointId, IssuerId, Plan, PlanChanges, ProbeId};
 use escape::Escaped;
 use queue::Queue;
 
@@ -199,9 +199,24 @@ pub fn too_few_files(limit: u64, needed: u64) {
     );
 }
 
-/// Logs an event, if it is worth a line.
-pub fn record(plan: &Arc<Plan>, event: &Event) {
-    let path = |id: EndpointId| plan.endpoint(id).path.as_str();
+/// Whether an event may be worth a line. Each request is one, and they are logged only if `RUST_LOG` asks for it.
+pub fn is_worth_a_line(event: &Event) -> bool {
+    !matches!(event, Event::RequestServed { .. })
+        || tracing::enabled!(target: "larder::access", tracing::Level::DEBUG)
+}
+
+/// Logs an event. `plans` has the names: the current plan, and those that loads or requests may
+/// still be of.
+pub fn record(plans: &[Arc<Plan>], event: &Event) {
+    let path = |id: EndpointId| {
+        let endpoint = plans.iter().find_map(|plan| plan.find(id));
+        endpoint.map_or("", |endpoint| endpoint.path.as_str())
+    };
+    let probe_sql = |id: ProbeId| {
+        let probe = plans.iter().find_map(|plan| plan.probe(id));
+        probe.map_or("", |probe| probe.sql.as_str()).escape_debug()
+    };
+    let Some(plan) = plans.first() else { return };
     match event {
         Event::LoadsFailing {
             endpoint,
@@ -227,7 +242,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             fault,
             cause,
         } => {
-            let sql = plan.probes()[probe.index()].sql.escape_debug();
+            let sql = probe_sql(*probe);
             let whose = fault.as_str();
             tracing::warn!(
                 fault = whose,
@@ -235,7 +250,7 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             );
         }
         Event::ProbeRecovered { probe } => {
-            let sql = plan.probes()[probe.index()].sql.escape_debug();
+            let sql = probe_sql(*probe);
             tracing::info!("the probe `{sql}` succeeds again");
         }
         Event::Listening => tracing::info!("listening for notifications"),
@@ -252,6 +267,28 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
                 endpoint,
                 "{endpoint}: a query that takes {query_time:?} is too slow to refresh answers ahead of time \
                  that are fresh for {max_age:?}; raise max_age"
+            );
+        }
+        Event::ConfigurationLoaded { hash, changes, .. } => {
+            let PlanChanges {
+                changed,
+                added,
+                removed,
+                kept,
+            } = changes;
+            let hash = format!("{hash:016x}");
+            tracing::info!(
+                changed,
+                added,
+                removed,
+                kept,
+                hash,
+                "the configuration was reloaded; endpoints: {changed} changed, {added} added, {removed} removed, {kept} kept"
+            );
+        }
+        Event::ConfigurationRefused { cause } => {
+            tracing::error!(
+                "the configuration was not reloaded, and the one before stays in use: {cause}"
             );
         }
         Event::RepositoryReached => tracing::info!("connected to the repository"),
@@ -346,8 +383,9 @@ pub fn record(plan: &Arc<Plan>, event: &Event) {
             // The request itself is never logged: arguments are private to the client.
             let (endpoint, cache) = (endpoint.map_or("", path), cache.as_str());
             let client = || {
-                let mut clients = plan.access()?.clients();
-                clients.nth((*client)?.index()).map(|(name, _)| name)
+                let client = (*client)?;
+                let mut plans = plans.iter();
+                plans.find_map(|plan| plan.access()?.client_name(client))
             };
             let (took, age) = (elapsed.as_secs_f64(), age.map(|age| age.as_secs_f64()));
             tracing::debug!(

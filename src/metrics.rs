@@ -13,15 +13,20 @@ mod endpoints;
 mod readings;
 mod server;
 
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
 use prometheus::core::Collector;
-use prometheus::{Encoder, IntCounterVec, Registry, TextEncoder};
+use prometheus::{Encoder, Gauge, IntCounterVec, Registry, TextEncoder};
 
 pub use access::REFUSALS;
 pub use readings::{EndpointReadings, ServerReadings};
 
 use crate::observe::{Event, Readiness};
-use crate::plan::{EndpointId, Plan};
-use access::AccessMetrics;
+use crate::plan::{EndpointId, PerEndpoint, Plan};
+use access::{AccessFamilies, AccessMetrics};
 use endpoints::{EndpointMetrics, Families, RequestCounters};
 use server::ServerMetrics;
 
@@ -32,10 +37,12 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    endpoints: Box<[EndpointMetrics]>,
+    families: Families,
+    planned: ArcSwap<Planned>,
     unmatched: RequestCounters,
     problems: IntCounterVec,
-    access: Option<AccessMetrics>,
+    access_families: OnceLock<AccessFamilies>,
+    stored_keys: OnceLock<Gauge>,
     server: ServerMetrics,
 }
 
@@ -44,20 +51,25 @@ impl Metrics {
     pub fn new(plan: &Plan) -> Self {
         let registry = Registry::new();
         let families = Families::new(&registry);
-        Self {
-            endpoints: plan
-                .endpoints()
-                .iter()
-                .map(|e| families.endpoint(e))
-                .collect(),
+        let metrics = Self {
+            planned: ArcSwap::from_pointee(Planned {
+                current: Arc::new(plan.per_endpoint(|it| Arc::new(families.endpoint(it)))),
+                others: HashMap::new(),
+                access: None,
+            }),
+            access_families: OnceLock::new(),
+            stored_keys: OnceLock::new(),
             unmatched: families.unmatched(),
             problems: families.problems(),
-            access: plan
-                .access()
-                .map(|settings| AccessMetrics::new(&registry, settings)),
+            families,
             server: ServerMetrics::new(&registry, plan),
             registry,
-        }
+        };
+        metrics.follow(plan, plan);
+        metrics
+            .server
+            .record_configuration(SystemTime::now(), plan.hash());
+        metrics
     }
 
     /// Counts an event.
@@ -68,7 +80,9 @@ impl Metrics {
                 endpoint,
                 outcome,
                 elapsed,
-            } => self.endpoint(*endpoint).record_query(*outcome, *elapsed),
+            } => {
+                self.with(*endpoint, |it| it.record_query(*outcome, *elapsed));
+            }
             Event::RefreshFinished {
                 endpoint,
                 trigger,
@@ -77,11 +91,12 @@ impl Metrics {
                 at,
                 lifetime,
             } => {
-                let endpoint = self.endpoint(*endpoint);
-                endpoint.record_refresh(*trigger, *outcome, *elapsed, *at);
-                if let Some(lifetime) = lifetime {
-                    endpoint.record_limits(lifetime);
-                }
+                self.with(*endpoint, |endpoint| {
+                    endpoint.record_refresh(*trigger, *outcome, *elapsed, *at);
+                    if let Some(lifetime) = lifetime {
+                        endpoint.record_limits(lifetime);
+                    }
+                });
             }
             Event::RepositoryReached => self.server.repository_up.set(1),
             Event::RepositoryLost { .. } => self.server.repository_up.set(0),
@@ -108,7 +123,7 @@ impl Metrics {
             Event::TaskFailed { task, .. } => self.server.record_task_failure(*task),
             Event::LogLinesDropped { lines } => self.server.log_lines_dropped.inc_by(*lines),
             Event::StoredKeysLoaded { at } => {
-                if let Some(access) = &self.access {
+                if let Some(access) = &self.planned.load().access {
                     access.record_stored_keys(*at);
                 }
             }
@@ -118,6 +133,10 @@ impl Metrics {
                 usable_until,
                 ..
             } => self.server.record_issuer_keys(*issuer, *at, *usable_until),
+            Event::ConfigurationLoaded { at, hash, .. } => {
+                self.server.record_configuration(*at, *hash);
+            }
+            Event::ConfigurationRefused { .. } => self.server.record_refused_configuration(),
             // Only logged.
             Event::LoadsFailing { .. }
             | Event::LoadsRecovered { .. }
@@ -157,17 +176,23 @@ impl Metrics {
         else {
             return;
         };
-        if let Some(access) = &self.access {
+        let planned = self.planned.load();
+        if let Some(access) = &planned.access {
             access.record_response(*client, *code, *problem);
         }
-        if let Some(problem) = problem {
-            let endpoint = endpoint.map_or("", |id| self.endpoint(id).name());
-            self.problems.with_label_values(&[endpoint, *problem]).inc();
-        }
+        let count_problem = |endpoint: &str| {
+            if let Some(problem) = problem {
+                self.problems.with_label_values(&[endpoint, *problem]).inc();
+            }
+        };
         let Some(endpoint) = endpoint else {
+            count_problem("");
             return self.unmatched.count(*cache, *code);
         };
-        let endpoint = self.endpoint(*endpoint);
+        let Some(endpoint) = planned.endpoint(*endpoint) else {
+            return;
+        };
+        count_problem(endpoint.name());
         endpoint.requests.count(*cache, *code);
         endpoint.request_seconds.observe(elapsed.as_secs_f64());
         if let Some(age) = age {
@@ -178,9 +203,67 @@ impl Metrics {
         }
     }
 
+    /// Counts the endpoints of `plan` from now on, in place of those of `previous`. The series of a path go on, and
+    /// those of a path that is gone are not exported any more.
+    pub fn follow(&self, plan: &Plan, previous: &Plan) {
+        let before = self.planned.load();
+        let known = before.by_path();
+        let current = plan.per_endpoint(|endpoint| {
+            let known = known.get(endpoint.path.as_str()).copied().cloned();
+            let metrics = known.unwrap_or_else(|| Arc::new(self.families.endpoint(endpoint)));
+            metrics.record_declared_limits(endpoint);
+            metrics
+        });
+        let paths = plan.endpoints().iter().map(|it| it.path.as_str());
+        let paths: HashSet<&str> = paths.collect();
+        let earlier = previous.endpoints().iter().filter_map(|endpoint| {
+            let path = paths.get(endpoint.path.as_str())?;
+            Some((endpoint.id, Arc::clone(known.get(path)?)))
+        });
+        let access = plan.access().map(|settings| {
+            let families = || AccessFamilies::new(&self.registry);
+            let gauge = || access::stored_keys(&self.registry);
+            let stored_keys = settings
+                .stored_keys()
+                .map(|_| self.stored_keys.get_or_init(gauge));
+            Arc::new(AccessMetrics::new(
+                self.access_families.get_or_init(families),
+                stored_keys.cloned(),
+                settings,
+                before.access.as_deref(),
+            ))
+        });
+        self.server.follow(plan, previous);
+        self.planned.store(Arc::new(Planned {
+            current: Arc::new(current),
+            others: earlier.collect(),
+            access,
+        }));
+        let gone = known.into_keys().filter(|path| !paths.contains(path));
+        self.families.remove(&gone.collect::<Vec<_>>());
+    }
+
+    /// Counts the endpoints of a plan, too, that may be [followed](Self::follow) later.
+    pub fn prepare(&self, plan: &Plan) {
+        let before = self.planned.load();
+        let known = before.by_path();
+        let new = plan.endpoints().iter();
+        let new = new.filter(|endpoint| before.current.get(endpoint.id).is_none());
+        let new = new.map(|endpoint| {
+            let known = known.get(endpoint.path.as_str()).copied().cloned();
+            let metrics = known.unwrap_or_else(|| Arc::new(self.families.endpoint(endpoint)));
+            (endpoint.id, metrics)
+        });
+        self.planned.store(Arc::new(Planned {
+            others: before.others.clone().into_iter().chain(new).collect(),
+            current: Arc::clone(&before.current),
+            access: before.access.clone(),
+        }));
+    }
+
     /// All metrics in Prometheus's text format: see [`CONTENT_TYPE`].
     pub fn render(&self) -> Vec<u8> {
-        for endpoint in &self.endpoints {
+        for endpoint in self.planned.load().current.iter() {
             endpoint.record_saved(None);
         }
         let mut text = Vec::new();
@@ -190,8 +273,31 @@ impl Metrics {
         text
     }
 
-    fn endpoint(&self, id: EndpointId) -> &EndpointMetrics {
-        &self.endpoints[id.index()]
+    /// Does something with the metrics of an endpoint, unless its path is gone.
+    fn with<T>(&self, id: EndpointId, record: impl FnOnce(&EndpointMetrics) -> T) -> Option<T> {
+        self.planned.load().endpoint(id).map(record)
+    }
+}
+
+/// The handles of what the plan names.
+#[derive(Debug)]
+struct Planned {
+    current: Arc<PerEndpoint<Arc<EndpointMetrics>>>,
+    /// Those of the plan before, as far as their paths are still there: requests and loads of it may still end. And
+    /// those of a plan that is prepared.
+    others: HashMap<EndpointId, Arc<EndpointMetrics>>,
+    access: Option<Arc<AccessMetrics>>,
+}
+
+impl Planned {
+    fn endpoint(&self, id: EndpointId) -> Option<&EndpointMetrics> {
+        let current = self.current.get(id);
+        current.or_else(|| self.others.get(&id)).map(|it| &**it)
+    }
+
+    fn by_path(&self) -> HashMap<&str, &Arc<EndpointMetrics>> {
+        let all = self.current.iter().chain(self.others.values());
+        all.map(|metrics| (metrics.name(), metrics)).collect()
     }
 }
 

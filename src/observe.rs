@@ -11,7 +11,7 @@ pub use labels::{
     Trigger,
 };
 
-use crate::plan::{ClientId, EndpointId, IssuerId, Lifetime, ProbeId};
+use crate::plan::{ClientId, EndpointId, IssuerId, Lifetime, PlanChanges, ProbeId};
 
 /// Something that happened. Plain data: no secrets, and no values from clients or tables.
 #[derive(Debug, Clone)]
@@ -233,6 +233,20 @@ pub enum Event {
     },
     /// An entry was evicted to make room.
     EntryEvicted,
+    /// Another configuration is in use than before.
+    ConfigurationLoaded {
+        /// When.
+        at: SystemTime,
+        /// A hash of its text.
+        hash: u64,
+        /// What is different.
+        changes: PlanChanges,
+    },
+    /// Another configuration was not taken; the one before stays in use.
+    ConfigurationRefused {
+        /// Why, for the operator.
+        cause: String,
+    },
     /// The loads that wait for a connection to Postgres were counted.
     WaitingMeasured {
         /// The number.

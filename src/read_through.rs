@@ -18,6 +18,7 @@
 //! | `health`        | an endpoint's failures: which to report, and the last one     |
 //! | `inspect`       | the state of the endpoints, for the status page and the start |
 //! | `maintenance`   | what background tasks do besides the verbs                    |
+//! | `succession`    | another plan in place of this one, with what did not change   |
 //! | `clock`         | the clock for ages and due times, which includes machine sleep |
 
 pub mod error;
@@ -36,6 +37,7 @@ mod health;
 mod key_backoff;
 mod rate_limit;
 mod redescribe;
+mod succession;
 mod variants;
 
 #[cfg(test)]
@@ -63,7 +65,7 @@ use crate::cache::{Cache, EndpointVersion, Entry, Freshness, Key, Validated};
 use crate::limiter::Limiter;
 use crate::mutex::lock;
 use crate::observe::{CacheStatus, Observer, RefreshOutcome, Trigger};
-use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, Plan};
+use crate::plan::{Arguments, Endpoint, EndpointId, OnMiss, PerEndpoint, Plan};
 use blame::RunRecord;
 use concurrency::LoadSlots;
 use health::Health;
@@ -75,16 +77,26 @@ use single_flight::{InFlight, Waiter};
 /// Answers from the cache, filled from the repository. A cheap handle: clones share everything.
 #[derive(Debug)]
 pub struct ReadThrough<S = PostgresSource> {
-    shared: Arc<Shared<S>>,
+    planned: Arc<Planned<S>>,
+    engine: Arc<Engine>,
 }
 
+/// What a plan declares, and how that is. Another plan may succeed it while loads and requests still use it.
 #[derive(Debug)]
-struct Shared<S> {
+struct Planned<S> {
     plan: Arc<Plan>,
     source: S,
+    endpoints: PerEndpoint<Arc<EndpointState>>,
+    /// The one that succeeded it.
+    successor: OnceLock<ReadThrough<S>>,
+    ended: succession::Ended,
+}
+
+/// What all plans have in common.
+#[derive(Debug)]
+struct Engine {
     cache: Cache,
     observer: Observer,
-    endpoints: Box<[EndpointState]>,
     in_flight: InFlight,
     rate_limit: RateLimit,
     slots: LoadSlots,
@@ -130,20 +142,17 @@ enum Start {
 
 impl<S> Clone for ReadThrough<S> {
     fn clone(&self) -> Self {
-        let shared = Arc::clone(&self.shared);
-        Self { shared }
+        Self {
+            planned: Arc::clone(&self.planned),
+            engine: Arc::clone(&self.engine),
+        }
     }
 }
 
 impl<S: Source> ReadThrough<S> {
     /// Reads `source` through `cache`.
     pub fn new(plan: Arc<Plan>, source: S, cache: Cache, observer: Observer) -> Self {
-        let shared = Shared {
-            endpoints: plan
-                .endpoints()
-                .iter()
-                .map(|_| EndpointState::default())
-                .collect(),
+        let engine = Engine {
             ahead_checks: OnceLock::new(),
             in_flight: InFlight::default(),
             rate_limit: RateLimit::new(plan.repository().max_loads_per_second),
@@ -153,13 +162,19 @@ impl<S: Source> ReadThrough<S> {
             clock: Clock::default(),
             #[cfg(test)]
             defect: simulation::Defect::default(),
-            plan,
-            source,
             cache,
             observer,
         };
+        let planned = Planned {
+            endpoints: plan.per_endpoint(|_| Arc::default()),
+            successor: OnceLock::new(),
+            ended: succession::Ended::default(),
+            plan,
+            source,
+        };
         Self {
-            shared: Arc::new(shared),
+            planned: Arc::new(planned),
+            engine: Arc::new(engine),
         }
     }
 
@@ -218,7 +233,7 @@ impl<S: Source> ReadThrough<S> {
 
     /// The requested entry, how it may be used now, and its age.
     fn find(&self, key: &Key) -> Option<(Arc<Entry>, Freshness, Duration)> {
-        let entry = self.shared.cache.get(key)?;
+        let entry = self.engine.cache.get(key)?;
         let now = self.clock().now();
         if entry.mark_used() {
             self.refresh_ahead_on_first_use(key, &entry, now);
@@ -242,7 +257,7 @@ impl<S: Source> ReadThrough<S> {
 
     fn version(&self, endpoint: EndpointId) -> EndpointVersion {
         #[cfg(test)]
-        if self.shared.defect == simulation::Defect::IgnoresInvalidations {
+        if self.engine.defect == simulation::Defect::IgnoresInvalidations {
             return EndpointVersion::default();
         }
         **self.state(endpoint).version.load()
@@ -265,14 +280,14 @@ impl<S: Source> ReadThrough<S> {
         });
         // Other entries record it when they are requested. A resident entry is never dropped, so it may be
         // requested only after the next change.
-        if let Some(entry) = self.shared.cache.get(&statement_key(endpoint)) {
+        if let Some(entry) = self.engine.cache.get(&statement_key(endpoint)) {
             entry.record_validation(&self.version(endpoint));
         }
     }
 
     /// The clock of all moments that are passed to or returned from the engine.
     pub fn clock(&self) -> &Clock {
-        &self.shared.clock
+        &self.engine.clock
     }
 
     /// Loads a key before it is requested.
@@ -302,7 +317,7 @@ impl<S: Source> ReadThrough<S> {
     ) -> RefreshOutcome {
         let key = statement_key(endpoint);
         loop {
-            let before = self.shared.cache.get(&key);
+            let before = self.engine.cache.get(&key);
             match self.start(&key, Cause::Background(trigger)) {
                 Ok(Start::Began(waiter)) => {
                     return match waiter.wait().await {
@@ -326,9 +341,9 @@ impl<S: Source> ReadThrough<S> {
     }
 
     fn key_retry_in(&self, key: &Key) -> Duration {
-        let own = self.shared.key_backoff.active(key, Instant::now());
+        let own = self.engine.key_backoff.active(key, Instant::now());
         own.map_or(Duration::ZERO, |(_, wait)| wait)
-            .max(self.shared.source.retry_in())
+            .max(self.planned.source.retry_in())
     }
 
     async fn wait_for_load(
@@ -343,10 +358,10 @@ impl<S: Source> ReadThrough<S> {
             let retry_in = due.map_or(Duration::ZERO, |due| due - self.clock().now());
             return Err(ReadError::NotLoaded { retry_in });
         }
-        if let Some((error, retry_in)) = self.shared.key_backoff.active(key, Instant::now()) {
+        if let Some((error, retry_in)) = self.engine.key_backoff.active(key, Instant::now()) {
             return Err(ReadError::Load { error, retry_in });
         }
-        let retry_in = self.shared.source.retry_in();
+        let retry_in = self.planned.source.retry_in();
         if !retry_in.is_zero() {
             return Err(ReadError::Away { retry_in });
         }
@@ -391,7 +406,7 @@ impl<S: Source> ReadThrough<S> {
 
     /// Whether loading the key is known to fail.
     fn is_failing(&self, key: &Key) -> bool {
-        self.shared.key_backoff.is_failing(key) || !self.shared.source.retry_in().is_zero()
+        self.engine.key_backoff.is_failing(key) || !self.planned.source.retry_in().is_zero()
     }
 
     /// Whether requests never wait for a load of the endpoint.
@@ -400,11 +415,11 @@ impl<S: Source> ReadThrough<S> {
     }
 
     fn endpoint(&self, id: EndpointId) -> &Endpoint {
-        self.shared.plan.endpoint(id)
+        self.planned.plan.endpoint(id)
     }
 
     fn state(&self, id: EndpointId) -> &EndpointState {
-        &self.shared.endpoints[id.index()]
+        &self.planned.endpoints[id]
     }
 }
 

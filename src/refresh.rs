@@ -7,6 +7,7 @@
 //! | `heartbeat` | one beat per second from tokio-cron-scheduler, for wall-clock times   |
 //! | `probe`     | runs a cheap query to learn whether the expensive ones must be run    |
 //! | `notify`    | listens for notifications that something changed                      |
+//! | `watchers`  | which probes run, and which channels are listened on                  |
 //! | `sleep`     | how long the machine has slept                                        |
 
 pub mod timetable;
@@ -15,33 +16,44 @@ mod heartbeat;
 mod notify;
 mod probe;
 mod sleep;
+mod watchers;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use heartbeat::HeartbeatError;
 
+use crate::cache::Validated;
 use crate::observe::{Observer, RefreshOutcome, Task, Trigger};
-use crate::plan::{EndpointId, Plan};
-use crate::read_through::{AheadCheck, ReadThrough};
+use crate::plan::{Endpoint, EndpointId, Plan};
+use crate::read_through::{AheadCheck, Clock, ReadThrough};
 use crate::repository::Repository;
 use crate::supervise;
 use heartbeat::Heartbeat;
 use sleep::Sleep;
 use timetable::Timetable;
+use watchers::Watchers;
+
+/// What is refreshed: the endpoints of a plan, by the engine for it.
+#[derive(Debug, Clone)]
+struct Refreshed {
+    plan: Arc<Plan>,
+    read_through: ReadThrough,
+}
 
 /// Refreshes scheduled endpoints when they are due, and retries failed ones.
 #[derive(Debug)]
 pub struct Refresher {
-    plan: Arc<Plan>,
+    refreshed: Arc<ArcSwap<Refreshed>>,
     timetable: Timetable,
-    read_through: ReadThrough,
+    watchers: Watchers,
     repository: Repository,
     sleep: Sleep,
     heartbeat: Heartbeat,
@@ -49,14 +61,39 @@ pub struct Refresher {
     ahead_checks: mpsc::UnboundedReceiver<AheadCheck>,
     /// Refreshes that have ended.
     ended: mpsc::UnboundedReceiver<Ended>,
+    /// What is to be refreshed instead, and whom to tell when it is.
+    successors: mpsc::UnboundedReceiver<(Refreshed, oneshot::Sender<()>)>,
     invalidator: Invalidator,
+}
+
+/// Has a [`Refresher`] refresh the endpoints of another plan.
+#[derive(Debug, Clone)]
+pub struct Succession(mpsc::UnboundedSender<(Refreshed, oneshot::Sender<()>)>);
+
+impl Succession {
+    /// Refreshes the endpoints of `plan` from now on, by the engine for it. What has the same schedule keeps its
+    /// moments.
+    pub async fn follow(&self, plan: Arc<Plan>, read_through: ReadThrough) {
+        let (done, is_done) = oneshot::channel();
+        // The receiver is gone only when the server shuts down.
+        let _ = self.0.send((Refreshed { plan, read_through }, done));
+        let _ = is_done.await;
+    }
+}
+
+/// What a task uses that watches for changes of data.
+#[derive(Debug, Clone)]
+struct WatcherParts {
+    repository: Repository,
+    invalidator: Invalidator,
+    observer: Observer,
+    shutdown: CancellationToken,
 }
 
 /// Invalidates the endpoints whose data have changed, and refreshes their resident entries.
 #[derive(Debug, Clone)]
 struct Invalidator {
-    plan: Arc<Plan>,
-    read_through: ReadThrough,
+    refreshed: Arc<ArcSwap<Refreshed>>,
     ended: mpsc::UnboundedSender<Ended>,
 }
 
@@ -83,7 +120,9 @@ impl Refresher {
         plan: &Arc<Plan>,
         repository: Repository,
         read_through: ReadThrough,
-    ) -> Result<Self, HeartbeatError> {
+        observer: &Observer,
+        shutdown: &CancellationToken,
+    ) -> Result<(Self, Succession), HeartbeatError> {
         let timetable = Timetable::new(
             plan.endpoints(),
             read_through.clock().now(),
@@ -91,24 +130,36 @@ impl Refresher {
         );
         let (checks, ahead_checks) = mpsc::unbounded_channel();
         let (sender, ended) = mpsc::unbounded_channel();
+        let (succession, successors) = mpsc::unbounded_channel();
         read_through.maintenance().send_ahead_checks_to(checks);
+        let refreshed = Refreshed {
+            plan: Arc::clone(plan),
+            read_through,
+        };
+        let refreshed = Arc::new(ArcSwap::from_pointee(refreshed));
+        let invalidator = Invalidator {
+            refreshed: Arc::clone(&refreshed),
+            ended: sender,
+        };
         let refresher = Self {
             ahead_checks,
             ended,
-            invalidator: Invalidator {
-                plan: Arc::clone(plan),
-                read_through: read_through.clone(),
-                ended: sender,
-            },
-            plan: Arc::clone(plan),
+            successors,
+            watchers: Watchers::new(WatcherParts {
+                repository: repository.clone(),
+                invalidator: invalidator.clone(),
+                observer: observer.clone(),
+                shutdown: shutdown.clone(),
+            }),
+            invalidator,
+            refreshed,
             timetable,
-            read_through,
             repository,
             sleep: Sleep::start(),
             heartbeat: Heartbeat::start().await?,
         };
         refresher.set_all_due();
-        Ok(refresher)
+        Ok((refresher, Succession(succession)))
     }
 
     /// A handle to schedule retries of failed endpoints.
@@ -116,27 +167,10 @@ impl Refresher {
         Retries(self.invalidator.ended.clone())
     }
 
-    /// Runs the plan's probes and listens for its notifications, until `shutdown`.
-    pub fn follow(&self, observer: &Observer, shutdown: &CancellationToken) {
-        let plan = &self.plan;
-        let parts = || {
-            let (repository, invalidator) = (self.repository.clone(), self.invalidator.clone());
-            (Arc::clone(plan), repository, invalidator, observer.clone())
-        };
-        for probe in plan.probes() {
-            let (parts, probe) = (parts(), probe.clone());
-            supervise::spawn(observer, Task::Probe, shutdown, move || {
-                let (plan, repository, invalidator, observer) = parts.clone();
-                probe::watch(plan, probe.clone(), repository, invalidator, observer)
-            });
-        }
-        if !plan.channels().is_empty() {
-            let parts = parts();
-            supervise::spawn(observer, Task::Notify, shutdown, move || {
-                let (plan, repository, invalidator, observer) = parts.clone();
-                notify::listen(plan, repository, invalidator, observer)
-            });
-        }
+    /// Runs the plan's probes and listens for its notifications, until the shutdown.
+    pub fn watch(&mut self) {
+        let refreshed = self.refreshed.load();
+        self.watchers.follow(&refreshed.plan);
     }
 
     /// Refreshes what is due, until `shutdown`.
@@ -158,15 +192,27 @@ impl Refresher {
 
     /// Restarts every schedule, because a panic may have lost refreshes that were taken off the timetable.
     fn restart_schedules(&mut self) {
-        let (now, wall) = (self.read_through.clock().now(), SystemTime::now());
-        self.timetable = Timetable::new(self.plan.endpoints(), now, wall);
+        let refreshed = self.refreshed.load();
+        let (now, wall) = (refreshed.read_through.clock().now(), SystemTime::now());
+        self.timetable = Timetable::new(refreshed.plan.endpoints(), now, wall);
         self.set_all_due();
     }
 
+    fn follow(&mut self, successor: Refreshed) {
+        let (now, wall) = (successor.read_through.clock().now(), SystemTime::now());
+        let empty = Timetable::new(&[], now, wall);
+        let timetable = std::mem::replace(&mut self.timetable, empty);
+        self.timetable = timetable.following(successor.plan.endpoints(), now, wall);
+        self.refreshed.store(Arc::new(successor));
+        self.set_all_due();
+        self.watch();
+    }
+
     async fn run(&mut self) {
+        let clock = self.refreshed.load().read_through.clock().clone();
         loop {
             let next = self.timetable.next();
-            let wait = next.map_or(BEAT_TIMEOUT, |next| next - self.read_through.clock().now());
+            let wait = next.map_or(BEAT_TIMEOUT, |next| next - clock.now());
             tokio::select! {
                 () = self.heartbeat.beat() => {}
                 () = tokio::time::sleep(wait.min(BEAT_TIMEOUT)) => {}
@@ -174,43 +220,50 @@ impl Refresher {
                     self.timetable.retry(endpoint, retry_at);
                 }
                 Some(key) = self.ahead_checks.recv() => self.timetable.add_key(key),
+                Some((successor, done)) = self.successors.recv() => {
+                    self.follow(successor);
+                    // The caller may be gone.
+                    let _ = done.send(());
+                }
             }
-            if self.read_through.clock().record_sleep(self.sleep.total()) {
+            if clock.record_sleep(self.sleep.total()) {
                 self.repository.suspect_sessions();
             }
-            let now = self.read_through.clock().now();
-            for key in self.timetable.take_keys(now) {
-                self.read_through.maintenance().refresh_ahead(&key);
-            }
-            let wall = SystemTime::now();
-            if self.timetable.record_clocks(now, wall) {
-                self.set_all_due();
-            }
-            for due in self.timetable.take_due(now, wall) {
-                self.set_due(due.endpoint);
-                // A cron line names a moment, so a load that began before it does not count. For an
-                // interval, any running load will do.
-                let after = due.is_cron.then_some(now);
-                let invalidator = self.invalidator.clone();
-                tokio::spawn(invalidator.refresh(due.endpoint, Trigger::Schedule, after));
-            }
+            self.refresh_due(clock.now());
+        }
+    }
+
+    fn refresh_due(&mut self, now: Instant) {
+        let refreshed = self.refreshed.load_full();
+        for key in self.timetable.take_keys(now) {
+            refreshed.read_through.maintenance().refresh_ahead(&key);
+        }
+        let wall = SystemTime::now();
+        if self.timetable.record_clocks(now, wall) {
+            self.set_all_due();
+        }
+        for due in self.timetable.take_due(now, wall) {
+            self.set_due(&refreshed.read_through, due.endpoint);
+            // A cron line names a moment, so a load that began before it does not count. For an interval, any
+            // running load will do.
+            let after = due.is_cron.then_some(now);
+            let invalidator = self.invalidator.clone();
+            tokio::spawn(invalidator.refresh(due.endpoint, Trigger::Schedule, after));
         }
     }
 
     fn set_all_due(&self) {
-        for endpoint in self.plan.endpoints() {
-            self.set_due(endpoint.id);
+        let refreshed = self.refreshed.load();
+        for endpoint in refreshed.plan.endpoints() {
+            self.set_due(&refreshed.read_through, endpoint.id);
         }
     }
 
     /// Passes on when the endpoint's schedule loads it next, which decides how long its entries are fresh.
-    fn set_due(&self, endpoint: EndpointId) {
-        if let Some(due) =
-            self.timetable
-                .due(endpoint, self.read_through.clock().now(), SystemTime::now())
-        {
-            self.read_through.maintenance().set_due(endpoint, due);
-        }
+    fn set_due(&self, read_through: &ReadThrough, endpoint: EndpointId) {
+        let now = read_through.clock().now();
+        let due = self.timetable.due(endpoint, now, SystemTime::now());
+        read_through.maintenance().set_due(endpoint, due);
     }
 }
 
@@ -228,33 +281,49 @@ struct Ended {
 }
 
 impl Invalidator {
-    /// Invalidates these endpoints. One without parameters is loaded at once; a key of any other is loaded
-    /// when it is requested again.
-    fn invalidate(&self, endpoints: &[EndpointId], trigger: Trigger) {
-        for endpoint in endpoints {
-            self.read_through.invalidate(*endpoint);
-            if self.plan.endpoint(*endpoint).is_resident() {
-                let after = Some(self.read_through.clock().now());
-                tokio::spawn(self.clone().refresh(*endpoint, trigger, after));
+    /// Invalidates the endpoints that `is_meant` selects. One without parameters is loaded at once; a key of any
+    /// other is loaded when it is requested again.
+    fn invalidate(&self, trigger: Trigger, is_meant: impl Fn(&Endpoint) -> bool) {
+        let refreshed = self.refreshed.load();
+        let endpoints = refreshed.plan.endpoints().iter();
+        for endpoint in endpoints.filter(|endpoint| is_meant(endpoint)) {
+            refreshed.read_through.invalidate(endpoint.id);
+            if endpoint.is_resident() {
+                let after = Some(refreshed.read_through.clock().now());
+                tokio::spawn(self.clone().refresh(endpoint.id, trigger, after));
             }
         }
     }
 
-    /// Refreshes an endpoint, and schedules a retry if that fails.
+    /// Revalidates the endpoints that `is_meant` selects.
+    fn revalidate(&self, validated: Validated, is_meant: impl Fn(&Endpoint) -> bool) {
+        let refreshed = self.refreshed.load();
+        let endpoints = refreshed.plan.endpoints().iter();
+        for endpoint in endpoints.filter(|endpoint| is_meant(endpoint)) {
+            refreshed.read_through.revalidate(endpoint.id, validated);
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        self.refreshed.load().read_through.clock().clone()
+    }
+
+    /// Refreshes an endpoint, unless it was removed, and schedules a retry if that fails.
     async fn refresh(self, endpoint: EndpointId, trigger: Trigger, after: Option<Instant>) {
-        let refresh = self.read_through.refresh(endpoint, trigger, after);
+        let refreshed = self.refreshed.load_full();
+        if refreshed.plan.find(endpoint).is_none() {
+            return;
+        }
+        let read_through = &refreshed.read_through;
+        let refresh = read_through.refresh(endpoint, trigger, after);
         // After a panic, too: an endpoint whose refresh never ends would not be retried.
         let outcome = AssertUnwindSafe(refresh).catch_unwind().await;
         let outcome = outcome.unwrap_or(RefreshOutcome::Failed);
         let retry_at = match outcome {
             RefreshOutcome::Changed | RefreshOutcome::Unchanged => None,
             RefreshOutcome::Failed => {
-                let wait = self
-                    .read_through
-                    .inspect()
-                    .retry_in(endpoint)
-                    .max(MIN_RETRY_WAIT);
-                Some(self.read_through.clock().now() + wait)
+                let wait = read_through.inspect().retry_in(endpoint);
+                Some(read_through.clock().now() + wait.max(MIN_RETRY_WAIT))
             }
             RefreshOutcome::Skipped => return,
         };

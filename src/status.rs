@@ -18,10 +18,12 @@ mod json;
 mod rates;
 mod state;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub use document::Explanation;
@@ -29,7 +31,7 @@ pub use incidents::Incidents;
 
 use crate::metrics::{EndpointReadings, Metrics};
 use crate::mutex::lock;
-use crate::plan::Plan;
+use crate::plan::{PerEndpoint, Plan};
 use crate::read_through::{KeyStats, LoadError, ReadThrough};
 use history::{History, Moment, STEP};
 
@@ -40,9 +42,8 @@ const SURVEY_PAUSE: u32 = 100;
 /// Everything that the status page shows of a running Larder.
 #[derive(Debug)]
 pub struct Status {
-    plan: Arc<Plan>,
+    current: ArcSwap<Current>,
     metrics: Arc<Metrics>,
-    read_through: ReadThrough,
     incidents: Arc<Incidents>,
     started: Instant,
     history: Mutex<History>,
@@ -51,10 +52,17 @@ pub struct Status {
     survey: Mutex<Option<Survey>>,
 }
 
+/// What is served now. It changes only while the history is locked, because the history is by places in the plan.
+#[derive(Debug)]
+struct Current {
+    plan: Arc<Plan>,
+    read_through: ReadThrough,
+}
+
 /// What was found in the cache, when, and how long that took.
 #[derive(Debug)]
 struct Survey {
-    found: Arc<[KeyStats]>,
+    found: Arc<PerEndpoint<KeyStats>>,
     ended: Instant,
     took: Duration,
 }
@@ -73,12 +81,29 @@ impl Status {
             history: Mutex::new(History::new(started, zero.into())),
             samples: AtomicU64::new(0),
             survey: Mutex::default(),
-            plan,
+            current: ArcSwap::from_pointee(Current { plan, read_through }),
             metrics,
-            read_through,
             incidents,
             started,
         }
+    }
+
+    /// Shows the endpoints of `plan` from now on. The history of a path goes on.
+    pub fn follow(&self, plan: Arc<Plan>, read_through: ReadThrough) {
+        let mut history = self.lock_history();
+        let before = self.current.load();
+        let places = before.plan.endpoints().iter().enumerate();
+        let places: HashMap<&str, usize> = places
+            .map(|(place, endpoint)| (endpoint.path.as_str(), place))
+            .collect();
+        let before = plan.endpoints().iter();
+        let before: Vec<Option<usize>> = before
+            .map(|endpoint| places.get(endpoint.path.as_str()).copied())
+            .collect();
+        history.rearrange(&before);
+        self.incidents.follow(&plan, &self.current.load().plan);
+        self.current.store(Arc::new(Current { plan, read_through }));
+        *lock(&self.survey) = None;
     }
 
     /// Takes a sample for the history every few seconds, off the threads that answer requests, until the
@@ -98,15 +123,16 @@ impl Status {
     }
 
     fn sample(&self) {
-        let readings = self.readings();
-        let ages = self.plan.endpoints().iter();
-        let ages = ages.map(|endpoint| self.read_through.inspect().age(endpoint.id));
+        let mut history = self.lock_history();
+        let current = self.current.load();
+        let readings = self.readings(&current.plan);
+        let ages = current.plan.endpoints().iter();
+        let ages = ages.map(|endpoint| current.read_through.inspect().age(endpoint.id));
         let moment = Moment {
             at: Instant::now(),
             wall: SystemTime::now(),
             evictions: self.metrics.server_readings().cache_evictions,
         };
-        let mut history = self.lock_history();
         history.push(moment, readings, ages);
         self.samples.store(history.taken(), Ordering::Release);
     }
@@ -115,15 +141,17 @@ impl Status {
     /// public. Takes time in proportion to the number of endpoints and keys: not for threads that answer
     /// requests.
     pub fn document(&self, explain: impl Fn(&LoadError) -> Explanation) -> Vec<u8> {
-        self.read_through.maintenance().measure();
-        let keyed = self.survey();
+        let read_through = self.current.load().read_through.clone();
+        read_through.maintenance().measure();
+        let keyed = self.survey(&read_through);
         document::now(self, &keyed, &explain)
     }
 
     /// The last minutes as JSON: for each sample, what [`Status::document`] reported then. Takes time in
     /// proportion to the number of endpoints.
     pub fn history_document(&self) -> Vec<u8> {
-        history::document(&self.lock_history(), &self.plan)
+        let history = self.lock_history();
+        history::document(&history, &self.current.load().plan)
     }
 
     /// The number of samples taken: [`Status::history_document`] changes with each.
@@ -136,14 +164,14 @@ impl Status {
         self.incidents.revision()
     }
 
-    fn readings(&self) -> Box<[EndpointReadings]> {
-        let endpoints = self.plan.endpoints().iter();
+    fn readings(&self, plan: &Plan) -> Box<[EndpointReadings]> {
+        let endpoints = plan.endpoints().iter();
         endpoints
             .map(|endpoint| self.metrics.endpoint_readings(endpoint.id))
             .collect()
     }
 
-    fn survey(&self) -> Arc<[KeyStats]> {
+    fn survey(&self, read_through: &ReadThrough) -> Arc<PerEndpoint<KeyStats>> {
         let mut survey = lock(&self.survey);
         if let Some(last) = &*survey
             && last.ended.elapsed() < last.took * SURVEY_PAUSE
@@ -151,7 +179,7 @@ impl Status {
             return Arc::clone(&last.found);
         }
         let began = Instant::now();
-        let found: Arc<[KeyStats]> = self.read_through.inspect().key_stats().into();
+        let found = Arc::new(read_through.inspect().key_stats());
         *survey = Some(Survey {
             found: Arc::clone(&found),
             ended: Instant::now(),

@@ -82,12 +82,16 @@ pub(crate) async fn site(config: &str, url: &str, heard_by: Sinks) -> anyhow::Re
     drop(log::init(None, LogFormat::of_stderr()));
     let plan = Arc::new(plan(config, url)?);
     let metrics = Arc::new(Metrics::new(&plan));
-    let (counted, logged) = (Arc::clone(&metrics), Arc::clone(&plan));
+    let (counted, logged) = (Arc::clone(&metrics), [Arc::clone(&plan)]);
     let incidents = Arc::<Incidents>::default();
     let recorded = Arc::clone(&incidents);
     let mut sinks: Vec<Sink> = vec![
         Box::new(move |event| counted.record(event)),
-        Box::new(move |event| log::record(&logged, event)),
+        Box::new(move |event| {
+            if log::is_worth_a_line(event) {
+                log::record(&logged, event);
+            }
+        }),
         Box::new(move |event| recorded.record(event)),
     ];
     if heard_by == Sinks::None {

@@ -66,19 +66,20 @@ pub(super) fn settings() -> AccessSettings {
         trusted_proxies: Vec::new(),
         limit: None,
         stored_keys: None,
+        numbers: Vec::new(),
     }
 }
 
 fn identities(keys: Vec<AccessKey>, trusted_proxies: &[&str]) -> Identities {
-    Identities::new(&AccessSettings {
+    let settings = AccessSettings {
         keys,
         trusted_proxies: trusted_proxies
             .iter()
             .map(|text| text.parse().unwrap())
             .collect(),
         ..settings()
-    })
-    .unwrap()
+    };
+    Identities::new(&settings.numbered()).unwrap()
 }
 
 /// A client with a key of this name.

@@ -138,6 +138,11 @@ impl Tokens {
         }
     }
 
+    /// Whether there are keys of every issuer.
+    pub(super) fn have_keys(&self) -> bool {
+        self.issuers.iter().all(|issuer| issuer.current().is_some())
+    }
+
     /// Fetches the keys that are published, once.
     pub(super) async fn load(&self) -> Vec<(IssuerId, FetchError)> {
         let mut failed = Vec::new();

@@ -25,9 +25,9 @@ pub enum Measurement {
 /// The results of running every query once.
 #[derive(Debug)]
 pub struct Measurements {
-    /// One for each endpoint, in the order of the plan.
+    /// One for each endpoint, in the order of the plan, which is a first one: by the endpoints' numbers.
     pub endpoints: Vec<Measurement>,
-    /// One for each probe, in the order of the plan.
+    /// One for each probe, likewise.
     pub probes: Vec<Measurement>,
     /// Why some failed.
     pub rejections: Vec<Rejection>,

@@ -14,7 +14,7 @@ use crate::observe::Observer;
 use crate::plan::{AccessSettings, Endpoint, EndpointId, Plan, Subject};
 use crate::repository::{Description, Repository, RepositoryError};
 
-/// The description of every endpoint's statement, and the repository that gave them.
+/// The description of every endpoint's statement of a first plan, and the repository that gave them.
 #[derive(Debug)]
 pub struct Descriptions {
     repository: Repository,
@@ -24,7 +24,7 @@ pub struct Descriptions {
 impl Descriptions {
     /// The description of an endpoint's statement.
     pub fn of(&self, endpoint: EndpointId) -> &Arc<Description> {
-        &self.by_endpoint[endpoint.index()]
+        &self.by_endpoint[endpoint.number()]
     }
 
     pub(super) fn repository(&self) -> &Repository {
@@ -138,10 +138,10 @@ async fn check_side_query(
     subject: Subject,
 ) -> Result<(), RepositoryError> {
     match subject {
-        Subject::Probe(id) => {
-            let answer = repository.probe(&plan.probes()[id.index()]).await;
-            answer.map(drop)
-        }
+        Subject::Probe(id) => match plan.probe(id) {
+            Some(probe) => repository.probe(probe).await.map(drop),
+            None => Ok(()),
+        },
         Subject::WarmStatement(id) => {
             warm_keys::check_statement(repository, plan.endpoint(id)).await
         }

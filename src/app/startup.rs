@@ -16,7 +16,7 @@ use super::warm_keys::{self, LOADS_AT_ONCE, MIN_RETRY_WAIT};
 use crate::observe::{Observer, RefreshOutcome, StartupStage, Trigger};
 use crate::plan::{Endpoint, EndpointId, Plan, Subject};
 use crate::read_through::ReadThrough;
-use crate::refresh::{Refresher, Retries};
+use crate::refresh::{Refresher, Retries, Succession};
 use crate::repository::Repository;
 
 /// Runs the whole start; returns when the server is ready.
@@ -26,19 +26,27 @@ pub(super) async fn start(
     read_through: &ReadThrough,
     observer: &Observer,
     background: &CancellationToken,
-) -> Result<(), RunError> {
+) -> Result<Succession, RunError> {
     describe_until_done(plan, read_through, observer).await?;
     check_side_queries_until_done(plan, repository).await?;
     let described = |endpoint: &Endpoint| read_through.inspect().description(endpoint.id);
     let keys = declared_keys(plan, described).map_err(RunError::Rejected)?;
 
-    let refresher = Refresher::new(plan, repository.clone(), read_through.clone()).await?;
-    refresher.follow(observer, background);
+    let (repository, read_through) = (repository.clone(), read_through.clone());
+    let refresher = Refresher::new(
+        plan,
+        repository.clone(),
+        read_through.clone(),
+        observer,
+        background,
+    );
+    let (mut refresher, succession) = refresher.await?;
+    refresher.watch();
     let retries = refresher.retries();
     refresher.start(observer, background);
-    load_resident_until_done(read_through, observer, &retries).await;
-    warm_keys::warm_until_done(plan, repository, read_through, observer, keys).await;
-    Ok(())
+    load_resident_until_done(&read_through, observer, &retries).await;
+    warm_keys::warm_until_done(plan, &repository, &read_through, observer, keys, |_| true).await;
+    Ok(succession)
 }
 
 async fn check_side_queries_until_done(

@@ -109,7 +109,7 @@ pub(super) async fn check_statement(
     }
 }
 
-/// Loads every key to warm, and keeps trying while Postgres is unreachable. A load that fails for another
+/// Loads every key to warm of the endpoints that `is_meant` selects, and keeps trying while Postgres is unreachable. A load that fails for another
 /// reason reports that itself, and is not retried here.
 pub(super) async fn warm_until_done(
     plan: &Plan,
@@ -117,9 +117,14 @@ pub(super) async fn warm_until_done(
     read_through: &ReadThrough,
     observer: &Observer,
     declared: Vec<WarmKey>,
+    is_meant: impl Fn(&Endpoint) -> bool,
 ) {
     let mut keys = declared;
-    for endpoint in plan.endpoints() {
+    for endpoint in plan
+        .endpoints()
+        .iter()
+        .filter(|endpoint| is_meant(endpoint))
+    {
         keys.extend(found(repository, read_through, endpoint).await);
     }
     let mut progress = Progress::new(observer, StartupStage::WarmingKeys, keys.len());

@@ -86,12 +86,17 @@ impl Entry {
 
     /// A copy that shares the answer: moka weighs an entry when it is put.
     pub(super) fn copy(&self) -> Self {
+        self.with_lifetime(self.lifetime)
+    }
+
+    /// A copy with other limits, that shares the answer.
+    pub(super) fn with_lifetime(&self, lifetime: Lifetime) -> Self {
         let copy = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Relaxed));
         Self {
             answer: self.answer.clone(),
             origin: self.origin.clone(),
             last_modified: self.last_modified,
-            lifetime: self.lifetime,
+            lifetime,
             query_time: self.query_time,
             used: AtomicU8::new(self.used.load(Ordering::Relaxed)),
             validated: copy(&self.validated),

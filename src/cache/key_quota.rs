@@ -8,6 +8,7 @@
 //! requested once a second is in use.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
@@ -24,9 +25,9 @@ const SAMPLE: usize = 32;
 const PROMOTED_MAX: usize = 1_000;
 
 /// The keys of an endpoint that are in the cache.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct KeyQuota {
-    max: usize,
+    max: AtomicUsize,
     lists: Mutex<Lists>,
 }
 
@@ -47,11 +48,10 @@ struct Protected {
 }
 
 impl KeyQuota {
-    pub(super) fn new(max: u64) -> Self {
-        Self {
-            max: usize::try_from(max).unwrap_or(usize::MAX),
-            lists: Mutex::default(),
-        }
+    /// Changes how many there may be. If there are more, each new one displaces one until the others have expired.
+    pub(super) fn set_max(&self, max: u64) {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Tracks the key of an entry that is about to be put into the cache, where `previous` is its entry so
@@ -80,10 +80,11 @@ impl KeyQuota {
         lists.probation.push_back(tracked);
         lists.live += 1;
         lists.tidy();
-        if lists.live <= self.max {
+        let max = self.max.load(Ordering::Relaxed);
+        if lists.live <= max {
             return None;
         }
-        let evicted = lists.make_room(self.max, now)?;
+        let evicted = lists.make_room(max, now)?;
         evicted.remove();
         lists.live -= 1;
         Some(evicted)

@@ -114,7 +114,8 @@ impl Limited {
 
     /// The quota counts exactly the keys in the cache.
     fn assert_consistent(&self) {
-        let quota = &self.cache.keys.quotas[0];
+        let quotas = self.cache.keys.quotas.read().unwrap();
+        let quota = &quotas[&EndpointId::new(0)];
         assert_eq!(quota.live(), self.entries());
     }
 }

@@ -5,7 +5,7 @@ mod report;
 
 use std::path::Path;
 
-use super::{Failure, load, print, rejected};
+use super::{Failure, load, print};
 use crate::app::{self, Descriptions, Rejection};
 use crate::plan::Plan;
 
@@ -65,8 +65,8 @@ pub(super) async fn describe(
 }
 
 fn failure(plan: &Plan, rejections: Vec<Rejection>, alternative: &'static str) -> Failure {
-    match rejected(plan, rejections) {
-        Failure::Other(error) => Failure::Other(error.context(alternative)),
-        mistakes @ Failure::Mistakes(_) => mistakes,
+    match app::rejected(plan, rejections) {
+        Ok(mistakes) => Failure::Mistakes(mistakes),
+        Err(error) => Failure::Other(anyhow::Error::from(error).context(alternative)),
     }
 }

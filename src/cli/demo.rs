@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, print, sample, serve, stop_on_signals};
+use super::{Failure, print, sample, serve, stop_on_hangup, stop_on_signals};
 use crate::config::Config;
 use crate::plan::{Listen, Plan};
 use crate::repository::throwaway::Throwaway;
@@ -23,6 +23,7 @@ pub(super) async fn demo(config: Option<&Path>, listen: Option<Listen>) -> Resul
     // A script's background job ignores SIGQUIT, and Postgres would inherit that and could not be ended by
     // it. Catching the signal here prevents that.
     let stop = stop_on_signals()?;
+    stop_on_hangup(&stop)?;
     // Mistakes in the configuration or the address are reported before a Postgres is started.
     let configured = plan(config, NOT_YET)?;
     let listen = listen.as_ref().unwrap_or(&configured.server().listen);
@@ -39,7 +40,7 @@ pub(super) async fn demo(config: Option<&Path>, listen: Option<Listen>) -> Resul
         listener.local_addr().map_err(anyhow::Error::from)?,
     ))?;
     let seller = tokio::spawn(sell(Arc::clone(&postgres)));
-    let served = serve::run(plan, listener, stop).await;
+    let served = serve::run(serve::build(&plan)?, plan, listener, stop).await;
     seller.abort();
     served
 }

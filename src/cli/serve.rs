@@ -8,16 +8,25 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, lookup_host};
 
-use super::{Failure, Stop, load, rejected, stop_on_signals, unusable_file};
-use crate::app::{App, BuildError, RunError};
+use super::reload::Files;
+use super::{Failure, Stop, reload, stop_on_signals};
+use crate::app::{self, App, BuildError, RunError};
 use crate::log;
 use crate::plan::{Listen, Plan};
 
-pub(super) async fn serve(config: &Path) -> Result<(), Failure> {
-    let plan = load(config)?;
+pub(super) async fn serve(config: &Path, watch: bool) -> Result<(), Failure> {
+    let files = Files::new(config);
+    let plan = Arc::new(files.read()?);
     let stop = stop_on_signals()?;
     let listener = bind(&plan.server().listen, "`listen` under [server]").await?;
-    run(plan, listener, stop).await
+    let mut app = build(&plan)?;
+    let read = files.clone();
+    let reloader = app.reloader(Box::new(move || read.read()));
+    reload::on_hangup(reloader.clone(), stop.clone())?;
+    if watch {
+        reload::on_change(reloader, files);
+    }
+    run(app, plan, listener, stop).await
 }
 
 /// Listens on the first address that this machine has; `instead` names the setting that chooses another.
@@ -70,13 +79,22 @@ async fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     Err(failure)
 }
 
-/// Serves until a signal ends it.
-pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> Result<(), Failure> {
-    let app = App::build(Arc::clone(&plan), Vec::new()).map_err(|error| match error {
-        BuildError::Tls(error) => unusable_file(&plan, &error.into()),
-        BuildError::Issuer(error) => unusable_file(&plan, &error.into()),
+/// Everything that a plan needs, not running yet.
+pub(super) fn build(plan: &Arc<Plan>) -> Result<App, Failure> {
+    App::build(Arc::clone(plan), Vec::new()).map_err(|error| match error {
+        BuildError::Tls(error) => app::unusable_file(plan, &error.into()).into(),
+        BuildError::Issuer(error) => app::unusable_file(plan, &error.into()).into(),
         BuildError::Repository(error) => Failure::Other(error.into()),
-    })?;
+    })
+}
+
+/// Serves until a signal ends it.
+pub(super) async fn run(
+    app: App,
+    plan: Arc<Plan>,
+    listener: TcpListener,
+    stop: Stop,
+) -> Result<(), Failure> {
     raise_file_limit(&plan);
     app.warnings()
         .iter()
@@ -94,7 +112,10 @@ pub(super) async fn run(plan: Arc<Plan>, listener: TcpListener, stop: Stop) -> R
             plan.server().shutdown_timeout
         )
         .into()),
-        Err(RunError::Rejected(rejections)) => Err(rejected(&plan, rejections)),
+        Err(RunError::Rejected(rejections)) => match app::rejected(&plan, rejections) {
+            Ok(mistakes) => Err(mistakes.into()),
+            Err(error) => Err(Failure::Other(error.into())),
+        },
         Err(error @ RunError::Heartbeat(_)) => Err(Failure::Other(error.into())),
     }
 }

@@ -1,6 +1,7 @@
 //! Reads the files that an operator names, up to a size that no configuration needs to exceed.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -8,6 +9,24 @@ use std::path::Path;
 pub(super) const CONFIG_BYTES_MAX: u64 = 16 << 20;
 /// No statement that a person wrote is longer than this.
 pub(super) const SQL_BYTES_MAX: u64 = 1 << 20;
+
+/// A hash of the bytes of a regular file, to see whether it has changed; `None` if they cannot be read.
+pub type FileHash = Option<u64>;
+
+/// A hash of what is in a file now. A pipe or a device is not read.
+pub fn hash_of_file(path: &Path) -> FileHash {
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    hash(&fs::read(path).ok()?)
+}
+
+/// What [`hash_of_file`] returns for a file with these bytes.
+pub(super) fn hash(bytes: &[u8]) -> FileHash {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    Some(hasher.finish())
+}
 
 /// Why a file could not be read.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::env::{self, Reason};
 use super::field::Field;
-use super::files;
+use super::files::{self, FileHash};
 use super::report::{Mistake, Report};
 use super::secret::Secret;
 use super::source::{At, Language, Source, Span};
@@ -32,6 +32,8 @@ pub(super) struct ReadContext<'e> {
     pub(super) report: Report,
     /// The files read so far, because endpoints may share one; `None` for a file that cannot be read.
     pub(super) files: HashMap<PathBuf, Option<Arc<Source>>>,
+    /// What was in them.
+    pub(super) hashes: HashMap<PathBuf, FileHash>,
     #[cfg(test)]
     pub(super) accepted: std::collections::BTreeSet<(String, &'static str)>,
 }
@@ -249,6 +251,11 @@ impl<'r, 'e, 'd> Reader<'r, 'e, 'd> {
         let known = self.context.files.get(&path).cloned();
         let source = known.unwrap_or_else(|| {
             let read = files::read_regular(&path, files::SQL_BYTES_MAX);
+            let hash = read
+                .as_ref()
+                .ok()
+                .and_then(|text| files::hash(text.as_bytes()));
+            self.context.hashes.insert(path.clone(), hash);
             let read = read.map_err(|why| {
                 let help = "the name is relative to the folder that config.toml is in";
                 self.context.report.push(

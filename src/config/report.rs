@@ -162,6 +162,26 @@ impl Report {
         self.mistakes.len()
     }
 
+    /// The mistakes in one line, each as file, line and message.
+    pub fn in_one_line(&self) -> String {
+        const NAMED_MAX: usize = 3;
+        let words = |mistake: &Mistake| match mistake.span() {
+            Some(span) => format!(
+                "{}:{}: {}",
+                span.source().name(),
+                span.line(),
+                mistake.message
+            ),
+            None => mistake.message.clone(),
+        };
+        let named = self.mistakes.iter().take(NAMED_MAX).map(words);
+        let mut line = named.collect::<Vec<_>>().join("; ");
+        if self.mistakes.len() > NAMED_MAX {
+            line.push_str(&format!("; and {} more", self.mistakes.len() - NAMED_MAX));
+        }
+        line
+    }
+
     /// Whether there are no mistakes.
     pub fn is_empty(&self) -> bool {
         self.mistakes.is_empty()

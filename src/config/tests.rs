@@ -260,6 +260,7 @@ fn accepted_keys() -> BTreeSet<(String, &'static str)> {
         env: &no_env,
         report: Report::new(),
         files: HashMap::new(),
+        hashes: HashMap::new(),
         accepted: BTreeSet::new(),
     };
     Config::read(&mut context, document.into_inner());

@@ -14,7 +14,7 @@ use warp::http;
 use super::Site;
 use super::connection::http1;
 use super::connection::request_tracker::RequestTracker;
-use super::routes::Routes;
+use super::routes::Serving;
 use super::service::{FinishedRoutes, Finisher, Service};
 
 /// Answers requests as on one connection of [`super::server::serve`].
@@ -48,8 +48,8 @@ where
 
 /// The service of the only connection.
 fn on_its_own(site: Site, requests: Arc<RequestTracker>) -> Service<impl FinishedRoutes> {
-    let finisher = Finisher::new(Arc::clone(&site.plan), site.observer.clone());
-    let routes = Arc::new(Routes::new(site)).filter();
-    let routes = Arc::clone(&finisher).finished(routes);
+    let serving = Serving::new(site);
+    let finisher = Finisher::new(Arc::clone(serving.settings()), serving.observer().clone());
+    let routes = Arc::clone(&finisher).finished(serving.filter());
     Service::new(routes, finisher, requests, Ipv4Addr::LOCALHOST.into())
 }

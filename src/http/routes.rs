@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use warp::Filter;
 use warp::http::Method;
 
@@ -18,7 +19,51 @@ use super::request::percent::ESCAPE_BYTES;
 use super::request::{REQUEST, RequestHead};
 use super::response::{Reply, Response, options};
 use super::validate::host::{self, Exposure};
-use crate::plan::{Page, Plan, Route};
+use crate::observe::Observer;
+use crate::plan::{Page, Plan, Route, ServerSettings};
+
+/// The routes that are served. Others can take their place; requests that are running end with theirs.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    routes: Arc<ArcSwap<Routes>>,
+    settings: Arc<ServerSettings>,
+    observer: Observer,
+}
+
+impl Serving {
+    /// Serves this site first.
+    pub fn new(site: Site) -> Self {
+        Self {
+            settings: Arc::new(site.plan.server().clone()),
+            observer: site.observer.clone(),
+            routes: Arc::new(ArcSwap::from_pointee(Routes::new(site))),
+        }
+    }
+
+    /// Serves another site from now on. Its plan has the same `[server]`.
+    pub fn replace(&self, site: Site) {
+        self.routes.store(Arc::new(Routes::new(site)));
+    }
+
+    pub(super) fn settings(&self) -> &Arc<ServerSettings> {
+        &self.settings
+    }
+
+    pub(super) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// As a Warp filter. It finds the request in [`REQUEST`].
+    pub(super) fn filter(
+        &self,
+    ) -> impl Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + use<> {
+        let current = Arc::clone(&self.routes);
+        warp::any().then(move || {
+            let (routes, request) = (current.load_full(), REQUEST.with(Arc::clone));
+            async move { routes.reply(&request).await }
+        })
+    }
+}
 
 /// Everything that can be asked for.
 #[derive(Debug)]
@@ -36,7 +81,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new(site: Site) -> Self {
+    fn new(site: Site) -> Self {
         let Site {
             plan,
             read_through,
@@ -65,16 +110,6 @@ impl Routes {
             authorizer,
             plan,
         }
-    }
-
-    /// As a Warp filter. It finds the request in [`REQUEST`].
-    pub(super) fn filter(
-        self: Arc<Self>,
-    ) -> impl Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
-        warp::any().then(move || {
-            let (routes, request) = (Arc::clone(&self), REQUEST.with(Arc::clone));
-            async move { routes.reply(&request).await }
-        })
     }
 
     async fn reply(&self, request: &RequestHead) -> Reply {

@@ -12,13 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Site;
 use super::connection::Protocols;
 use super::connection::request_tracker::RequestTracker;
 use super::connection::tls::Tls;
 use super::limits::REFUSALS_MAX;
 use super::listener::Listener;
-use super::routes::Routes;
+use super::routes::Serving;
 use super::service::{FinishedRoutes, Finisher, Service};
 use super::slow_clients::SlowClients;
 use crate::observe::{Event, Observer, Task};
@@ -29,12 +28,11 @@ use crate::supervise;
 /// `shutdown_timeout`. Returns whether all of them did.
 pub async fn serve(
     listener: TcpListener,
-    settings: &ServerSettings,
     tls: Option<Tls>,
-    site: Site,
+    serving: Serving,
     shutdown: CancellationToken,
 ) -> bool {
-    let observer = site.observer.clone();
+    let (settings, observer) = (&**serving.settings(), serving.observer().clone());
     let slow_clients = Arc::new(SlowClients::new(settings.max_pending, observer.clone()));
     // Until nothing is left to drain.
     let watching = CancellationToken::new();
@@ -50,10 +48,9 @@ pub async fn serve(
             tls.clone().follow(observer_of_tls.clone())
         });
     }
-    let finisher = Finisher::new(Arc::clone(&site.plan), observer.clone());
-    let routes = Arc::new(Routes::new(site));
+    let finisher = Finisher::new(Arc::clone(serving.settings()), observer.clone());
     let server = Server {
-        routes: Arc::clone(&finisher).finished(routes.filter()),
+        routes: Arc::clone(&finisher).finished(serving.filter()),
         finisher,
         protocols: Protocols {
             tls: acceptor,

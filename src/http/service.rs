@@ -91,7 +91,7 @@ impl<R: FinishedRoutes> Service<R> {
     ) -> impl Future<Output = Result<http::Response<ResponseBody<WarpBody>>, Infallible>> + use<R, B>
     {
         let running = self.requests.begin(request.version());
-        let rejection = validate::reject(&request, self.finisher.plan.server());
+        let rejection = validate::reject(&request, &self.finisher.settings);
         let may_have_content = !request.body().is_end_stream();
         // Proxies and servers disagree on where a body ends, so nothing behind it is taken for a request.
         // On HTTP/2 there is no such question, and no such field.
@@ -171,8 +171,8 @@ mod tests {
     async fn sent_back(bytes: &[u8], then: Then) -> Vec<u8> {
         let text = "repository.url = 'x'\n[[endpoint]]\npath = '/a'\nsql = 'SELECT 1'\n";
         let config = Config::parse("config.toml", text.to_owned(), Path::new("."), &|_| None);
-        let plan = Arc::new(Plan::compile(config.unwrap()).unwrap());
-        let finisher = Finisher::new(plan, Observer::new(Vec::new()));
+        let plan = Plan::compile(config.unwrap()).unwrap();
+        let finisher = Finisher::new(Arc::new(plan.server().clone()), Observer::new(Vec::new()));
         let routes = warp::any().map(|| {
             let path = REQUEST.with(|request| request.uri.path().to_owned());
             assert_ne!(path, "/defect", "a defect");

@@ -1,20 +1,28 @@
 //! The metrics of access control. They exist only with `[access]`.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, Registry};
 
-use super::endpoints::{CODES, counters};
+use super::endpoints::{CODES, counters, remove};
 use super::{DECLARED, register};
 use crate::plan::{AccessSettings, ClientId, CredentialKind};
+
+/// The metric families of access control.
+#[derive(Debug, Clone)]
+pub(super) struct AccessFamilies {
+    decisions: IntCounterVec,
+    requests: IntCounterVec,
+    limited: IntCounterVec,
+}
 
 /// Decisions, and requests by client.
 #[derive(Debug)]
 pub(super) struct AccessMetrics {
-    decisions: IntCounterVec,
-    clients: Box<[ClientMetrics]>,
-    limited: IntCounterVec,
+    families: AccessFamilies,
+    /// By their numbers.
+    clients: Vec<Option<Arc<ClientMetrics>>>,
     /// Exists with `[access.keys]`.
     stored_keys: Option<Gauge>,
 }
@@ -29,39 +37,72 @@ struct ClientMetrics {
     resolved: [OnceLock<IntCounter>; CODES.len()],
 }
 
-impl AccessMetrics {
-    pub(super) fn new(registry: &Registry, settings: &AccessSettings) -> Self {
-        let decisions = counters(
-            "larder_access_total",
-            "Requests with a valid credential where one was looked at, and requests refused without one or beyond a \
-             limit.",
-            &["method", "outcome"],
-        );
-        let family = counters(
-            "larder_client_requests_total",
-            "Requests with a valid credential where one was looked at, by the name it is declared under.",
-            &["client", "code"],
-        );
-        let limited = counters(
-            "larder_limited_total",
-            "Requests refused because a client used up its limit; without a credential, `client` is empty.",
-            &["client"],
-        );
-        for collector in [&decisions, &family, &limited] {
+impl AccessFamilies {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let families = Self {
+            decisions: counters(
+                "larder_access_total",
+                "Requests with a valid credential where one was looked at, and requests refused without one or beyond a \
+                 limit.",
+                &["method", "outcome"],
+            ),
+            requests: counters(
+                "larder_client_requests_total",
+                "Requests with a valid credential where one was looked at, by the name it is declared under.",
+                &["client", "code"],
+            ),
+            limited: counters(
+                "larder_limited_total",
+                "Requests refused because a client used up its limit; without a credential, `client` is empty.",
+                &["client"],
+            ),
+        };
+        for collector in [&families.decisions, &families.requests, &families.limited] {
             register(registry, collector);
         }
-        let client = |(name, kind): (&str, CredentialKind)| ClientMetrics {
+        families
+    }
+
+    fn client(&self, name: &str, kind: CredentialKind) -> ClientMetrics {
+        let method = kind.as_str();
+        ClientMetrics {
             name: name.to_owned(),
-            method: kind.as_str(),
-            allowed: decisions.with_label_values(&[kind.as_str(), ALLOWED]),
-            family: family.clone(),
+            method,
+            allowed: self.decisions.with_label_values(&[method, ALLOWED]),
+            family: self.requests.clone(),
             resolved: Default::default(),
-        };
+        }
+    }
+}
+
+impl AccessMetrics {
+    /// The metrics of the clients that `settings` name. What `previous` counted goes on, and clients that are gone are
+    /// not exported any more.
+    pub(super) fn new(
+        families: &AccessFamilies,
+        stored_keys: Option<Gauge>,
+        settings: &AccessSettings,
+        previous: Option<&Self>,
+    ) -> Self {
+        let known = |id: ClientId| previous?.clients.get(id.number())?.clone();
+        let mut clients = Vec::new();
+        for (id, name, kind) in settings.numbered_clients() {
+            if clients.len() <= id.number() {
+                clients.resize(id.number() + 1, None);
+            }
+            let new = || Arc::new(families.client(name, kind));
+            clients[id.number()] = Some(known(id).unwrap_or_else(new));
+        }
+        let before = previous.map_or(&[][..], |previous| &previous.clients);
+        let is_gone = |name: &str| settings.clients().all(|(other, _)| other != name);
+        let names = before.iter().flatten().map(|client| client.name.as_str());
+        let gone: Vec<&str> = names.filter(|name| is_gone(name)).collect();
+        remove(&families.requests, "client", &gone);
+        remove(&families.limited, "client", &gone);
         Self {
-            clients: settings.clients().map(client).collect(),
-            decisions,
-            limited,
-            stored_keys: settings.stored_keys().map(|_| stored_keys(registry)),
+            families: families.clone(),
+            clients,
+            stored_keys,
         }
     }
 
@@ -79,7 +120,8 @@ impl AccessMetrics {
         code: u16,
         problem: Option<&'static str>,
     ) {
-        let client = client.map(|client| &self.clients[client.index()]);
+        // One that is gone may still have had a request running.
+        let client = client.and_then(|client| self.clients.get(client.number())?.as_deref());
         if let Some(client) = client {
             client.record_request(code);
         }
@@ -88,10 +130,13 @@ impl AccessMetrics {
             (None, Some(client)) => client.allowed.inc(),
             (Some(outcome), client) => {
                 let method = client.map_or("none", |client| client.method);
-                self.decisions.with_label_values(&[method, outcome]).inc();
+                self.families
+                    .decisions
+                    .with_label_values(&[method, outcome])
+                    .inc();
                 if outcome == LIMITED {
                     let name = client.map_or("", |client| client.name.as_str());
-                    self.limited.with_label_values(&[name]).inc();
+                    self.families.limited.with_label_values(&[name]).inc();
                 }
             }
         }
@@ -132,7 +177,7 @@ impl ClientMetrics {
     }
 }
 
-fn stored_keys(registry: &Registry) -> Gauge {
+pub(super) fn stored_keys(registry: &Registry) -> Gauge {
     let gauge = Gauge::new(
         "larder_stored_keys_last_success_timestamp_seconds",
         "When the keys of [access.keys] were last read.",

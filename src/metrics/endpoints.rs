@@ -1,8 +1,10 @@
 //! The metrics that exist per endpoint.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Counter, CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
     IntCounterVec, Opts, Registry,
@@ -37,6 +39,7 @@ pub(super) const CODES: [u16; 14] = [
 pub(super) const LIMITS: [&str; 3] = ["fresh", "stale_while_revalidate", "stale_if_error"];
 
 /// The metric families with one child per endpoint.
+#[derive(Debug)]
 pub(super) struct Families {
     requests: IntCounterVec,
     request_seconds: HistogramVec,
@@ -167,11 +170,24 @@ impl Families {
             limits: self.limits.clone(),
             saved_so_far: Mutex::default(),
         };
-        // On a schedule without `max_age` it takes a load to know.
-        if endpoint.freshness.max_age.is_some() {
-            metrics.record_limits(&endpoint.freshness.lifetime(None, endpoint.timeout));
-        }
+        metrics.record_declared_limits(endpoint);
         metrics
+    }
+
+    /// Removes the series of these endpoints.
+    pub(super) fn remove(&self, endpoints: &[&str]) {
+        remove(&self.requests, "endpoint", endpoints);
+        remove(&self.request_seconds, "endpoint", endpoints);
+        remove(&self.response_age, "endpoint", endpoints);
+        remove(&self.queries, "endpoint", endpoints);
+        remove(&self.query_seconds, "endpoint", endpoints);
+        remove(&self.refreshes, "endpoint", endpoints);
+        remove(&self.refresh_seconds, "endpoint", endpoints);
+        remove(&self.last_success, "endpoint", endpoints);
+        remove(&self.saved, "endpoint", endpoints);
+        remove(&self.stale_if_error, "endpoint", endpoints);
+        remove(&self.limits, "endpoint", endpoints);
+        remove(&self.problems, "endpoint", endpoints);
     }
 }
 
@@ -229,6 +245,14 @@ impl EndpointMetrics {
         self.query_seconds.observe(elapsed.as_secs_f64());
         if outcome == QueryOutcome::Ok {
             self.record_saved(Some(elapsed));
+        }
+    }
+
+    /// Records the limits that the configuration alone decides. On a schedule without `max_age` it takes a load to
+    /// know them.
+    pub(super) fn record_declared_limits(&self, endpoint: &Endpoint) {
+        if endpoint.freshness.max_age.is_some() {
+            self.record_limits(&endpoint.freshness.lifetime(None, endpoint.timeout));
         }
     }
 
@@ -311,6 +335,23 @@ impl RequestCounters {
                 .get_or_init(look_up)
                 .inc(),
             None => look_up().inc(),
+        }
+    }
+}
+
+/// Removes the series with one of these values of a label.
+pub(super) fn remove<T: MetricVecBuilder>(family: &MetricVec<T>, label: &str, values: &[&str]) {
+    if values.is_empty() {
+        return;
+    }
+    for metrics in family.collect() {
+        for metric in metrics.get_metric() {
+            let pairs = metric.get_label().iter();
+            let labels: HashMap<&str, &str> = pairs.map(|it| (it.name(), it.value())).collect();
+            if labels.get(label).is_some_and(|it| values.contains(it)) {
+                // It was there a moment ago.
+                let _ = family.remove(&labels);
+            }
         }
     }
 }

@@ -52,7 +52,8 @@ pub struct ServerReadings {
 impl Metrics {
     /// An endpoint's counters.
     pub fn endpoint_readings(&self, endpoint: EndpointId) -> EndpointReadings {
-        self.endpoint(endpoint).readings()
+        self.with(endpoint, EndpointMetrics::readings)
+            .unwrap_or_default()
     }
 
     /// The values of the server as a whole.

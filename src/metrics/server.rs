@@ -1,11 +1,14 @@
 //! The metrics of the server as a whole.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use prometheus::{
     Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use super::endpoints::remove;
 use super::{DECLARED, gauge, register};
 use crate::observe::Task;
 use crate::plan::{IssuerId, JwtKeys, Plan};
@@ -27,8 +30,12 @@ pub(super) struct ServerMetrics {
     pub(super) http_slow_clients_cut: IntCounter,
     task_failures: IntCounterVec,
     /// One for each issuer of tokens; `None` for a secret.
-    issuers: Vec<Option<IssuerMetrics>>,
+    issuers: ArcSwap<Vec<Option<IssuerMetrics>>>,
+    issuer_families: [GaugeVec; 2],
     pub(super) ready: IntGauge,
+    reload_successful: IntGauge,
+    reloaded_at: Gauge,
+    configuration: IntGaugeVec,
 }
 
 impl ServerMetrics {
@@ -79,7 +86,8 @@ impl ServerMetrics {
                 "Client connections refused because the limit was reached.",
             ),
             task_failures: task_failures(registry),
-            issuers: issuers(registry, plan),
+            issuers: ArcSwap::default(),
+            issuer_families: issuer_families(registry),
             log_lines_dropped: counter(
                 registry,
                 "larder_log_lines_dropped_total",
@@ -95,6 +103,13 @@ impl ServerMetrics {
                 "larder_http_slow_clients_cut_total",
                 "Responses and connections cut off because the client read too slowly or too much was buffered for it.",
             ),
+            reload_successful: integer(
+                registry,
+                "larder_config_last_reload_successful",
+                "Whether the last attempt to read the configuration succeeded.",
+            ),
+            reloaded_at: reloaded_at(registry),
+            configuration: configuration(registry),
             ready: integer(
                 registry,
                 "larder_ready",
@@ -104,7 +119,44 @@ impl ServerMetrics {
     }
 }
 
+fn reloaded_at(registry: &Registry) -> Gauge {
+    let gauge = Gauge::new(
+        "larder_config_last_reload_success_timestamp_seconds",
+        "When the configuration in use was read.",
+    )
+    .expect(DECLARED);
+    register(registry, &gauge);
+    gauge
+}
+
+fn configuration(registry: &Registry) -> IntGaugeVec {
+    let family = IntGaugeVec::new(
+        Opts::new(
+            "larder_config_info",
+            "Always 1; the label is a hash of the configuration in use, without its secrets.",
+        ),
+        &["hash"],
+    )
+    .expect(DECLARED);
+    register(registry, &family);
+    family
+}
+
 impl ServerMetrics {
+    pub(super) fn record_configuration(&self, at: SystemTime, hash: u64) {
+        self.reload_successful.set(1);
+        let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.reloaded_at.set(since_epoch.as_secs_f64());
+        self.configuration.reset();
+        self.configuration
+            .with_label_values(&[format!("{hash:016x}")])
+            .set(1);
+    }
+
+    pub(super) fn record_refused_configuration(&self) {
+        self.reload_successful.set(0);
+    }
+
     pub(super) fn record_task_failure(&self, task: Task) {
         self.task_failures.with_label_values(&[task.as_str()]).inc();
     }
@@ -115,7 +167,8 @@ impl ServerMetrics {
         at: SystemTime,
         usable_until: Option<SystemTime>,
     ) {
-        let Some(Some(metrics)) = self.issuers.get(issuer.index()) else {
+        let issuers = self.issuers.load();
+        let Some(Some(metrics)) = issuers.get(issuer.index()) else {
             return;
         };
         let seconds = |time: SystemTime| {
@@ -126,6 +179,32 @@ impl ServerMetrics {
         metrics
             .usable_until
             .set(usable_until.map_or(f64::INFINITY, seconds));
+    }
+}
+
+impl ServerMetrics {
+    /// Exports the issuers of `plan`, in place of those of `previous`. They are zero until the keys have been read.
+    pub(super) fn follow(&self, plan: &Plan, previous: &Plan) {
+        let issuers = |plan: &'_ Plan| {
+            plan.access()
+                .map_or(Vec::new(), |access| access.issuers.clone())
+        };
+        let (declared, before) = (issuers(plan), issuers(previous));
+        let [last_success, usable_until] = &self.issuer_families;
+        let metrics = declared.iter().map(|issuer| match issuer.keys {
+            JwtKeys::Secret(_) => None,
+            JwtKeys::Url(_) | JwtKeys::File(_) => Some(IssuerMetrics {
+                last_success: last_success.with_label_values(&[&issuer.name]),
+                usable_until: usable_until.with_label_values(&[&issuer.name]),
+            }),
+        });
+        self.issuers.store(Arc::new(metrics.collect()));
+        let names = before.iter().map(|issuer| issuer.name.as_str());
+        let is_gone = |name: &&str| declared.iter().all(|issuer| issuer.name != *name);
+        let gone: Vec<&str> = names.filter(is_gone).collect();
+        for family in &self.issuer_families {
+            remove(family, "issuer", &gone);
+        }
     }
 }
 
@@ -200,10 +279,8 @@ struct IssuerMetrics {
     usable_until: Gauge,
 }
 
-/// They are zero until the keys have been read.
-fn issuers(registry: &Registry, plan: &Plan) -> Vec<Option<IssuerMetrics>> {
-    let declared = plan.access().map_or(&[][..], |access| &access.issuers);
-    // A metric without a label is not exported.
+/// Both are exported for each issuer whose keys are read again and again.
+fn issuer_families(registry: &Registry) -> [GaugeVec; 2] {
     let last_success = issuer_gauge(
         registry,
         "larder_jwks_last_success_timestamp_seconds",
@@ -214,14 +291,7 @@ fn issuers(registry: &Registry, plan: &Plan) -> Vec<Option<IssuerMetrics>> {
         "larder_jwks_usable_until_timestamp_seconds",
         "Until when the keys of an issuer of tokens stay in use if they cannot be read again.",
     );
-    let metrics = declared.iter().map(|issuer| match issuer.keys {
-        JwtKeys::Secret(_) => None,
-        JwtKeys::Url(_) | JwtKeys::File(_) => Some(IssuerMetrics {
-            last_success: last_success.with_label_values(&[&issuer.name]),
-            usable_until: usable_until.with_label_values(&[&issuer.name]),
-        }),
-    });
-    metrics.collect()
+    [last_success, usable_until]
 }
 
 fn issuer_gauge(registry: &Registry, name: &str, help: &str) -> GaugeVec {

@@ -2,7 +2,7 @@
 
 mod jwt; // issuers of tokens
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use crate::config::At;
 pub use jwt::{Algorithm, IssuerId, JwksUrl, JwtIssuer, JwtKeys};
 
 /// `[access]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AccessSettings {
     /// What holds for paths that say nothing themselves.
     pub default: DefaultAccess,
@@ -27,16 +27,18 @@ pub struct AccessSettings {
     pub limit: Option<Limit>,
     /// The keys in the repository.
     pub stored_keys: Option<StoredKeys>,
+    /// The number of each of [`Self::clients`], in their order.
+    pub(crate) numbers: Vec<ClientId>,
 }
 
-/// A name under which requests are counted: small, `Copy`, and an index into tables with one element each, plus one,
-/// so that an optional one is as small.
+/// A name under which requests are counted: small and `Copy`. In all plans of a process, it stands for the same name.
+/// The number is one more, so that an optional one is as small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientId(NonZeroU32);
 
 impl ClientId {
-    /// The index into [`AccessSettings::clients`].
-    pub fn index(self) -> usize {
+    /// The number.
+    pub fn number(self) -> usize {
         self.0.get() as usize - 1
     }
 
@@ -78,7 +80,7 @@ pub enum DefaultAccess {
 pub type KeyDigest = [u8; 32];
 
 /// `[[access.key]]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessKey {
     /// Its name in metrics and logs.
     pub name: String,
@@ -154,26 +156,63 @@ impl AccessSettings {
             .chain([("(repository)", CredentialKind::Key)])
     }
 
-    /// Every issuer, with its place in [`Self::clients`].
-    pub fn issuers(&self) -> impl Iterator<Item = (IssuerId, ClientId, &JwtIssuer)> {
-        let issuers = self.issuers.iter().enumerate();
-        issuers.map(|(index, issuer)| {
-            let client = ClientId::new(self.keys.len() + index);
-            (IssuerId::new(index), client, issuer)
-        })
+    /// The same, with their numbers.
+    pub fn numbered_clients(&self) -> impl Iterator<Item = (ClientId, &str, CredentialKind)> {
+        let numbers = self.numbers.iter().copied();
+        let clients = numbers.zip(self.clients());
+        clients.map(|(client, (name, kind))| (client, name, kind))
     }
 
-    /// The keys in the repository, with their place in [`Self::clients`].
+    /// The name of a client.
+    pub fn client_name(&self, client: ClientId) -> Option<&str> {
+        let mut clients = self.numbered_clients();
+        clients.find_map(|(id, name, _)| (id == client).then_some(name))
+    }
+
+    /// Every issuer, with the number of its client.
+    pub fn issuers(&self) -> impl Iterator<Item = (IssuerId, ClientId, &JwtIssuer)> {
+        let numbers = self.numbers.iter().skip(self.keys.len());
+        let issuers = self.issuers.iter().enumerate().zip(numbers);
+        issuers.map(|((index, issuer), client)| (IssuerId::new(index), *client, issuer))
+    }
+
+    /// The keys in the repository, with the number of their client.
     pub fn stored_keys(&self) -> Option<(ClientId, &StoredKeys)> {
         let keys = self.stored_keys.as_ref()?;
-        let client = ClientId::new(self.keys.len() + self.issuers.len());
-        Some((client, keys))
+        Some((*self.numbers.last()?, keys))
     }
 
-    /// Every key, with its place in [`Self::clients`].
+    /// Every key, with the number of its client.
     pub fn keys(&self) -> impl Iterator<Item = (ClientId, &AccessKey)> {
-        let keys = self.keys.iter().enumerate();
-        keys.map(|(index, key)| (ClientId::new(index), key))
+        self.numbers.iter().copied().zip(&self.keys)
+    }
+
+    /// Numbers the clients of a first plan.
+    pub(crate) fn numbered(mut self) -> Self {
+        self.numbers = (0..self.clients().count()).map(ClientId::new).collect();
+        self
+    }
+
+    /// Numbers the clients as `previous` did, and others with numbers that it did not use.
+    pub(super) fn follow(&mut self, previous: &Self) {
+        let mut unused = previous
+            .numbers
+            .iter()
+            .map(|id| id.number() + 1)
+            .max()
+            .unwrap_or(0);
+        let known: HashMap<_, _> = previous
+            .numbered_clients()
+            .map(|(id, name, kind)| ((name, kind.as_str()), id))
+            .collect();
+        let numbers = self.clients().map(|(name, kind)| {
+            let known = known.get(&(name, kind.as_str()));
+            known.copied().unwrap_or_else(|| {
+                unused += 1;
+                ClientId::new(unused - 1)
+            })
+        });
+        self.numbers = numbers.collect();
     }
 
     /// Whether some callers have a limit.
@@ -183,6 +222,19 @@ impl AccessSettings {
         let issuers = self.issuers.iter().map(|issuer| issuer.limit);
         let mut limits = keys.chain(issuers).chain([self.limit, stored]);
         limits.any(|limit| limit.is_some())
+    }
+}
+
+/// Wherever it is written.
+impl PartialEq for StoredKeys {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            statement,
+            every,
+            limit,
+            sql: _,
+        } = self;
+        statement.text() == other.statement.text() && (every, limit) == (&other.every, &other.limit)
     }
 }
 

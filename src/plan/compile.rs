@@ -20,6 +20,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::numbering::Places;
+use super::restart::FixedPlaces;
 use super::route::{RouteTable, longest_path};
 use super::{
     CacheSettings, Endpoint, EndpointId, Listen, Plan, RepositorySettings, ServerSettings,
@@ -44,9 +48,11 @@ impl Plan {
             defaults,
             endpoints,
             source,
+            files: _,
             mistakes,
         } = config;
         let mut report = mistakes;
+        let fixed = FixedPlaces::of(source.name(), &server, &repository, &cache);
         let server = server_settings(&server, &mut report);
         let limits = Limits::read(&repository, &mut report);
         let repository = repository_settings(&repository, &limits, source.name(), &mut report);
@@ -74,7 +80,7 @@ impl Plan {
             };
             let id = EndpointId::new(routes.spans.len());
             let parts = endpoint::Parts::read(&section, id, &context, &mut probes, &mut report);
-            routes.add(&parts, id, &mut report);
+            routes.add(&parts, &mut report);
             if let Some((endpoint, declaration)) = parts.assemble() {
                 compiled.push(endpoint);
                 declarations.push(declaration);
@@ -82,6 +88,11 @@ impl Plan {
         }
         check_room(max_size.as_ref(), &compiled, &mut report);
 
+        let mut hash = Xxh3Default::new();
+        hash.update(source.text().as_bytes());
+        for endpoint in &compiled {
+            hash.update(endpoint.statement.text().as_bytes());
+        }
         let report = report.sorted();
         let (Some(server), Some(repository), true) = (server, repository, report.is_empty()) else {
             return Err(report);
@@ -95,11 +106,15 @@ impl Plan {
             cache,
             access: access.map(|at| at.value),
             longest_path: compiled.iter().map(longest_path).max().unwrap_or(0),
+            places: Places::new(&compiled),
             endpoints: compiled,
+            probe_numbers: probes.probes.len(),
             probes: probes.probes,
             routes: routes.table,
             declarations,
             probe_declarations: probes.declarations,
+            fixed,
+            hash: hash.digest(),
         })
     }
 }
@@ -291,17 +306,18 @@ struct Routes {
 }
 
 impl Routes {
-    fn add(&mut self, parts: &endpoint::Parts, id: EndpointId, report: &mut Report) {
+    fn add(&mut self, parts: &endpoint::Parts, report: &mut Report) {
         let path = parts.path.as_ref();
+        let place = u32::try_from(self.spans.len()).unwrap_or(u32::MAX);
         self.spans.push(path.map(|path| path.span.clone()));
         let Some(path) = path else { return };
-        let Err(other) = self.table.insert(&path.value, id) else {
+        let Err(other) = self.table.insert(&path.value, place) else {
             return;
         };
         let mistake = Mistake::new("two endpoints have the same path")
             .at(&path.span, "answers the same requests")
             .help("paths that differ only in the names of parameters are the same; change one of them");
-        let first = other.and_then(|other| self.spans.get(other.index())?.as_ref());
+        let first = other.and_then(|other| self.spans.get(other as usize)?.as_ref());
         report.push(match first {
             Some(first) => mistake.at(first, "first declared here"),
             None => mistake,

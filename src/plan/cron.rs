@@ -39,7 +39,7 @@ impl Timezone {
 /// wall clock shows one of its times: twice in a repeated hour, not at all in a skipped one. So
 /// `*/5 * * * *` keeps its rhythm, while `30 2,14 * * *` skips its night run in spring and has it twice in
 /// autumn.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CronLine {
     line: String,
     timezone: Tz,

@@ -7,18 +7,19 @@ use super::{
     Access, FreshnessPolicy, OnMiss, Parameter, PathPattern, Place, Refresh, RunAs, Statement,
 };
 
-/// An endpoint's place in the plan: small, `Copy`, and an index into per-endpoint tables.
+/// An endpoint's number: small and `Copy`. In all plans of a process it stands for the same answers: a plan that
+/// [follows](super::Plan::following) another one gives new numbers to endpoints with a new fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(u32);
 
 impl EndpointId {
-    /// The endpoint at `index` in [`super::Plan::endpoints`].
-    pub fn new(index: usize) -> Self {
-        Self(u32::try_from(index).expect("a plan holds fewer than 2^32 endpoints"))
+    /// The id with this number.
+    pub fn new(number: usize) -> Self {
+        Self(u32::try_from(number).expect("a process has fewer than 2^32 endpoints"))
     }
 
-    /// The index into tables that hold one element per endpoint.
-    pub fn index(self) -> usize {
+    /// The number. In the first plan it is the place in [`super::Plan::endpoints`].
+    pub fn number(self) -> usize {
         self.0 as usize
     }
 }
@@ -26,7 +27,7 @@ impl EndpointId {
 /// An endpoint as the operator meant it.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Its place in the plan.
+    /// Its number.
     pub id: EndpointId,
     /// The declared path, such as `/sales/{country}`. It is also the endpoint's name in logs and metrics.
     pub path: PathPattern,
@@ -92,6 +93,16 @@ impl Endpoint {
     pub fn argument_names(&self) -> impl Iterator<Item = &str> {
         let parameters = self.parameters.iter().map(|p| p.name.as_str());
         parameters.chain(self.run_as.iter().flat_map(RunAs::names))
+    }
+
+    /// Whether an entry is served for as long, and with the same header fields, as one of `other`.
+    pub fn is_served_like(&self, other: &Self) -> bool {
+        self.freshness == other.freshness
+            && self.timeout == other.timeout
+            && self.refresh.has_schedule_of(&other.refresh)
+            && self.cache_control == other.cache_control
+            && self.cdn_cache_control == other.cdn_cache_control
+            && self.access == other.access
     }
 
     /// Splits names and texts for [`super::Signature::arguments`] into path and query parameters.

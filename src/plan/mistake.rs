@@ -60,19 +60,19 @@ impl Plan {
             Subject::ParameterTypes(id) => self.in_parameter_types(id, finding),
             Subject::Parameter(id, index) => self.in_parameter(id, index, finding),
             Subject::Probe(id) => {
-                let declared = &self.probe_declarations[id.index()];
+                let declared = self.probe_declaration(id);
                 let label = "in the SQL of this probe";
                 in_sql(&declared.sql, &declared.statement, label, finding)
             }
             Subject::WarmStatement(id) => self.in_warm_statement(id, finding),
             Subject::WarmArguments(id, index) => {
-                let declared = &self.declarations[id.index()];
+                let declared = self.declaration(id);
                 let place = declared.warm.get(index).unwrap_or(&declared.sql.span);
                 let label = format!("a key of {} to load at startup", self.path(id));
                 Mistake::new(&finding.message).at(place, label)
             }
             Subject::RunAs(id) => {
-                let declared = &self.declarations[id.index()];
+                let declared = self.declaration(id);
                 let place = declared.run_as.as_ref().unwrap_or(&declared.sql.span);
                 Mistake::new(&finding.message).at(place, format!("of {}", self.path(id)))
             }
@@ -87,7 +87,7 @@ impl Plan {
     }
 
     fn in_statement(&self, id: EndpointId, finding: &Finding) -> Mistake {
-        let sql = &self.declarations[id.index()].sql;
+        let sql = &self.declaration(id).sql;
         let label = format!("in the SQL of {}", self.path(id));
         in_sql(sql, &self.endpoint(id).statement, &label, finding)
     }
@@ -107,7 +107,7 @@ impl Plan {
     /// A parameter may be declared by its use in the statement alone.
     fn in_parameter(&self, id: EndpointId, index: usize, finding: &Finding) -> Mistake {
         let name = &self.endpoint(id).parameters[index].name;
-        let mut declared = self.declarations[id.index()].parameters.iter();
+        let mut declared = self.declaration(id).parameters.iter();
         match declared.find(|(declared, _)| declared == name) {
             Some((_, span)) => Mistake::new(&finding.message).at(span, "declared here"),
             None => self.in_statement(id, finding),
@@ -115,7 +115,7 @@ impl Plan {
     }
 
     fn in_warm_statement(&self, id: EndpointId, finding: &Finding) -> Mistake {
-        let sql = &self.declarations[id.index()].warm_sql;
+        let sql = &self.declaration(id).warm_sql;
         match (sql, &self.endpoint(id).warm.statement) {
             (Some(sql), Some(statement)) => {
                 let label = format!("in the `warm_sql` of {}", self.path(id));

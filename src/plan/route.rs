@@ -34,14 +34,16 @@ pub struct Routed<'p> {
 /// format. A literal segment takes precedence over a parameter.
 pub(super) struct RouteTable {
     router: Router<Target>,
-    skeletons: HashMap<String, EndpointId>,
+    /// The place of each endpoint in the plan.
+    skeletons: HashMap<String, u32>,
 }
 
 #[derive(Clone, Copy)]
 enum Target {
     /// A literal path, so no path with parameters takes precedence over it.
     Page(Page),
-    Endpoint(EndpointId, Option<Format>),
+    /// The endpoint at this place in the plan.
+    Endpoint(u32, Option<Format>),
 }
 
 impl Default for RouteTable {
@@ -60,15 +62,11 @@ impl Default for RouteTable {
 }
 
 impl RouteTable {
-    /// Adds a path.
+    /// Adds the path of the endpoint at this place in the plan.
     ///
     /// # Errors
-    /// The endpoint that already answers this path; `None` if the router cannot tell.
-    pub(super) fn insert(
-        &mut self,
-        path: &PathPattern,
-        endpoint: EndpointId,
-    ) -> Result<(), Option<EndpointId>> {
+    /// The place of the endpoint that already answers this path; `None` if the router cannot tell.
+    pub(super) fn insert(&mut self, path: &PathPattern, endpoint: u32) -> Result<(), Option<u32>> {
         if let Some(other) = self.skeletons.get(&path.skeleton()) {
             return Err(Some(*other));
         }
@@ -86,12 +84,17 @@ impl RouteTable {
         Ok(())
     }
 
-    pub(super) fn route<'p>(&'p self, path: &'p str) -> Option<Route<'p>> {
+    /// What answers a path; `id_at` is the endpoint at a place in the plan.
+    pub(super) fn route<'p>(
+        &'p self,
+        path: &'p str,
+        id_at: impl FnOnce(usize) -> Option<EndpointId>,
+    ) -> Option<Route<'p>> {
         let found = self.router.at(path).ok()?;
         Some(match *found.value {
             Target::Page(page) => Route::Page(page),
-            Target::Endpoint(endpoint, format) => Route::Endpoint(Routed {
-                endpoint,
+            Target::Endpoint(place, format) => Route::Endpoint(Routed {
+                endpoint: id_at(place as usize)?,
                 format,
                 path_arguments: found.params.iter().collect(),
             }),

@@ -26,24 +26,29 @@ impl Refresh {
         self.every.is_some() || self.cron.is_some()
     }
 
+    /// Whether the schedules are the same.
+    pub fn has_schedule_of(&self, other: &Self) -> bool {
+        self.every == other.every && self.cron == other.cron
+    }
+
     /// Whether a probe or notifications trigger loads when data changes.
     pub fn follows_changes(&self) -> bool {
         self.probe.is_some() || self.notify.is_some()
     }
 }
 
-/// A probe's place in the plan: small, `Copy`, and an index into per-probe tables.
+/// A probe's number: small and `Copy`. In all plans of a process it stands for the same query and interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProbeId(u32);
 
 impl ProbeId {
-    /// The probe at `index` in [`super::Plan::probes`].
-    pub fn new(index: usize) -> Self {
-        Self(u32::try_from(index).expect("a plan holds fewer than 2^32 probes"))
+    /// The id with this number.
+    pub fn new(number: usize) -> Self {
+        Self(u32::try_from(number).expect("a process has fewer than 2^32 probes"))
     }
 
-    /// The index into tables that hold one element per probe.
-    pub fn index(self) -> usize {
+    /// The number. In the first plan it is the place in [`super::Plan::probes`].
+    pub fn number(self) -> usize {
         self.0 as usize
     }
 }
@@ -56,10 +61,17 @@ pub const NOTIFIED_EVERY: Duration = Duration::from_millis(250);
 /// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// Its place in the plan.
+    /// Its number.
     pub id: ProbeId,
     /// One statement without parameters, `;` or trailing comment.
     pub sql: String,
     /// The interval between two runs, at least 100 ms.
     pub every: Duration,
+}
+
+impl Probe {
+    /// Whether it is the same query at the same interval.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.every == other.every && self.sql.trim_start() == other.sql.trim_start()
+    }
 }

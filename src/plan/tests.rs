@@ -29,7 +29,7 @@ fn try_compile(text: &str) -> Result<Plan, Report> {
     )?)
 }
 
-fn compile(text: &str) -> Plan {
+pub(super) fn compile(text: &str) -> Plan {
     try_compile(text).unwrap_or_else(|report| panic!("{report}"))
 }
 

@@ -127,7 +127,7 @@ impl<S: Source> ReadThrough<S> {
         since: Instant,
     ) -> bool {
         let mut others = self
-            .shared
+            .planned
             .source
             .other_arguments(endpoint, key.arguments());
         if others.is_empty() {
@@ -152,7 +152,7 @@ impl<S: Source> ReadThrough<S> {
         }
         for other in &others {
             if self
-                .shared
+                .engine
                 .rate_limit
                 .take(LoadClass::ColdKey, Duration::ZERO)
                 .is_err()
@@ -160,7 +160,7 @@ impl<S: Source> ReadThrough<S> {
                 return false;
             }
             let began = Instant::now();
-            let tried = self.shared.source.answer(endpoint, other).await;
+            let tried = self.planned.source.answer(endpoint, other).await;
             let Some(refused) = refused_with(tried) else {
                 return false; // the trial failed for another reason
             };

@@ -1,16 +1,17 @@
 //! The clock that ages and due times are measured by. It includes the time that the machine sleeps,
 //! because data age meanwhile; timers and the clock beneath them do not.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A clock whose moments may only be compared with each other.
-#[derive(Debug, Default)]
+/// A clock whose moments may only be compared with each other. Clones are the same clock.
+#[derive(Debug, Clone, Default)]
 pub struct Clock {
     /// How long the machine has slept since the start, in nanoseconds.
-    asleep: AtomicU64,
+    asleep: Arc<AtomicU64>,
 }
 
 impl Clock {

@@ -10,7 +10,7 @@ use super::health::LastFailure;
 use super::{PostgresSource, ReadThrough, Source, statement_key};
 use crate::cache::{Entry, Freshness, Key, weight};
 use crate::mutex::lock;
-use crate::plan::{Endpoint, EndpointId, Lifetime};
+use crate::plan::{Endpoint, EndpointId, Lifetime, PerEndpoint};
 use crate::repository::Description;
 
 /// A view of the endpoints' state.
@@ -106,7 +106,7 @@ impl<'r, S: Source> Inspector<'r, S> {
             return None;
         }
         let key = statement_key(endpoint);
-        let entry = self.0.shared.cache.get(&key)?;
+        let entry = self.0.engine.cache.get(&key)?;
         let (freshness, age) = self.0.look_at(&key, &entry, self.0.clock().now());
         Some(ResidentEntry {
             freshness,
@@ -118,18 +118,20 @@ impl<'r, S: Source> Inspector<'r, S> {
         })
     }
 
-    /// The entries of each endpoint with parameters, in the order of the plan. Visits every entry, of which
+    /// The entries of each endpoint with parameters. Visits every entry, of which
     /// there may be a million: not for threads that answer requests.
-    pub fn key_stats(&self) -> Box<[KeyStats]> {
+    pub fn key_stats(&self) -> PerEndpoint<KeyStats> {
         let read_through = self.0;
-        let mut stats = vec![KeyStats::default(); read_through.shared.plan.endpoints().len()];
+        let mut stats = self.0.planned.plan.per_endpoint(|_| KeyStats::default());
         let now = read_through.clock().now();
-        read_through.shared.cache.for_each_keyed(|key, entry| {
-            let (freshness, age) = read_through.look_at(key, entry, now);
-            let bytes = weight(key, entry) as u64;
-            stats[key.endpoint().index()].count(freshness, age, bytes);
+        read_through.engine.cache.for_each_keyed(|key, entry| {
+            // Entries of an earlier plan are removed a little later than its endpoints.
+            if let Some(stats) = stats.get_mut(key.endpoint()) {
+                let (freshness, age) = read_through.look_at(key, entry, now);
+                stats.count(freshness, age, weight(key, entry) as u64);
+            }
         });
-        stats.into()
+        stats
     }
 }
 
@@ -148,15 +150,15 @@ impl<'r> Inspector<'r, PostgresSource> {
 
     /// Postgres's description of the endpoint's statement, once there is one.
     pub fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
-        self.0.shared.source.description(endpoint)
+        self.0.planned.source.description(endpoint)
     }
 
     /// The endpoints that cannot answer yet: not described, or without parameters and not loaded.
     pub fn cold(self) -> impl Iterator<Item = &'r Endpoint> {
-        let shared = &self.0.shared;
-        shared.plan.endpoints().iter().filter(|endpoint| {
-            shared.source.description(endpoint.id).is_none()
-                || endpoint.is_resident() && shared.cache.get(&statement_key(endpoint.id)).is_none()
+        let (planned, cache) = (&self.0.planned, &self.0.engine.cache);
+        planned.plan.endpoints().iter().filter(|endpoint| {
+            planned.source.description(endpoint.id).is_none()
+                || endpoint.is_resident() && cache.get(&statement_key(endpoint.id)).is_none()
         })
     }
 
@@ -169,6 +171,6 @@ impl<'r> Inspector<'r, PostgresSource> {
         let (path, query) = endpoint.split_arguments(texts.map_or(&[], Vec::as_slice));
         let arguments = description.signature.arguments(endpoint, &path, &query);
         let key = Key::new(endpoint.id, arguments.ok()?);
-        self.0.shared.cache.get(&key)
+        self.0.engine.cache.get(&key)
     }
 }

@@ -59,7 +59,7 @@ impl<S: Source> ReadThrough<S> {
         caller: Option<&Limiter>,
     ) -> Result<Start, ReadError> {
         let admit = || {
-            let there = self.shared.cache.get(key);
+            let there = self.engine.cache.get(key);
             if let Cause::Client | Cause::Background(Trigger::Stale) = cause {
                 // A load may have ended since the caller looked.
                 let fresh = |entry: &&Arc<Entry>| self.freshness(key, entry) == Freshness::Fresh;
@@ -76,40 +76,41 @@ impl<S: Source> ReadThrough<S> {
             let class = class(cause, || self.is_in_use(key, there.as_deref()));
             // Half of the time is left for the query.
             let max_wait = self.endpoint(key.endpoint()).timeout / 2;
-            let taken = self.shared.rate_limit.take(class, max_wait);
+            let taken = self.engine.rate_limit.take(class, max_wait);
             let wait = taken.map_err(|retry_after| ReadError::TooManyLoads { retry_after })?;
             Ok(Admission::Load(Ticket { cause, class, wait }))
         };
         let begin = |guard, ticket| {
             drop(tokio::spawn(self.clone().run(key.clone(), ticket, guard)));
         };
-        self.shared.in_flight.join_or_begin(key, admit, begin)
+        self.engine.in_flight.join_or_begin(key, admit, begin)
     }
 
     /// Whether clients use the key: it is in the cache, or was until a short while ago.
     fn is_in_use(&self, key: &Key, there: Option<&Entry>) -> bool {
         #[cfg(test)]
-        if self.shared.defect == super::simulation::Defect::NoReserve {
+        if self.engine.defect == super::simulation::Defect::NoReserve {
             return false;
         }
-        there.is_some() || self.shared.cache.was_in_use(key)
+        there.is_some() || self.engine.cache.was_in_use(key)
     }
 
     /// Runs a load from its beginning to the notification of its waiters.
     async fn run(self, key: Key, ticket: Ticket, guard: LoadGuard) {
         let cause = ticket.cause;
         let began = Instant::now();
-        let previous = self.shared.cache.get(&key);
+        let previous = self.engine.cache.get(&key);
         let load = self.load(&key, ticket, previous.as_deref(), &guard);
         // Unwind safe: what a panic leaves half done is dropped with the load, and is not in the cache.
         let loaded = AssertUnwindSafe(load).catch_unwind().await;
         let loaded = loaded.unwrap_or(Err(LoadError::Lost)).map_err(Arc::new);
         let outcome = match &loaded {
             Ok(entry) => {
-                self.shared.cache.put(&key, Arc::clone(entry));
+                self.engine.cache.put(&key, Arc::clone(entry));
+                self.judge_again(&key, entry);
                 self.record_success(&key);
                 if self
-                    .shared
+                    .planned
                     .source
                     .has_unlisted_labels(key.endpoint(), key.arguments())
                 {
@@ -138,7 +139,7 @@ impl<S: Source> ReadThrough<S> {
     fn follow_up(&self, key: &Key, cause: Cause, loaded: Option<Arc<Entry>>) {
         let endpoint = self.endpoint(key.endpoint());
         let Some(entry) = loaded else {
-            let there = self.shared.cache.get(key);
+            let there = self.engine.cache.get(key);
             if let (Cause::Background(Trigger::Ahead), Some(entry)) = (cause, there) {
                 let wait = self.key_retry_in(key).max(AHEAD_RETRY);
                 self.schedule_ahead_check(key, &entry, self.clock().now() + wait);
@@ -155,19 +156,19 @@ impl<S: Source> ReadThrough<S> {
     }
 
     fn record_success(&self, key: &Key) {
-        self.shared.key_backoff.record_success(key);
+        self.engine.key_backoff.record_success(key);
         let endpoint = key.endpoint();
         let health = &self.state(endpoint).health;
         let is_recovery = lock(health).record_success();
         if is_recovery {
             let event = Event::LoadsRecovered { endpoint };
-            self.shared.observer.emit(&event);
+            self.engine.observer.emit(&event);
         }
     }
 
     pub(super) fn record_failure(&self, key: &Key, error: &Arc<LoadError>) {
         let now = Instant::now();
-        self.shared.key_backoff.record_failure(key, error, now);
+        self.engine.key_backoff.record_failure(key, error, now);
         let endpoint = key.endpoint();
         let health = &self.state(endpoint).health;
         let should_report = lock(health).record_failure(error, now);
@@ -177,7 +178,7 @@ impl<S: Source> ReadThrough<S> {
                 fault: error.fault(),
                 cause: error.to_string(),
             };
-            self.shared.observer.emit(&event);
+            self.engine.observer.emit(&event);
         }
     }
 
@@ -198,7 +199,7 @@ impl<S: Source> ReadThrough<S> {
             at,
             lifetime,
         };
-        self.shared.observer.emit(&event);
+        self.engine.observer.emit(&event);
     }
 
     async fn load(
@@ -219,7 +220,7 @@ impl<S: Source> ReadThrough<S> {
         };
         let began = origin.began;
         let sent = Instant::now();
-        let answer = match self.shared.source.answer(endpoint, key.arguments()).await {
+        let answer = match self.planned.source.answer(endpoint, key.arguments()).await {
             Ok(answer) => answer,
             Err(error) => {
                 let suspect = Suspect::of(ticket.cause, previous.is_some());
@@ -242,7 +243,7 @@ impl<S: Source> ReadThrough<S> {
         ticket: &Ticket,
         guard: &LoadGuard,
     ) -> Result<LoadPermit<'_>, LoadError> {
-        let (slots, class) = (&self.shared.slots, ticket.class);
+        let (slots, class) = (&self.engine.slots, ticket.class);
         if class == LoadClass::Background {
             return Ok(slots.acquire(class).await);
         }

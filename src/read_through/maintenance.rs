@@ -1,5 +1,6 @@
 //! What background tasks do with the engine besides its verbs: schedules, upkeep and reports.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -23,27 +24,33 @@ impl<S: Source> ReadThrough<S> {
 }
 
 impl<S: Source> Maintenance<'_, S> {
-    /// Drops what has expired, and keeps the cache within its bounds while nobody uses it.
-    pub fn tidy(&self) {
-        self.0.shared.cache.maintain();
-    }
-
-    /// Sets when the endpoint's schedule loads it next. Entries loaded before then are fresh until that load
-    /// must have ended.
-    pub fn set_due(&self, endpoint: EndpointId, due: Instant) {
-        *lock(&self.0.state(endpoint).due) = Some(due);
+    /// Sets when the endpoint's schedule loads it next, if it has one. Entries loaded before then are fresh until that
+    /// load must have ended.
+    pub fn set_due(&self, endpoint: EndpointId, due: Option<Instant>) {
+        *lock(&self.0.state(endpoint).due) = due;
     }
 
     /// From now on sends the keys to check, each of which the receiver passes to [`Self::refresh_ahead`] at
     /// its time.
     pub fn send_ahead_checks_to(&self, sender: mpsc::UnboundedSender<AheadCheck>) {
         // Only a mistake in the composition sets a second one; the first stays.
-        let _ = self.0.shared.ahead_checks.set(sender);
+        let _ = self.0.engine.ahead_checks.set(sender);
     }
 
-    /// Refreshes a key before it goes stale, if it was requested since it was loaded.
+    /// Refreshes a key before it goes stale, if it was requested since it was loaded, and if the plan still asks for
+    /// that.
     pub fn refresh_ahead(&self, check: &AheadCheck) {
-        self.0.refresh_ahead(check);
+        let endpoint = self.0.planned.plan.find(check.key.endpoint());
+        if endpoint.is_some_and(|endpoint| endpoint.refresh.ahead) {
+            self.0.refresh_ahead(check);
+        }
+    }
+
+    /// Removes everything of these endpoints, which no plan has any more. Visits every entry.
+    pub fn remove(&self, endpoints: &HashSet<EndpointId>) {
+        if !endpoints.is_empty() {
+            self.0.engine.cache.remove(endpoints);
+        }
     }
 
     /// Records an endpoint's failure that is not a load's, such as that of `warm_sql`.
@@ -57,16 +64,16 @@ impl Maintenance<'_, PostgresSource> {
     /// Emits the measurements that are not events by themselves: the cache's size, the connections, and the
     /// loads that wait.
     pub fn measure(&self) {
-        let shared = &self.0.shared;
-        shared.cache.measure();
-        let waiting = shared.slots.waiting();
-        shared.observer.emit(&Event::WaitingMeasured { waiting });
-        shared.source.measure();
+        let engine = &self.0.engine;
+        engine.cache.measure();
+        let waiting = engine.slots.waiting();
+        engine.observer.emit(&Event::WaitingMeasured { waiting });
+        self.0.planned.source.measure();
     }
 
     /// Reports that a request was refused because of this description, without a load.
     pub fn question_description(&self, endpoint: EndpointId, description: &Arc<Description>) {
-        if self.0.shared.source.is_described_by(endpoint, description) {
+        if self.0.planned.source.is_described_by(endpoint, description) {
             self.0.redescribe(endpoint);
         }
     }

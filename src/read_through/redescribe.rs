@@ -35,10 +35,10 @@ impl<S: Source> ReadThrough<S> {
     /// Describes the endpoint's statement again in the background. It counts as a load that clients cause.
     pub(super) fn redescribe(&self, endpoint: EndpointId) {
         let (limit, now) = (&self.state(endpoint).redescribe_limit, Instant::now());
-        let may_ask = limit.is_due(now) && self.shared.source.retry_in().is_zero();
+        let may_ask = limit.is_due(now) && self.planned.source.retry_in().is_zero();
         if !may_ask
             || self
-                .shared
+                .engine
                 .rate_limit
                 .take(LoadClass::ColdKey, Duration::ZERO)
                 .is_err()
@@ -48,9 +48,10 @@ impl<S: Source> ReadThrough<S> {
         limit.record(now);
         let read_through = self.clone();
         tokio::spawn(async move {
-            let shared = &read_through.shared;
-            let _permit = shared.slots.acquire(LoadClass::ColdKey).await;
-            let described = shared
+            let slots = &read_through.engine.slots;
+            let _permit = slots.acquire(LoadClass::ColdKey).await;
+            let described = read_through
+                .planned
                 .source
                 .describe_again(read_through.endpoint(endpoint));
             if let Err(error) = described.await {

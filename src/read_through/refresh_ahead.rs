@@ -28,7 +28,7 @@ impl<S: Source> ReadThrough<S> {
     /// See [`Maintenance::refresh_ahead`](super::Maintenance::refresh_ahead).
     pub(super) fn refresh_ahead(&self, check: &AheadCheck) {
         let key = &check.key;
-        let there = self.shared.cache.get(key);
+        let there = self.engine.cache.get(key);
         let Some(entry) = there.filter(|there| there.began() == check.began && there.is_used())
         else {
             return;
@@ -66,7 +66,7 @@ impl<S: Source> ReadThrough<S> {
     }
 
     pub(super) fn schedule_ahead_check(&self, key: &Key, entry: &Entry, at: Instant) {
-        if let Some(sender) = self.shared.ahead_checks.get() {
+        if let Some(sender) = self.engine.ahead_checks.get() {
             let (key, began) = (key.clone(), entry.began());
             // The receiver is gone only when the server shuts down.
             let _ = sender.send(AheadCheck { key, began, at });
@@ -79,7 +79,7 @@ impl<S: Source> ReadThrough<S> {
         let health = &self.state(endpoint.id).health;
         let has_changed = lock(health).record_ahead_speed(is_too_slow);
         if has_changed && is_too_slow {
-            self.shared.observer.emit(&Event::AheadTooSlow {
+            self.engine.observer.emit(&Event::AheadTooSlow {
                 endpoint: endpoint.id,
                 query_time: entry.query_time(),
                 max_age: entry.lifetime().fresh,

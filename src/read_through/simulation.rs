@@ -80,9 +80,9 @@ impl Simulation {
             Cache::new(&plan, observer.clone())
         };
         let mut read = ReadThrough::new(Arc::clone(&plan), model.clone(), cache, observer);
-        let shared = Arc::get_mut(&mut read.shared).unwrap();
-        shared.defect = defect;
-        shared.in_flight.never_joins = defect == Defect::LoadsTwice;
+        let engine = Arc::get_mut(&mut read.engine).unwrap();
+        engine.defect = defect;
+        engine.in_flight.never_joins = defect == Defect::LoadsTwice;
         let mut keys = Vec::new();
         for endpoint in plan.endpoints() {
             let types = endpoint.parameters.iter().map(|_| ParameterType::Int4);
@@ -121,7 +121,7 @@ impl Simulation {
     fn request(&self, index: usize, disconnect_after: Option<Duration>) {
         let (endpoint, arguments) = self.keys[index].clone();
         let key = Key::new(endpoint, arguments.clone());
-        let cached = self.read.shared.cache.get(&key);
+        let cached = self.read.engine.cache.get(&key);
         let mut request = Request {
             at: Instant::now(),
             key: number(endpoint, &arguments),
@@ -142,7 +142,7 @@ impl Simulation {
         let mut answer = Box::pin(async move { read.get(&Key::new(endpoint, arguments)).await });
         let first = answer.as_mut().now_or_never();
         // This lookup may itself cause the eviction of the entry.
-        let there = self.read.shared.cache.get(&key);
+        let there = self.read.engine.cache.get(&key);
         let is_there = matches!((&there, &request.cached), (Some(a), Some(b)) if Arc::ptr_eq(a, b));
         if !is_there {
             request.freshness = Freshness::Expired;
@@ -172,15 +172,15 @@ impl Simulation {
         tokio::spawn(async move {
             this.read.refresh(endpoint, trigger, after).await;
             let trace = &mut this.model.world().trace;
-            trace.uncounted[endpoint.index()] += i64::from(scheduled);
+            trace.uncounted[endpoint.number()] += i64::from(scheduled);
         });
     }
 
     /// Invalidates an endpoint like a probe or a notification.
     fn changed(&self, endpoint: EndpointId, trigger: Trigger) {
         let version = self.model.world().version(endpoint);
-        self.floors.lock().unwrap()[endpoint.index()] = version;
-        self.record(Line::Invalidated(endpoint.index()));
+        self.floors.lock().unwrap()[endpoint.number()] = version;
+        self.record(Line::Invalidated(endpoint.number()));
         self.read.invalidate(endpoint);
         if self.read.endpoint(endpoint).is_resident() {
             self.refresh(endpoint, trigger, Some(Instant::now()));
@@ -207,7 +207,9 @@ impl Simulation {
                 let this = self.clone();
                 tokio::spawn(async move {
                     loop {
-                        this.read.maintenance().set_due(id, Instant::now() + every);
+                        this.read
+                            .maintenance()
+                            .set_due(id, Some(Instant::now() + every));
                         this.refresh(id, Trigger::Schedule, None);
                         sleep(every).await;
                     }
@@ -231,14 +233,14 @@ impl Simulation {
             match last {
                 _ if is_lost && self.model.world().mode != Mode::Well => {}
                 Some((seen, since)) if seen == version => {
-                    self.record(Line::Revalidated(endpoint.index()));
+                    self.record(Line::Revalidated(endpoint.number()));
                     self.read.revalidate(endpoint, Validated { since, until });
                 }
                 _ => {
                     last = Some((version, Instant::now()));
                     self.changed(endpoint, Trigger::Probe);
                     // The probe does not see writes that happen while its answer is in transit.
-                    self.floors.lock().unwrap()[endpoint.index()] = version;
+                    self.floors.lock().unwrap()[endpoint.number()] = version;
                 }
             }
         }
@@ -297,11 +299,11 @@ impl Simulation {
                 let (endpoint, arguments) = self.keys[rng.usize(..self.keys.len())].clone();
                 self.record(Line::Evicted(number(endpoint, &arguments)));
                 self.read
-                    .shared
+                    .engine
                     .cache
                     .expire(&Key::new(endpoint, arguments));
             }
-            68..70 => self.read.maintenance().tidy(),
+            68..70 => self.read.engine.cache.maintain(),
             70 => {
                 let modes = [Mode::Failing, Mode::Hanging, Mode::Away];
                 let mode = modes[rng.usize(..modes.len())];

@@ -10,7 +10,7 @@ use super::{LoadError, ReadThrough, statement_key};
 use crate::cache::Answer;
 use crate::encode::{Document, EncodeError, Encoder};
 use crate::observe::{Event, Observer};
-use crate::plan::{Arguments, Endpoint, EndpointId, Plan};
+use crate::plan::{Arguments, Endpoint, EndpointId, PerEndpoint, Plan};
 use crate::repository::{Description, Repository, RepositoryError, Rows};
 
 /// The largest answer, in bytes, whose hash may hold up other requests on its thread: XXH3 takes some
@@ -54,7 +54,7 @@ pub trait Source: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct PostgresSource {
     repository: Repository,
-    descriptions: Box<[ArcSwapOption<Description>]>,
+    descriptions: PerEndpoint<Arc<ArcSwapOption<Description>>>,
     observer: Observer,
 }
 
@@ -63,17 +63,26 @@ impl PostgresSource {
     pub fn new(plan: &Plan, repository: Repository, observer: Observer) -> Self {
         Self {
             repository,
-            descriptions: plan
-                .endpoints()
-                .iter()
-                .map(|_| ArcSwapOption::empty())
-                .collect(),
+            descriptions: plan.per_endpoint(|_| Arc::default()),
             observer,
         }
     }
 
+    /// A source for a plan that [follows](Plan::following) this one's, with the descriptions of what both have.
+    fn following(&self, plan: &Plan) -> Self {
+        let description = |endpoint: &Endpoint| {
+            let known = self.descriptions.get(endpoint.id);
+            known.map_or_else(Arc::default, Arc::clone)
+        };
+        Self {
+            repository: self.repository.clone(),
+            descriptions: plan.per_endpoint(description),
+            observer: self.observer.clone(),
+        }
+    }
+
     pub(super) fn description(&self, endpoint: EndpointId) -> Option<Arc<Description>> {
-        self.descriptions[endpoint.index()].load_full()
+        self.descriptions[endpoint].load_full()
     }
 
     /// Whether this is still Postgres's description of the endpoint's statement.
@@ -82,7 +91,7 @@ impl PostgresSource {
         endpoint: EndpointId,
         description: &Arc<Description>,
     ) -> bool {
-        let current = self.descriptions[endpoint.index()].load();
+        let current = self.descriptions[endpoint].load();
         current
             .as_ref()
             .is_some_and(|it| Arc::ptr_eq(it, description))
@@ -95,7 +104,7 @@ impl PostgresSource {
         if let Some(before) = before.as_ref().filter(|it| it.is_like(&described)) {
             return Ok(Arc::clone(before));
         }
-        self.descriptions[endpoint.id.index()].store(Some(Arc::clone(&described)));
+        self.descriptions[endpoint.id].store(Some(Arc::clone(&described)));
         if before.is_some() {
             let endpoint = endpoint.id;
             self.observer
@@ -174,12 +183,19 @@ impl Source for PostgresSource {
 }
 
 impl ReadThrough<PostgresSource> {
+    /// The engine for a plan that [follows](Plan::following) this one's: see [`ReadThrough::following`].
+    #[must_use]
+    pub fn for_plan(&self, plan: Arc<Plan>) -> Self {
+        let source = self.planned.source.following(&plan);
+        self.following(plan, source)
+    }
+
     /// Has Postgres describe the endpoint's statement. A failure counts as one of its loads.
     ///
     /// # Errors
     /// As [`Repository::describe`].
     pub async fn describe(&self, endpoint: EndpointId) -> Result<(), RepositoryError> {
-        let described = self.shared.source.describe(self.endpoint(endpoint)).await;
+        let described = self.planned.source.describe(self.endpoint(endpoint)).await;
         if let Err(error) = &described {
             let key = statement_key(endpoint);
             self.record_failure(&key, &Arc::new(error.clone().into()));

@@ -78,7 +78,7 @@ impl Fixture {
         };
         let cache = Cache::new(&plan, observer.clone());
         let mut read = ReadThrough::new(plan, source, cache, observer);
-        Arc::get_mut(&mut read.shared).unwrap().defect = defect;
+        Arc::get_mut(&mut read.engine).unwrap().defect = defect;
         let (sender, mut checks) = mpsc::unbounded_channel::<AheadCheck>();
         read.maintenance().send_ahead_checks_to(sender);
         let reader = read.clone();
@@ -180,7 +180,7 @@ async fn an_entry_validated_for_long_is_as_old_as_its_last_validation_when_the_d
             (CacheStatus::Hit, Duration::ZERO)
         );
         // moka has a clock of its own.
-        fixture.read.maintenance().tidy();
+        fixture.read.engine.cache.maintain();
     }
     assert_eq!(fixture.answers.load(Ordering::Relaxed), 1);
     sleep(every).await;

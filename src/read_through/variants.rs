@@ -35,9 +35,9 @@ impl<S: Source> ReadThrough<S> {
         let making = tokio::spawn(async move {
             let _maker = made.maker().await;
             if made.ready(variant).is_none() {
-                let _permit = this.shared.encoding_slots.acquire().await;
+                let _permit = this.engine.encoding_slots.acquire().await;
                 this.make(key.endpoint(), &made, vec![variant]).await;
-                this.shared.cache.reweigh(&key, &entry);
+                this.engine.cache.reweigh(&key, &entry);
             }
         });
         // After a panic the variant is missing, as seen below.
@@ -80,7 +80,7 @@ impl<S: Source> ReadThrough<S> {
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
-        self.shared
+        self.engine
             .observer
             .emit(&Event::RepresentationFailed { endpoint, cause });
     }

@@ -1,15 +1,13 @@
 //! Notifications: `NOTIFY` in Postgres reports that something changed.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::Invalidator;
+use super::{Invalidator, WatcherParts};
 use crate::backoff::{Backoff, Jitter};
-use crate::observe::{Event, Fault, Observer, Trigger};
+use crate::observe::{Event, Fault, Trigger};
 use crate::plan::schedule::NOTIFIED_EVERY;
-use crate::plan::{EndpointId, Plan};
-use crate::repository::{Listener, Repository, RepositoryError};
+use crate::repository::{Listener, RepositoryError};
 
 /// Waits between attempts to listen.
 const BACKOFF: Backoff = Backoff {
@@ -19,13 +17,14 @@ const BACKOFF: Backoff = Backoff {
 };
 
 /// Listens until it is dropped, and invalidates the endpoints of every channel with a notification.
-pub(super) async fn listen(
-    plan: Arc<Plan>,
-    repository: Repository,
-    invalidator: Invalidator,
-    observer: Observer,
-) {
-    let channels = plan.channels();
+pub(super) async fn listen(channels: Vec<String>, parts: WatcherParts) {
+    let WatcherParts {
+        repository,
+        invalidator,
+        observer,
+        ..
+    } = parts;
+    let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
     let mut failures = 0;
     // A failure is reported again when its fault differs: after an outage, the server that comes back may
     // be one that does not accept LISTEN.
@@ -36,8 +35,8 @@ pub(super) async fn listen(
                 (failures, reported) = (0, None);
                 observer.emit(&Event::Listening);
                 // Notifications sent while nobody listened were missed.
-                invalidate(&plan, &invalidator, |_| true);
-                receive(&plan, &invalidator, listener).await
+                invalidate(&invalidator, |_| true);
+                receive(&invalidator, listener).await
             }
             Err(error) => error,
         };
@@ -51,30 +50,21 @@ pub(super) async fn listen(
 }
 
 /// Passes notifications on until the connection is lost.
-async fn receive(
-    plan: &Plan,
-    invalidator: &Invalidator,
-    mut listener: Listener,
-) -> RepositoryError {
+async fn receive(invalidator: &Invalidator, mut listener: Listener) -> RepositoryError {
     loop {
         let channels: BTreeSet<String> = match listener.next().await {
             Ok(channels) => channels,
             Err(error) => return error,
         };
-        invalidate(plan, invalidator, |channel| channels.contains(channel));
+        invalidate(invalidator, |channel| channels.contains(channel));
         tokio::time::sleep(NOTIFIED_EVERY).await;
     }
 }
 
 /// Invalidates the endpoints of the channels that `is_notified` selects.
-fn invalidate(plan: &Plan, invalidator: &Invalidator, is_notified: impl Fn(&str) -> bool) {
-    let endpoints = plan.endpoints().iter();
-    let endpoints: Vec<EndpointId> = endpoints
-        .filter(|endpoint| {
-            let channel = endpoint.refresh.notify.as_deref();
-            channel.is_some_and(&is_notified)
-        })
-        .map(|endpoint| endpoint.id)
-        .collect();
-    invalidator.invalidate(&endpoints, Trigger::Notify);
+fn invalidate(invalidator: &Invalidator, is_notified: impl Fn(&str) -> bool) {
+    invalidator.invalidate(Trigger::Notify, |endpoint| {
+        let channel = endpoint.refresh.notify.as_deref();
+        channel.is_some_and(&is_notified)
+    });
 }

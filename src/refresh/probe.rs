@@ -1,15 +1,13 @@
 //! Probes: a cheap query that runs often, so that the expensive ones run only when its answer changes.
 
-use std::sync::Arc;
-
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Invalidator;
+use super::WatcherParts;
 use super::timetable::place;
 use crate::cache::Validated;
-use crate::observe::{Event, Observer, Trigger};
-use crate::plan::{EndpointId, Plan, Probe};
-use crate::repository::{ProbeAnswer, Repository};
+use crate::observe::{Event, Trigger};
+use crate::plan::{Endpoint, Probe};
+use crate::repository::ProbeAnswer;
 
 /// A probe's last answer.
 struct Last {
@@ -19,19 +17,15 @@ struct Last {
 }
 
 /// Runs the probe until it is dropped, and revalidates or invalidates the endpoints that name it.
-pub(super) async fn watch(
-    plan: Arc<Plan>,
-    probe: Probe,
-    repository: Repository,
-    invalidator: Invalidator,
-    observer: Observer,
-) {
-    let endpoints: Vec<EndpointId> = plan
-        .endpoints()
-        .iter()
-        .filter(|endpoint| endpoint.refresh.probe == Some(probe.id))
-        .map(|endpoint| endpoint.id)
-        .collect();
+pub(super) async fn watch(probe: Probe, parts: WatcherParts) {
+    let WatcherParts {
+        repository,
+        invalidator,
+        observer,
+        ..
+    } = parts;
+    let names_it = |endpoint: &Endpoint| endpoint.refresh.probe == Some(probe.id);
+    let clock = invalidator.clock();
     let first = Instant::now() + probe.every.mul_f64(place(&probe.sql));
     let mut ticks = tokio::time::interval_at(first, probe.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -39,7 +33,7 @@ pub(super) async fn watch(
     let mut is_failing = false;
     loop {
         ticks.tick().await;
-        let began = invalidator.read_through.clock().now();
+        let began = clock.now();
         let answer = match repository.probe(&probe).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -63,15 +57,13 @@ pub(super) async fn watch(
                     since: last.since,
                     until: began,
                 };
-                for endpoint in &endpoints {
-                    invalidator.read_through.revalidate(*endpoint, validated);
-                }
+                invalidator.revalidate(validated, names_it);
             }
             // The first answer counts as a change: there may have been one since the entries were loaded.
             Some(_) | None => {
-                let since = invalidator.read_through.clock().now();
+                let since = clock.now();
                 last = Some(Last { answer, since });
-                invalidator.invalidate(&endpoints, Trigger::Probe);
+                invalidator.invalidate(Trigger::Probe, names_it);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! the monotonic clock, cron schedules on the wall clock.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -31,10 +31,10 @@ pub struct Due {
 pub struct Timetable {
     intervals: Vec<Interval>,
     crons: Vec<Cron>,
-    /// Each endpoint's indices in the two lists above.
-    schedules: Vec<Schedules>,
+    /// Each scheduled endpoint's indices in the two lists above.
+    schedules: HashMap<EndpointId, Schedules>,
     /// When each failed endpoint is retried. Its schedule is suspended until then.
-    retries: Vec<Option<Instant>>,
+    retries: HashMap<EndpointId, Instant>,
     /// The next moments on the monotonic clock.
     monotonic: BinaryHeap<Reverse<(Instant, Item)>>,
     /// Keys that are loaded ahead of time, by when to check them.
@@ -80,12 +80,16 @@ struct Cron {
 impl Timetable {
     /// The schedules of `endpoints`, starting now. Each interval starts with an offset of its own, the same
     /// at every start, so that equal intervals do not coincide.
-    pub fn new(endpoints: &[Endpoint], now: Instant, wall: SystemTime) -> Self {
+    pub fn new<'p>(
+        endpoints: impl IntoIterator<Item = &'p Endpoint>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
         let mut timetable = Self {
             intervals: Vec::new(),
             crons: Vec::new(),
-            schedules: vec![Schedules::default(); endpoints.len()],
-            retries: vec![None; endpoints.len()],
+            schedules: HashMap::new(),
+            retries: HashMap::new(),
             monotonic: BinaryHeap::new(),
             keys: BTreeMap::new(),
             key_number: 0,
@@ -96,7 +100,7 @@ impl Timetable {
             if let Some(every) = endpoint.refresh.every {
                 let next = now + every.mul_f64(place);
                 let index = timetable.intervals.len();
-                timetable.schedules[endpoint.id.index()].interval = Some(index);
+                timetable.schedule(endpoint.id).interval = Some(index);
                 timetable.push(next, Item::Interval(index));
                 timetable.intervals.push(Interval {
                     endpoint: endpoint.id,
@@ -112,7 +116,7 @@ impl Timetable {
                     next: None,
                 };
                 cron.advance(wall);
-                timetable.schedules[endpoint.id.index()].cron = Some(timetable.crons.len());
+                timetable.schedule(endpoint.id).cron = Some(timetable.crons.len());
                 timetable.crons.push(cron);
             }
         }
@@ -164,8 +168,8 @@ impl Timetable {
             self.monotonic.pop();
             match item {
                 Item::Retry(endpoint) => {
-                    if self.retries[endpoint.index()] == Some(at) {
-                        self.retries[endpoint.index()] = None;
+                    if self.retries.get(&endpoint) == Some(&at) {
+                        self.retries.remove(&endpoint);
                         due.insert(endpoint, false);
                     }
                 }
@@ -185,28 +189,69 @@ impl Timetable {
             }
         }
         due.into_iter()
-            .filter(|(endpoint, _)| self.retries[endpoint.index()].is_none())
+            .filter(|(endpoint, _)| !self.retries.contains_key(endpoint))
             .map(|(endpoint, is_cron)| Due { endpoint, is_cron })
             .collect()
     }
 
     /// Sets when a failed endpoint is retried, and not taken before; `None` if it has not failed.
     pub fn retry(&mut self, endpoint: EndpointId, at: Option<Instant>) {
-        self.retries[endpoint.index()] = at;
-        if let Some(at) = at {
-            self.push(at, Item::Retry(endpoint));
+        match at {
+            Some(at) => {
+                self.retries.insert(endpoint, at);
+                self.push(at, Item::Retry(endpoint));
+            }
+            None => drop(self.retries.remove(&endpoint)),
         }
     }
 
     /// When the endpoint's schedule falls due next.
     pub fn due(&self, endpoint: EndpointId, now: Instant, wall: SystemTime) -> Option<Instant> {
-        let schedules = self.schedules[endpoint.index()];
+        let schedules = self.schedules.get(&endpoint)?;
         let interval = schedules.interval.map(|index| self.intervals[index].next);
         let cron = schedules.cron.and_then(|index| {
             let (_, at) = self.crons[index].next?;
             Some(now + at.duration_since(wall).unwrap_or_default())
         });
         interval.into_iter().chain(cron).min()
+    }
+
+    /// The timetable of `endpoints` in place of this one. An endpoint with the same number and schedule keeps its
+    /// moments, one with the same number its retry.
+    #[must_use]
+    pub fn following(mut self, endpoints: &[Endpoint], now: Instant, wall: SystemTime) -> Self {
+        let mut next = Self::new(endpoints, now, wall);
+        (next.keys, next.key_number) = (std::mem::take(&mut self.keys), self.key_number);
+        next.seen = self.seen;
+        let numbers = next.schedules.clone();
+        for (endpoint, schedules) in numbers {
+            let before = self.schedules.get(&endpoint).copied().unwrap_or_default();
+            if let (Some(index), Some(before)) = (schedules.interval, before.interval) {
+                let (interval, before) = (&mut next.intervals[index], &self.intervals[before]);
+                if interval.every == before.every {
+                    interval.next = before.next;
+                }
+            }
+            if let (Some(index), Some(before)) = (schedules.cron, before.cron) {
+                let (cron, before) = (&mut next.crons[index], &self.crons[before]);
+                if cron.line == before.line {
+                    cron.next = before.next;
+                }
+            }
+        }
+        let intervals = next.intervals.iter().enumerate();
+        let moments = intervals.map(|(index, it)| Reverse((it.next, Item::Interval(index))));
+        next.monotonic = moments.collect();
+        for endpoint in endpoints {
+            if let Some(at) = self.retries.remove(&endpoint.id) {
+                next.retry(endpoint.id, Some(at));
+            }
+        }
+        next
+    }
+
+    fn schedule(&mut self, endpoint: EndpointId) -> &mut Schedules {
+        self.schedules.entry(endpoint).or_default()
     }
 
     fn push(&mut self, at: Instant, item: Item) {

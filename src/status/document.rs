@@ -12,8 +12,10 @@ use super::incidents::Snapshot;
 use super::json::{rounded, seconds, timestamp, to_json};
 use super::rates::Rates;
 use super::state::{Evidence, State};
-use crate::plan::{Endpoint, Lifetime, Refresh};
-use crate::read_through::{EndpointStatus, KeyStats, LastFailure, LoadError, ResidentEntry};
+use crate::plan::{Endpoint, Lifetime, PerEndpoint, Refresh};
+use crate::read_through::{
+    EndpointStatus, KeyStats, LastFailure, LoadError, ReadThrough, ResidentEntry,
+};
 
 /// Why a load failed, in words that may be public.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -142,19 +144,28 @@ struct LastError {
 /// The current state.
 pub(super) fn now(
     status: &Status,
-    keyed: &[KeyStats],
+    keyed: &PerEndpoint<KeyStats>,
     explain: &dyn Fn(&LoadError) -> Explanation,
 ) -> Vec<u8> {
-    let (plan, at) = (&*status.plan, Instant::now());
+    let history = status.lock_history();
+    let serving = status.current.load();
+    let (plan, at) = (&*serving.plan, Instant::now());
     let current = status.incidents.snapshot();
     let server = status.metrics.server_readings();
-    let readings = status.readings();
-    let history = status.lock_history();
+    let readings = status.readings(plan);
     let window = history.window(at);
-    let endpoints = plan.endpoints().iter().map(|endpoint| {
-        let index = endpoint.id.index();
+    let endpoints = plan.endpoints().iter().enumerate();
+    let endpoints = endpoints.map(|(index, endpoint)| {
         let rates = window.of(index, &readings[index]);
-        EndpointNow::new(status, endpoint, rates, &keyed[index], &current, explain)
+        let keys = keyed.get(endpoint.id).copied().unwrap_or_default();
+        EndpointNow::new(
+            &serving.read_through,
+            endpoint,
+            rates,
+            &keys,
+            &current,
+            explain,
+        )
     });
     let endpoints: Vec<EndpointNow<'_>> = endpoints.collect();
     let now = Now {
@@ -218,14 +229,14 @@ impl States {
 
 impl<'n> EndpointNow<'n> {
     fn new(
-        status: &Status,
+        read_through: &ReadThrough,
         endpoint: &'n Endpoint,
         rates: Rates,
         keyed: &KeyStats,
         current: &Snapshot,
         explain: &dyn Fn(&LoadError) -> Explanation,
     ) -> Self {
-        let condition = status.read_through.inspect().endpoint(endpoint.id);
+        let condition = read_through.inspect().endpoint(endpoint.id);
         let evidence = Evidence {
             endpoint,
             condition: &condition,
@@ -241,11 +252,7 @@ impl<'n> EndpointNow<'n> {
             state,
             rates,
             refresh: refresh_keys(&endpoint.refresh),
-            next_refresh_seconds: next_refresh(
-                &condition,
-                state,
-                status.read_through.clock().now(),
-            ),
+            next_refresh_seconds: next_refresh(&condition, state, read_through.clock().now()),
             limits: limits(endpoint, resident),
             entry: resident.map(EntryNow::of),
             keys: (!endpoint.is_resident()).then(|| Keys::of(keyed, endpoint.max_keys)),

@@ -123,6 +123,21 @@ impl History {
         self.taken += 1;
     }
 
+    /// Puts the endpoints into the order of another plan, where `before` is the place of each so far.
+    pub(super) fn rearrange(&mut self, before: &[Option<usize>]) {
+        fn rearranged<T: Copy>(values: &[T], before: &[Option<usize>], none: T) -> Box<[T]> {
+            let value = |place: &Option<usize>| place.map_or(none, |place| values[place]);
+            before.iter().map(value).collect()
+        }
+        for counted in &mut self.counted {
+            let none = EndpointReadings::default();
+            counted.readings = rearranged(&counted.readings, before, none);
+        }
+        for sample in &mut self.samples {
+            sample.endpoints = rearranged(&sample.endpoints, before, Point::NONE);
+        }
+    }
+
     /// The samples, oldest first.
     pub(super) fn samples(&self) -> &VecDeque<Sample> {
         &self.samples
@@ -157,6 +172,13 @@ impl Window<'_> {
 }
 
 impl Point {
+    /// An endpoint that was not there has no values.
+    const NONE: Self = Self {
+        requests_per_second: f32::NAN,
+        request_duration_seconds: f32::NAN,
+        age_seconds: f32::NAN,
+    };
+
     fn new(rates: &Rates, age: Option<Duration>) -> Self {
         let duration = rates.request_duration_seconds;
         Self {
@@ -198,6 +220,7 @@ struct EndpointSeries<'p> {
 /// thousand endpoints.
 struct Series<'p> {
     history: &'p History,
+    /// The endpoint's place in the plan.
     index: usize,
     of: fn(&Point) -> f32,
 }
@@ -219,12 +242,9 @@ pub(super) fn document(history: &History, plan: &Plan) -> Vec<u8> {
     fn each<T>(history: &History, of: impl Fn(&Sample) -> T) -> Vec<T> {
         history.samples().iter().map(of).collect()
     }
-    let endpoints = plan.endpoints().iter().map(|endpoint| {
-        let series = |of| Series {
-            history,
-            index: endpoint.id.index(),
-            of,
-        };
+    let endpoints = plan.endpoints().iter().enumerate();
+    let endpoints = endpoints.map(|(index, endpoint)| {
+        let series = |of| Series { history, index, of };
         EndpointSeries {
             endpoint: endpoint.path.as_str(),
             requests_per_second: series(|point| point.requests_per_second),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::mutex::lock;
 use crate::observe::{Event, Readiness};
-use crate::plan::{IssuerId, ProbeId};
+use crate::plan::{AccessSettings, IssuerId, Plan, ProbeId};
 
 /// A sink of events that remembers the state they lead to.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ pub(super) struct Reachability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Incident {
     Accept,
+    Configuration,
     CertificateRefused,
     CertificateOutOfDate,
     Listening,
@@ -53,6 +54,7 @@ impl Incident {
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Accept => "accept",
+            Self::Configuration => "configuration",
             Self::CertificateRefused | Self::CertificateOutOfDate => "tls",
             Self::Listening => "notify",
             Self::Probe(_) => "probe",
@@ -64,6 +66,9 @@ impl Incident {
     pub(super) fn detail(self) -> &'static str {
         match self {
             Self::Accept => "New clients cannot connect.",
+            Self::Configuration => {
+                "The configuration was not reloaded, because it has mistakes; the one before stays in use."
+            }
             Self::CertificateRefused => {
                 "The certificate's new files cannot be used; the old certificate stays in use."
             }
@@ -109,6 +114,8 @@ impl Incidents {
                 self.update(|current| current.readiness = *readiness);
             }
             Event::AcceptFailing { .. } => self.open(Incident::Accept),
+            Event::ConfigurationRefused { .. } => self.open(Incident::Configuration),
+            Event::ConfigurationLoaded { .. } => self.close(&[Incident::Configuration]),
             Event::AcceptRecovered => self.close(&[Incident::Accept]),
             Event::CertificateRefused { .. } => self.open(Incident::CertificateRefused),
             Event::CertificateOutOfDate { .. } => self.open(Incident::CertificateOutOfDate),
@@ -150,6 +157,26 @@ impl Incidents {
             | Event::EntryEvicted
             | Event::ConnectionsMeasured { .. } => {}
         }
+    }
+
+    /// Closes what is about parts of `previous` that `plan` does not have.
+    pub(super) fn follow(&self, plan: &Plan, previous: &Plan) {
+        let access = |plan: &'_ Plan| plan.access().cloned();
+        let (access, before) = (access(plan), access(previous));
+        let issuers =
+            |access: &Option<AccessSettings>| access.as_ref().map(|it| it.issuers.clone());
+        let has_same_issuers = issuers(&access) == issuers(&before);
+        let is_known = |incident: Incident| match incident {
+            Incident::Probe(id) => plan.probe(id).is_some(),
+            Incident::Listening => !plan.channels().is_empty(),
+            Incident::StoredKeys => access.as_ref().is_some_and(|it| it.stored_keys.is_some()),
+            Incident::IssuerKeys(_) => has_same_issuers,
+            Incident::Accept
+            | Incident::Configuration
+            | Incident::CertificateRefused
+            | Incident::CertificateOutOfDate => true,
+        };
+        self.update(|current| current.incidents.retain(|incident, _| is_known(*incident)));
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

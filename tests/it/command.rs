@@ -8,6 +8,7 @@ mod demo; // a Postgres of its own, gone at its end
 mod expiry; // a credential expires on a kept connection
 mod key; // makes keys, and says what one may do
 mod lines; // what it writes to stderr, and what that costs
+mod reload; // its configuration is read again
 mod serve; // comes up, answers, drains
 mod url; // what it says of the url, and what it does not
 

@@ -42,7 +42,7 @@ fn is_listening(event: &Event) -> bool {
 /// A refresh of `/scheduled` that ended so, whatever caused it.
 fn is_refresh(event: &Event, with: RefreshOutcome) -> bool {
     matches!(event, Event::RefreshFinished { endpoint, outcome, .. }
-        if endpoint.index() == 0 && *outcome == with)
+        if endpoint.number() == 0 && *outcome == with)
 }
 
 fn triggered_by(by: Trigger) -> impl Fn(&Event) -> bool {

@@ -37,8 +37,9 @@ mod outage; // Postgres goes away and comes back
 mod pages; // Larder's own pages, and the host names they answer to
 mod polling; // the same request again and again on one connection
 mod pooler; // PgBouncer between Larder and Postgres
-mod recipes; // those in docs/access.md work
+mod recipes;
 mod redescribe; // statements are described again when a table changes
+mod reload; // those in docs/access.md work
 mod representations; // every format and content coding of an answer
 mod run_as; // row-level security: with whose rights a load runs
 mod serving; // status, headers and body of an answer

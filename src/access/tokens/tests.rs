@@ -39,6 +39,7 @@ fn settings(issuers: Vec<JwtIssuer>) -> AccessSettings {
         issuers,
         ..crate::access::tests::settings()
     }
+    .numbered()
 }
 
 fn tokens(algorithms: &[Algorithm], keys: JwtKeys) -> Tokens {

@@ -55,7 +55,7 @@ fn by_itself_per_minute(plan: &Plan, endpoint: &Endpoint) -> u64 {
 /// The shortest intervals at which changes can load an endpoint.
 fn change_intervals(plan: &Plan, endpoint: &Endpoint) -> impl Iterator<Item = Duration> {
     let refresh = &endpoint.refresh;
-    let probe = refresh.probe.map(|id| plan.probes()[id.index()].every);
+    let probe = refresh.probe.and_then(|id| Some(plan.probe(id)?.every));
     let notified = refresh.notify.as_ref().map(|_| NOTIFIED_EVERY);
     probe.into_iter().chain(notified)
 }

@@ -92,10 +92,8 @@ fn refresh(plan: &Plan, endpoint: &Endpoint) -> Vec<String> {
         .cron
         .as_ref()
         .map(|line| format!("cron {line} ({})", line.timezone()));
-    let probe = endpoint.refresh.probe.map(|id| {
-        let every = plan.probes()[id.index()].every;
-        format!("probe, every {every:?}")
-    });
+    let probe = endpoint.refresh.probe.and_then(|id| plan.probe(id));
+    let probe = probe.map(|probe| format!("probe, every {:?}", probe.every));
     let notify = endpoint.refresh.notify.as_ref();
     let notify = notify.map(|channel| format!("notify {channel}"));
     let ahead = endpoint.refresh.ahead.then(|| "ahead".to_owned());
@@ -114,8 +112,11 @@ fn took(endpoint: &Endpoint, measured: &Measurements) -> Vec<String> {
         Measurement::NeedsArguments => "needs arguments".to_owned(),
         Measurement::Failed => "failed".to_owned(),
     };
-    let mut lines = vec![words(measured.endpoints[endpoint.id.index()])];
-    let probe = endpoint.refresh.probe.map(|id| measured.probes[id.index()]);
+    let mut lines = vec![words(measured.endpoints[endpoint.id.number()])];
+    let probe = endpoint
+        .refresh
+        .probe
+        .map(|id| measured.probes[id.number()]);
     lines.extend(probe.map(|run| format!("probe {}", words(run))));
     lines
 }

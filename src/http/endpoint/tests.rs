@@ -99,7 +99,7 @@ impl Server {
         let endpoint = self.plan.endpoint(routed.endpoint);
         let admitted = self.authorizer.admit(&request, &endpoint.access);
         let caller = admitted.now_or_never().expect("keys are judged at once")?;
-        let signature = &self.signatures[routed.endpoint.index()];
+        let signature = &self.signatures[routed.endpoint.number()];
         let arguments = arguments(endpoint, signature, &request, &routed, &caller)?;
         Ok(Key::new(routed.endpoint, arguments))
     }

@@ -19,7 +19,7 @@ use crate::http::response::{Response, headers};
 use crate::mutex::lock;
 use crate::observe::Readiness;
 use crate::openapi::{self, Json};
-use crate::plan::{CacheControl, Endpoint, Plan};
+use crate::plan::{CacheControl, Endpoint, PerEndpoint, Plan};
 use crate::read_through::ReadThrough;
 use crate::repository::Description;
 
@@ -50,7 +50,7 @@ struct Source {
 #[derive(Debug)]
 struct Document {
     at: Instant,
-    descriptions: Vec<Arc<Description>>,
+    descriptions: PerEndpoint<Arc<Description>>,
     /// While Larder warms up, examples are still missing.
     is_complete: bool,
     body: Body,
@@ -84,7 +84,12 @@ impl OpenApi {
         let is_current = |document: &Document| {
             let is_same = |(a, b): (&Arc<Description>, &Arc<Description>)| Arc::ptr_eq(a, b);
             let is_due = !document.is_complete && document.at.elapsed() >= RETRY_AFTER;
-            !is_due && document.descriptions.iter().zip(&descriptions).all(is_same)
+            !is_due
+                && document
+                    .descriptions
+                    .iter()
+                    .zip(descriptions.iter())
+                    .all(is_same)
         };
         let endpoints = self.source.plan.endpoints().iter();
         let visible: Vec<bool> = endpoints
@@ -121,19 +126,20 @@ impl OpenApi {
 
 impl Source {
     /// The description of every endpoint, once there are all.
-    fn descriptions(&self) -> Option<Vec<Arc<Description>>> {
-        let endpoints = self.plan.endpoints().iter();
-        let descriptions =
-            endpoints.map(|endpoint| self.read_through.inspect().description(endpoint.id));
-        descriptions.collect()
+    fn descriptions(&self) -> Option<PerEndpoint<Arc<Description>>> {
+        let description =
+            |endpoint: &Endpoint| self.read_through.inspect().description(endpoint.id);
+        self.plan.per_endpoint(description).into_complete()
     }
 
     fn document(&self, visible: &[bool]) -> Option<Document> {
         let is_complete = *self.readiness.borrow() == Readiness::Ready;
         let descriptions = self.descriptions()?;
-        let of = |endpoint: &Endpoint| &descriptions[endpoint.id.index()];
+        let of = |endpoint: &Endpoint| &descriptions[endpoint.id];
         let example = |endpoint: &Endpoint| self.example(endpoint);
-        let is_visible = |endpoint: &Endpoint| visible[endpoint.id.index()];
+        let mut visible = visible.iter();
+        let visible = self.plan.per_endpoint(|_| visible.next() == Some(&true));
+        let is_visible = |endpoint: &Endpoint| visible[endpoint.id];
         let kinds = Problem::kinds();
         let document = openapi::document(&self.plan, is_visible, of, &kinds, example, None);
         let body = Body::new(document.as_str().into());

@@ -13,18 +13,18 @@ use crate::http::problem::Code;
 use crate::http::request::{AfterResponse, REQUEST, RequestHead};
 use crate::http::response::{Readers, Reply, Response, cors, date};
 use crate::observe::{Event, Observer};
-use crate::plan::Plan;
+use crate::plan::ServerSettings;
 
 /// Finishes responses, the same for all of them.
 #[derive(Debug)]
 pub(in crate::http) struct Finisher {
-    pub(super) plan: Arc<Plan>,
+    pub(super) settings: Arc<ServerSettings>,
     pub(super) observer: Observer,
 }
 
 impl Finisher {
-    pub(in crate::http) fn new(plan: Arc<Plan>, observer: Observer) -> Arc<Self> {
-        Arc::new(Self { plan, observer })
+    pub(in crate::http) fn new(settings: Arc<ServerSettings>, observer: Observer) -> Arc<Self> {
+        Arc::new(Self { settings, observer })
     }
 
     /// Routes whose replies are finished.
@@ -40,7 +40,7 @@ impl Finisher {
         let mut response = reply.response;
         let headers = response.headers_mut();
         if reply.readers == Readers::AllowedOrigins
-            && let Some(origins) = &self.plan.server().cors
+            && let Some(origins) = &self.settings.cors
         {
             cors::allow(origins, request, headers);
         }

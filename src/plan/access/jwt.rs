@@ -11,7 +11,7 @@ use super::Limit;
 use crate::config::{At, Secret};
 
 /// `[[access.jwt]]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwtIssuer {
     /// Its name in metrics and logs.
     pub name: String,
@@ -41,6 +41,20 @@ pub enum JwtKeys {
     /// The secret that tokens are signed with.
     Secret(Secret),
 }
+
+/// Wherever it is written.
+impl PartialEq for JwtKeys {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Url(url), Self::Url(other)) => url == other,
+            (Self::File(file), Self::File(other)) => file.value == other.value,
+            (Self::Secret(secret), Self::Secret(other)) => secret == other,
+            (Self::Url(_) | Self::File(_) | Self::Secret(_), _) => false,
+        }
+    }
+}
+
+impl Eq for JwtKeys {}
 
 /// An issuer's place in [`AccessSettings::issuers`](super::AccessSettings::issuers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -73,9 +73,10 @@ pub(super) fn settings(section: &AccessSection, report: &mut Report) -> Option<A
         trusted_proxies,
         limit: limit(&section.limit, report),
         stored_keys: stored_keys::stored_keys(&section.stored_keys, report),
+        numbers: Vec::new(),
     };
     Some(At {
-        value: settings,
+        value: settings.numbered(),
         span: span.clone(),
     })
 }

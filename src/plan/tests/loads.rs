@@ -81,7 +81,7 @@ fn endpoints_with_the_same_probe_share_it() {
     let probes: Vec<_> = plan
         .probes()
         .iter()
-        .map(|probe| (probe.id.index(), probe.sql.as_str(), probe.every.as_secs()))
+        .map(|probe| (probe.id.number(), probe.sql.as_str(), probe.every.as_secs()))
         .collect();
     assert_eq!(
         probes,
@@ -94,7 +94,7 @@ fn endpoints_with_the_same_probe_share_it() {
     let probes: Vec<_> = plan
         .endpoints()
         .iter()
-        .map(|endpoint| endpoint.refresh.probe.map(ProbeId::index))
+        .map(|endpoint| endpoint.refresh.probe.map(ProbeId::number))
         .collect();
     assert_eq!(probes, [Some(0), None, Some(0), Some(1), Some(2)]);
     assert_eq!(plan.channels(), ["a", "b"]);

@@ -50,7 +50,7 @@ impl Simulation {
         let (key, version): (usize, usize) = (key.parse().unwrap(), version.parse().unwrap());
         let status = served.status.as_str();
         let line = Line::Answered(request.key, status, Some(version), served.age);
-        let floor = self.floors.lock().unwrap()[endpoint.index()];
+        let floor = self.floors.lock().unwrap()[endpoint.number()];
         let mut world = self.model.world();
         world.trace.record(line);
         if served.status == CacheStatus::Miss {
@@ -117,7 +117,7 @@ impl Simulation {
             let own = self.keys.iter().filter(|(id, _)| *id == endpoint.id);
             let cached = own.filter(|(id, arguments)| {
                 let key = Key::new(*id, arguments.clone());
-                self.read.shared.cache.get(&key).is_some()
+                self.read.engine.cache.get(&key).is_some()
             });
             if cached.count() as u64 > endpoint.max_keys {
                 self.report_violation("more keys than allowed".to_owned());
@@ -134,8 +134,8 @@ impl Simulation {
         for endpoint in self.plan.endpoints().iter().filter(|e| e.is_resident()) {
             let key = Key::new(endpoint.id, Arguments::default());
             let failed = self.model.world().failed[number(endpoint.id, &Arguments::default())];
-            let entry = self.read.shared.cache.get(&key);
-            let floor = self.floors.lock().unwrap()[endpoint.id.index()];
+            let entry = self.read.engine.cache.get(&key);
+            let floor = self.floors.lock().unwrap()[endpoint.id.number()];
             // If the last load failed, the next request causes another: see below.
             if !failed && entry.is_some_and(|entry| version(&entry) < floor) {
                 self.report_violation(format!("{} lost an invalidation", endpoint.path.as_str()));
@@ -158,7 +158,7 @@ impl Simulation {
         let (endpoint, arguments) = self.keys[index].clone();
         let declared = self.plan.endpoint(endpoint);
         let name = format!("key {}", number(endpoint, &arguments));
-        let floor = self.floors.lock().unwrap()[endpoint.index()];
+        let floor = self.floors.lock().unwrap()[endpoint.number()];
         let limits = &declared.freshness;
         let limit = limits.max_age.unwrap_or_default() + limits.stale_if_error;
         // If clients cannot cause a load, the entry may expire before its schedule is due.

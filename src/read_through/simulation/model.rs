@@ -22,7 +22,7 @@ pub(super) const KEYS: usize = 5;
 pub(super) fn number(endpoint: EndpointId, arguments: &Arguments) -> usize {
     let argument = arguments.iter().next().flatten();
     let place = argument.map_or(0, |text| text.parse::<usize>().unwrap());
-    endpoint.index() * KEYS + place
+    endpoint.number() * KEYS + place
 }
 
 /// How the database behaves.
@@ -96,17 +96,17 @@ impl World {
     }
 
     pub(super) fn write(&mut self, endpoint: EndpointId) {
-        self.versions[endpoint.index()].push(Instant::now());
-        self.trace.record(Line::Wrote(endpoint.index()));
+        self.versions[endpoint.number()].push(Instant::now());
+        self.trace.record(Line::Wrote(endpoint.number()));
     }
 
     pub(super) fn version(&self, endpoint: EndpointId) -> usize {
-        self.versions[endpoint.index()].len() - 1
+        self.versions[endpoint.number()].len() - 1
     }
 
     /// When a version was replaced, if it was.
     pub(super) fn ended(&self, endpoint: EndpointId, version: usize) -> Option<Instant> {
-        self.versions[endpoint.index()].get(version + 1).copied()
+        self.versions[endpoint.number()].get(version + 1).copied()
     }
 
     /// Drawn from the key and the number of its answers, not from one stream for all, so that the order of

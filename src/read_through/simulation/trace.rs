@@ -165,7 +165,7 @@ impl Trace {
 
     /// Records that an answer of the database began.
     pub(super) fn began(&mut self, endpoint: &Endpoint, key: usize) {
-        if self.by_clients[endpoint.id.index()] && !self.answers_by_clients.take(Instant::now()) {
+        if self.by_clients[endpoint.id.number()] && !self.answers_by_clients.take(Instant::now()) {
             self.report_violation(format!("clients caused too many loads, last of key {key}"));
         }
     }
@@ -186,7 +186,7 @@ impl Trace {
         else {
             return;
         };
-        let (endpoint, now) = (endpoint.index(), Instant::now());
+        let (endpoint, now) = (endpoint.number(), Instant::now());
         self.record(Line::Refreshed(endpoint, *trigger, *outcome, *elapsed));
         if *trigger == Trigger::Schedule {
             self.uncounted[endpoint] -= 1;

@@ -212,3 +212,40 @@ fn a_cron_schedule_with_a_timezone_follows_daylight_saving_time() {
     // 08:30 is 07:30 UTC on the 28th and 06:30 UTC on the 29th.
     assert_eq!(hours, [15, 48 + 13]);
 }
+
+#[test]
+fn a_timetable_that_follows_keeps_the_moments_of_what_did_not_change() {
+    let [cron, every] = [r#"{ cron = "*/7 * * * * *" }"#, r#"{ every = "20s" }"#];
+    let first = plan(&[cron, every, r#"{ every = "9s" }"#].map(str::to_owned));
+    let (now, wall) = (Instant::now(), new_year());
+    let start = || Timetable::new(first.endpoints(), now, wall);
+    let expected = run(&mut start(), (now, wall), 100);
+    let of = |due: &[Vec<EndpointId>], id: EndpointId| -> Vec<usize> {
+        (0..due.len()).filter(|n| due[*n].contains(&id)).collect()
+    };
+    let ids: Vec<EndpointId> = first.endpoints().iter().map(|it| it.id).collect();
+
+    // The third has another interval, and there is a fourth.
+    let next = plan(&[cron, every, r#"{ every = "8s" }"#, every].map(str::to_owned));
+    let next = next.following(&first);
+    let mut timetable = start();
+    timetable.retry(ids[1], Some(now + SECOND * 90));
+    let mut due = Vec::new();
+    for n in 1..=100 {
+        let at = (now + SECOND * n, wall + SECOND * n);
+        // Every second, which is more often than any schedule.
+        timetable = timetable.following(next.endpoints(), at.0, at.1);
+        due.push(run(&mut timetable, (at.0 - SECOND, at.1 - SECOND), 1).remove(0));
+    }
+    assert_eq!(of(&due, ids[0]), of(&expected, ids[0]), "cron");
+    let times = of(&due, ids[1]);
+    assert_eq!(times[0], 89, "{times:?}: the retry");
+    assert_eq!(
+        of(&due, ids[2]).len(),
+        12,
+        "{due:?}: every 8 s from its first moment on"
+    );
+    assert_eq!(of(&due, next.endpoints()[3].id).len(), 5);
+    let gone = timetable.following(&[], now, wall);
+    assert!(gone.next().is_none());
+}

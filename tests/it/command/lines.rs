@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::serve::{address, wait_for_stderr};
 use super::{config, folder};
-use crate::support::gate::{GATED, Gate};
 use crate::support::http::{self, Connection};
 use crate::support::postgres::Postgres;
 use crate::support::program::Program;
@@ -242,52 +242,32 @@ async fn a_full_stdout_is_an_error_and_a_closed_pipe_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_ending_signal_drains_unless_it_is_ignored() {
+async fn a_server_ends_with_its_terminal_unless_hangups_are_ignored() {
     let db = Postgres::with("").await;
     let folder = folder(&[("config.toml", &config(N))]);
-    for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
-        let mut serving = Program::larder(&["serve"])
+    for (first, ends) in [("true", true), ("trap '' HUP", false)] {
+        let mut serving = Program::larder_in_a_terminal(first, &["serve"])
             .within(folder.path())
             .on(db.url())
             .start();
-        wait_for_stderr(&mut serving, "now ready").await;
-        serving.signal(signal);
-        let ended = serving.ended().await;
-        ended.assert_code(0).assert_stderr_has("now draining");
+        let (address, id) = serving
+            .on_stdout(|text| {
+                let (_, rest) = text.split_once("on http://")?;
+                let (id, _) = text.split_once('\n')?;
+                let address = rest.split_whitespace().next()?.parse().ok()?;
+                Some((address, id.trim().parse().ok()?))
+            })
+            .await;
+        serving
+            .on_stdout(|text| text.contains("now ready").then_some(()))
+            .await;
+        // The terminal is gone with the program that made it.
+        serving.signal(Signal::SIGKILL);
+        if ends {
+            while TcpStream::connect::<SocketAddr>(address).await.is_ok() {}
+        } else {
+            http::get(address, "/n").await.assert_status(200);
+            kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+        }
     }
-    let mut serving = Program::larder_after("trap '' HUP", &["serve"])
-        .within(folder.path())
-        .on(db.url())
-        .start();
-    let address = address(&mut serving).await;
-    wait_for_stderr(&mut serving, "now ready").await;
-    serving.signal(Signal::SIGHUP);
-    serving.signal(Signal::SIGPIPE);
-    http::get(address, "/n").await.assert_status(200);
-    serving.signal(Signal::SIGTERM);
-    serving.ended().await.assert_code(0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_hangup_does_not_end_the_drain() {
-    let db = Postgres::with("").await;
-    let folder = folder(&[("config.toml", &config(&format!("{N}{GATED}")))]);
-    let mut serving = Program::larder(&["serve"])
-        .within(folder.path())
-        .on(db.url())
-        .start();
-    let address = address(&mut serving).await;
-    wait_for_stderr(&mut serving, "now ready").await;
-    let gate = Gate::close(&db).await;
-    let mut running = Connection::open(address).await;
-    running
-        .send(b"GET /gated/1 HTTP/1.1\r\nHost: larder\r\n\r\n")
-        .await;
-    gate.wait_for_queries(1).await;
-    serving.signal(Signal::SIGHUP);
-    wait_for_stderr(&mut serving, "now draining").await;
-    serving.signal(Signal::SIGHUP);
-    gate.open().await;
-    running.answer("GET").await.assert_status(200);
-    serving.ended().await.assert_code(0);
 }

@@ -33,7 +33,7 @@ async fn a_signal_stops_it_after_running_requests() {
     let db = Postgres::with("").await;
     let endpoint = "[[endpoint]]\npath = \"/count\"\nsql = \"SELECT 2823\"\nshape = \"tuple\"";
     let folder = folder(&[("config.toml", &config(&format!("{endpoint}\n{GATED}")))]);
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let mut serving = Program::larder(&["serve"])
             .within(folder.path())
             .on(db.url())

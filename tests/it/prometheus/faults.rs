@@ -47,11 +47,13 @@ const UNREADY: &str = "unready";
 const DEFECTIVE: &str = "defective";
 /// Clients are refused, or use up their limit: no fault of Larder's.
 const GUARDED: &str = "guarded";
+/// A configuration with a mistake is refused.
+const MISTAKEN: &str = "mistaken";
 /// There are no requests.
 const IDLE: &str = "idle";
 
 /// The alerts that each fault must raise.
-const EXPECTED: [(&str, &str); 11] = [
+const EXPECTED: [(&str, &str); 12] = [
     (AWAY, "LarderFreshnessBurningFast"),
     (AWAY, "LarderFreshnessBurningSlow"),
     (AWAY, "LarderRepositoryDown"),
@@ -63,6 +65,7 @@ const EXPECTED: [(&str, &str); 11] = [
     (UNREADY, "LarderNotReady"),
     (UNREADY, "LarderJwksStale"),
     (DEFECTIVE, "LarderTaskFailing"),
+    (MISTAKEN, "LarderReloadFailed"),
 ];
 
 /// The alerts that fire or have fired, with their jobs.
@@ -247,6 +250,7 @@ impl World {
                 GUARDED,
                 App::launch(url, "", &guarded(&guarded_issuer.url())).await,
             ),
+            (MISTAKEN, App::launch(url, "", BY_KEY).await),
             (IDLE, App::launch(url, "", BY_KEY).await),
         ];
         for (_, app) in apps.iter().filter(|(job, _)| *job != UNREADY) {
@@ -323,6 +327,8 @@ impl World {
 
     async fn break_all(&self) {
         self.phase.send_replace(Phase::Faulty);
+        let refused = self.app(MISTAKEN).reload_text("no configuration").await;
+        refused.expect_err("it has a mistake");
         self.failing
             .execute("ALTER TABLE t RENAME TO gone; ALTER TABLE p RENAME TO q")
             .await;
@@ -338,6 +344,8 @@ impl World {
             .await;
         self.unready.take().unwrap().open().await;
         self.issuer.publish(&[&SigningKey::generate("1")]);
+        let reloaded = self.app(MISTAKEN).reload(BY_KEY).await;
+        reloaded.expect("it has no mistake");
         let loaded = |event: &Event| {
             let unchanged = RefreshOutcome::Unchanged;
             matches!(event, Event::RefreshFinished { outcome, .. } if *outcome == unchanged)

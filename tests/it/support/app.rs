@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use larder::app::{App as Larder, Rejection, RunError};
-use larder::config::Config;
+use larder::app::{App as Larder, Rejection, ReloadError, Reloader, RunError};
+use larder::config::{Config, Report};
 use larder::observe::{Event, Readiness, Sink};
-use larder::plan::Plan;
+use larder::plan::{Plan, PlanChanges};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -23,6 +23,16 @@ pub(crate) struct App {
     events: Arc<Events>,
     shutdown: CancellationToken,
     running: JoinHandle<Result<bool, RunError>>,
+    reloader: Reloader,
+    /// The configuration that is read when it reloads.
+    written: Arc<Mutex<Written>>,
+}
+
+/// A configuration, and the Postgres that it is for.
+#[derive(Debug, Default)]
+struct Written {
+    url: String,
+    text: String,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +85,16 @@ impl App {
             .await
             .expect("a port is free");
         let address = listener.local_addr().expect("it has been bound");
-        let larder = Larder::build(plan, sinks).expect("the url can be used");
+        let mut larder = Larder::build(Arc::clone(&plan), sinks).expect("the url can be used");
+        let written = Arc::new(Mutex::new(Written {
+            url: plan.repository().url.expose().to_owned(),
+            text: String::new(),
+        }));
+        let read = Arc::clone(&written);
+        let reloader = larder.reloader(Box::new(move || {
+            let written = read.lock().unwrap();
+            compile(&written.url, &written.text)
+        }));
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(larder.run(listener, shutdown.clone()));
         Self {
@@ -83,7 +102,20 @@ impl App {
             events,
             shutdown,
             running,
+            reloader,
+            written,
         }
+    }
+
+    /// Reloads with other endpoints, or whatever else is written as in config.toml after `[repository]`.
+    pub(crate) async fn reload(&self, endpoints: &str) -> Result<PlanChanges, ReloadError> {
+        self.reload_text(&text("", "", endpoints)).await
+    }
+
+    /// Reloads with this text as config.toml.
+    pub(crate) async fn reload_text(&self, text: &str) -> Result<PlanChanges, ReloadError> {
+        text.clone_into(&mut self.written.lock().unwrap().text);
+        self.reloader.reload().await
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -184,12 +216,19 @@ pub(crate) fn plan(url: &str, repository: &str, endpoints: &str) -> Plan {
 }
 
 fn plan_with(url: &str, server: &str, repository: &str, endpoints: &str) -> Plan {
-    let text = format!(
+    let plan = compile(url, &text(server, repository, endpoints));
+    plan.unwrap_or_else(|report| panic!("the test's configuration is wrong:\n{report}"))
+}
+
+pub(crate) fn text(server: &str, repository: &str, endpoints: &str) -> String {
+    format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n\
          [repository]\nurl = \"${{DATABASE_URL}}\"\n{repository}\n{endpoints}"
-    );
+    )
+}
+
+fn compile(url: &str, text: &str) -> Result<Plan, Report> {
     let environment = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
-    let config = Config::parse("config.toml", text, Path::new("."), &environment);
-    let plan = config.and_then(Plan::compile);
-    plan.unwrap_or_else(|report| panic!("the test's configuration is wrong:\n{report}"))
+    let config = Config::parse("config.toml", text.to_owned(), Path::new("."), &environment)?;
+    Plan::compile(config)
 }

@@ -38,6 +38,15 @@ impl Program {
         Self::new(shell, arguments)
     }
 
+    /// [`Program::larder`] in a terminal of its own, in a shell that prints the id of the process and does this first.
+    pub(crate) fn larder_in_a_terminal(first: &str, arguments: &[&str]) -> Self {
+        let larder = env!("CARGO_BIN_EXE_larder");
+        let script = format!("echo $$; {first}; exec {larder} {}", arguments.join(" "));
+        let mut terminal = Command::new("script"); // of util-linux
+        terminal.args(["--quiet", "--flush", "--command", &script, "/dev/null"]);
+        Self::new(terminal, &[])
+    }
+
     fn new(mut command: Command, arguments: &[&str]) -> Self {
         command
             .args(arguments)
