@@ -17,7 +17,7 @@ use crate::observe::{Observer, RefreshOutcome, StartupStage, Trigger};
 use crate::plan::{Endpoint, EndpointId, Plan, Subject};
 use crate::read_through::ReadThrough;
 use crate::refresh::{Refresher, Retries, Succession};
-use crate::repository::Repository;
+use crate::repository::{Repository, RepositoryError};
 
 /// Runs the whole start; returns when the server is ready.
 pub(super) async fn start(
@@ -27,7 +27,7 @@ pub(super) async fn start(
     observer: &Observer,
     background: &CancellationToken,
 ) -> Result<Succession, RunError> {
-    describe_until_done(plan, read_through, observer).await?;
+    let undescribed = describe_until_done(plan, read_through, observer).await?;
     check_side_queries_until_done(plan, repository).await?;
     let described = |endpoint: &Endpoint| read_through.inspect().description(endpoint.id);
     let keys = declared_keys(plan, described).map_err(RunError::Rejected)?;
@@ -44,7 +44,18 @@ pub(super) async fn start(
     refresher.watch();
     let retries = refresher.retries();
     refresher.start(observer, background);
-    load_resident_until_done(&read_through, observer, &retries).await;
+    for endpoint in &undescribed {
+        let (endpoint, read_through) = (plan.endpoint(*endpoint), read_through.clone());
+        if endpoint.is_resident() {
+            // A load describes the statement first.
+            retries.retry(endpoint.id, read_through.clock().now());
+        } else {
+            let (id, background) = (endpoint.id, background.clone());
+            let describing = async move { describe_in_the_end(&read_through, id).await };
+            tokio::spawn(async move { background.run_until_cancelled(describing).await });
+        }
+    }
+    load_resident_until_done(&read_through, observer, &retries, undescribed).await;
     warm_keys::warm_until_done(plan, &repository, &read_through, observer, keys, |_| true).await;
     Ok(succession)
 }
@@ -70,19 +81,23 @@ async fn check_side_queries_until_done(
     Ok(())
 }
 
+/// Has every statement described, and keeps trying while Postgres is unreachable. Returns the endpoints that the start
+/// does not wait for: describing them takes longer than their `timeout`, as when a table is locked.
 async fn describe_until_done(
     plan: &Plan,
     read_through: &ReadThrough,
     observer: &Observer,
-) -> Result<(), RunError> {
+) -> Result<HashSet<EndpointId>, RunError> {
     let endpoints = plan.endpoints().len();
     let mut progress = Progress::new(observer, StartupStage::Describing, endpoints);
+    let mut too_slow = HashSet::new();
     loop {
         let due = undescribed(plan, read_through)
             .into_iter()
+            .filter(|id| !too_slow.contains(id))
             .filter(|id| read_through.inspect().retry_in(*id).is_zero());
         let describe = |id| async move { read_through.describe(id).await.err().map(|e| (id, e)) };
-        let rejections = stream::iter(due)
+        let failed = stream::iter(due)
             .map(describe)
             .buffered(plan.repository().max_connections)
             .inspect(|failed| {
@@ -90,24 +105,41 @@ async fn describe_until_done(
                     progress.advance();
                 }
             })
-            .filter_map(|failed| async {
-                let (endpoint, error) = failed?;
-                let subject = Subject::Statement(endpoint);
-                (!error.is_passing()).then_some(Rejection { subject, error })
-            })
+            .filter_map(std::future::ready)
             .collect::<Vec<_>>()
             .await;
+        let mut rejections = Vec::new();
+        for (endpoint, error) in failed {
+            if let RepositoryError::TimedOut { .. } = error {
+                too_slow.insert(endpoint);
+            } else if !error.is_passing() {
+                let subject = Subject::Statement(endpoint);
+                rejections.push(Rejection { subject, error });
+            }
+        }
         if !rejections.is_empty() {
             return Err(RunError::Rejected(rejections));
         }
         let remaining = undescribed(plan, read_through).into_iter();
         let Some(soonest) = remaining
+            .filter(|id| !too_slow.contains(id))
             .map(|id| read_through.inspect().retry_in(id))
             .min()
         else {
-            return Ok(());
+            return Ok(too_slow);
         };
         tokio::time::sleep(soonest.max(MIN_RETRY_WAIT)).await;
+    }
+}
+
+/// Has a statement described, however long that takes.
+async fn describe_in_the_end(read_through: &ReadThrough, endpoint: EndpointId) {
+    loop {
+        let wait = read_through.inspect().retry_in(endpoint);
+        tokio::time::sleep(wait.max(MIN_RETRY_WAIT)).await;
+        if read_through.describe(endpoint).await.is_ok() {
+            return;
+        }
     }
 }
 
@@ -123,10 +155,11 @@ async fn load_resident_until_done(
     read_through: &ReadThrough,
     observer: &Observer,
     retries: &Retries,
+    undescribed: HashSet<EndpointId>,
 ) {
     let cold = read_through.inspect().cold().count();
     let mut progress = Progress::new(observer, StartupStage::Warming, cold);
-    let mut refused = HashSet::new();
+    let mut refused = undescribed;
     loop {
         let cold = read_through.inspect().cold().map(|endpoint| endpoint.id);
         let cold: Vec<EndpointId> = cold.filter(|id| !refused.contains(id)).collect();

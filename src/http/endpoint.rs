@@ -21,7 +21,8 @@ use crate::cache::{Answer, Entry, Key};
 use crate::encode::{Coding, Document, Variant};
 use crate::observe::CacheStatus;
 use crate::plan::{
-    ArgumentError, Arguments, Endpoint, Format, Parameter, Place, Plan, Routed, Signature,
+    ArgumentError, Arguments, Endpoint, EndpointId, Format, Parameter, Place, Plan, Routed,
+    Signature,
 };
 use crate::read_through::{ReadThrough, Served};
 
@@ -73,7 +74,7 @@ impl Endpoints {
             return refusal(Problem::NotAcceptable);
         };
         let Some(description) = self.read_through.inspect().description(id) else {
-            return refusal(Problem::Warming(RETRY_AFTER));
+            return refusal(self.not_described(id));
         };
         let signature = &description.signature;
         let arguments = match arguments(endpoint, signature, request, routed, &caller) {
@@ -108,6 +109,17 @@ impl Endpoints {
                 cache: CacheStatus::Miss,
                 ..refusal(Problem::from_read(&error))
             },
+        }
+    }
+
+    /// Why there is no description yet.
+    fn not_described(&self, endpoint: EndpointId) -> Problem {
+        let status = self.read_through.inspect().endpoint(endpoint);
+        let failure = status.last_failure.filter(|last| last.is_unresolved);
+        // While Postgres is away, that is why nothing is ready.
+        match failure.filter(|failure| !failure.error.is_outage()) {
+            Some(failure) => Problem::from_load(&failure.error, status.retry_in),
+            None => Problem::Warming(RETRY_AFTER),
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::app::App;
 use crate::support::gate::{GATED, Gate};
-use crate::support::http::Connection;
+use crate::support::http::{Answer, Connection};
 use crate::support::postgres::Postgres;
 
 const COUNT: &str = r#"
@@ -143,6 +143,47 @@ async fn without_postgres_it_starts_not_ready_and_becomes_ready_later() {
         .await
         .assert_json(json!([1]))
         .assert_cache("hit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_does_not_keep_other_endpoints_from_being_ready() {
+    let db = Postgres::with("CREATE TABLE n AS SELECT 1 AS v").await;
+    let client = db.client().await;
+    let lock = "BEGIN; LOCK TABLE n IN ACCESS EXCLUSIVE MODE";
+    client.batch_execute(lock).await.unwrap();
+    let locked = |path: &str, sql: &str| {
+        format!(
+            "[[endpoint]]\npath = \"{path}\"\nsql = \"{sql}\"\ntimeout = \"300ms\"\nmax_age = \"1h\"\n"
+        )
+    };
+    let endpoints = [
+        locked("/open", "SELECT 1 AS v"),
+        locked("/locked", "SELECT v FROM n"),
+        locked("/locked/{v}", "SELECT v FROM n WHERE v = :v"),
+    ];
+    let app = App::start(&db, &endpoints.concat()).await;
+    app.get("/open")
+        .await
+        .assert_status(200)
+        .assert_cache("hit");
+    for path in ["/locked", "/locked/1"] {
+        let answer = app.get(path).await;
+        answer.assert_status(504);
+        assert_eq!(answer.json()["code"], "LRD-302", "{path}");
+    }
+    let state = |answer: &Answer, path: &str| {
+        let endpoints = answer.json()["endpoints"].clone();
+        let mut endpoints = endpoints.as_array().unwrap().clone().into_iter();
+        let found = endpoints.find(|it| it["endpoint"] == path).unwrap();
+        found["state"].clone()
+    };
+    let status = app.get("/status.json").await;
+    assert_eq!(state(&status, "/open"), "fresh");
+    assert_ne!(state(&status, "/locked"), "fresh");
+    client.batch_execute("COMMIT").await.unwrap();
+    for path in ["/locked", "/locked/1"] {
+        app.poll(path, |answer| answer.status == 200).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
