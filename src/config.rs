@@ -130,7 +130,7 @@ impl Config {
         let server = root.table("server", ServerSection::read).or_default();
         let repository = root.table("repository", RepositorySection::read);
         let cache = root.table("cache", CacheSection::read).or_default();
-        let access = root.table("access", AccessSection::read).or_default();
+        let access = root.table("access", AccessSection::read);
         let defaults = root.table("defaults", PolicySection::read).or_default();
         let endpoints = root.tables("endpoint", EndpointSection::read);
         let endpoints = endpoints.filter(|all| !all.is_empty() || !root.is_misspelled("endpoint"));
@@ -140,6 +140,10 @@ impl Config {
                 url: Field::Wrong,
                 ..RepositorySection::default()
             },
+            read @ (Field::Given(_) | Field::Absent) => read.or_default(),
+        };
+        let access = match root.unless_misspelled("access", access) {
+            Field::Wrong => AccessSection::unreadable(root.span()),
             read @ (Field::Given(_) | Field::Absent) => read.or_default(),
         };
         root.finish();

@@ -18,7 +18,7 @@ pub struct AccessSection {
     pub trusted_proxies: Field<Vec<At<String>>>,
     /// `limit`
     pub limit: Field<LimitSection>,
-    /// Every `[[access.key]]`, in the order of the file; `None` if `key` is not an array of tables.
+    /// Every `[[access.key]]`, in the order of the file; `None` if `key` is not an array of tables, or misspelled.
     pub keys: Option<Vec<KeySection>>,
     /// Every `[[access.jwt]]`, likewise.
     pub issuers: Option<Vec<JwtSection>>,
@@ -118,14 +118,28 @@ pub enum EndpointAccessSection {
 impl AccessSection {
     pub(in crate::config) fn read(section: &mut Reader<'_, '_, '_>) -> Self {
         let stored_keys = section.table("keys", StoredKeysSection::read);
+        let default = section.string("default");
+        let trusted_proxies = section.scalars("trusted_proxies");
+        let limit = section.table("limit", LimitSection::read);
+        let keys = section.tables("key", KeySection::read);
+        let issuers = section.tables("jwt", JwtSection::read);
         Self {
             span: Some(section.span().clone()),
-            default: section.string("default"),
-            trusted_proxies: section.scalars("trusted_proxies"),
-            limit: section.table("limit", LimitSection::read),
-            keys: section.tables("key", KeySection::read),
-            issuers: section.tables("jwt", JwtSection::read),
-            stored_keys,
+            default: section.unless_misspelled("default", default),
+            trusted_proxies,
+            limit,
+            keys: keys.filter(|all| !all.is_empty() || !section.is_misspelled("key")),
+            issuers: issuers.filter(|all| !all.is_empty() || !section.is_misspelled("jwt")),
+            stored_keys: section.unless_misspelled("keys", stored_keys),
+        }
+    }
+
+    /// One that is there, but cannot be read: nothing in it counts as missing.
+    pub(in crate::config) fn unreadable(span: &Span) -> Self {
+        Self {
+            span: Some(span.clone()),
+            default: Field::Wrong,
+            ..Self::default()
         }
     }
 }

@@ -229,6 +229,70 @@ fn a_limit_must_limit_something() {
     );
 }
 
+#[test]
+fn what_is_misspelled_is_not_missing_too() {
+    let endpoint = "[[endpoint]]\npath = '/a'\nsql = 'select 1'";
+    let key = key();
+    let check = |access: &str, expected: &str| {
+        let text =
+            format!("repository.url = 'x'\n{access}\n{endpoint}\naccess = {{ scopes = ['a'] }}");
+        assert_eq!(messages(&text), [expected], "{access}");
+    };
+    for name in ["keyz", "kye", "keyss", "jwtt"] {
+        let unknown = format!("unknown key `{name}` in [access]");
+        check(
+            &format!("[access]\ndefault = 'deny'\n[[access.{name}]]\n{key}"),
+            &unknown,
+        );
+    }
+    check(
+        &format!("[access]\ndefault = 'deny'\n[[access.keys]]\n{key}"),
+        "`keys` must be a table",
+    );
+    check(
+        &format!("[access]\ndefalt = 'deny'\n[[access.key]]\n{key}"),
+        "unknown key `defalt` in [access]",
+    );
+    check(
+        &format!("[acces]\ndefault = 'deny'\n[[acces.key]]\n{key}"),
+        "unknown key `acces`",
+    );
+    check("access = 'deny'", "`access` must be a table");
+    let misspelled = |wrong: &str, right: &str| {
+        let key = key.replace(right, wrong);
+        let unknown = format!("unknown key `{wrong}` in [[access.key]]");
+        check(
+            &format!("[access]\ndefault = 'deny'\n[[access.key]]\n{key}"),
+            &unknown,
+        );
+    };
+    misspelled("nme", "name");
+    misspelled("sha265", "sha256");
+    for (table, lines) in [
+        (
+            "[[access.jwt]]",
+            &[
+                "issuer = 'i'",
+                "audience = ['a']",
+                "algorithms = ['RS256']",
+                "keys = { url = 'https://idp.example/' }",
+            ][..],
+        ),
+        // In mistakes, it has the name of its key.
+        ("[access.keys]", &["sql = 'select 1'", "every = '1m'"]),
+    ] {
+        for line in lines {
+            let lines = lines.join("\n").replace(line, &format!("x{line}"));
+            let name = line.split(' ').next().unwrap_or_default();
+            let place = table.replace("[access.keys]", "`keys`");
+            check(
+                &format!("[access]\ndefault = 'deny'\n{table}\n{lines}"),
+                &format!("unknown key `x{name}` in {place}"),
+            );
+        }
+    }
+}
+
 /// A configuration with an issuer of these lines and no key.
 fn with_issuer(issuer: &str) -> String {
     format!(
