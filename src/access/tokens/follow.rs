@@ -179,3 +179,87 @@ impl Reports<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::access::tokens::issuer::FETCH_TIMEOUT;
+    use crate::access::tokens::tests;
+    use crate::plan::{Algorithm, ClientId, IssuerId};
+
+    /// An issuer whose keys are published at this address.
+    async fn issuer() -> (TcpListener, JwksUrl, Arc<Issuer>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let url = JwksUrl::parse(&url).unwrap();
+        let settings = tests::issuer(&[Algorithm::Es256], JwtKeys::Url(url.clone()));
+        let issuer = Issuer::new(IssuerId::new(0), ClientId::new(0), &settings);
+        (listener, url, Arc::new(issuer.unwrap()))
+    }
+
+    /// Answers one request with a key.
+    async fn publish(listener: &TcpListener, cache_control: &str) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let number = "A".repeat(43);
+        let key = json!({ "kty": "EC", "crv": "P-256", "x": number, "y": number });
+        let body = json!({ "keys": [key] }).to_string();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: {cache_control}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn keys_are_fetched_every_minute_at_most_and_every_day_at_least() {
+        let (listener, url, issuer) = issuer().await;
+        for (cache_control, seconds) in [
+            ("public", 600),
+            ("max-age=0", 60),
+            ("no-store", 60),
+            ("max-age=59", 60),
+            ("max-age=61", 61),
+            ("max-age=86399", 86_399),
+            ("max-age=86401", 86_400),
+            ("max-age=18446744073709551615", 86_400),
+        ] {
+            let (loaded, ()) = tokio::join!(load(&issuer, &url), publish(&listener, cache_control));
+            let (_, next) = loaded.unwrap();
+            assert_eq!(next, Duration::from_secs(seconds), "{cache_control}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_says_nothing_is_given_up() {
+        let (_listener, url, issuer) = issuer().await;
+        let began = Instant::now();
+        let failed = load(&issuer, &url).await;
+        assert!(matches!(failed, Err(FetchError::TooSlow)), "{failed:?}");
+        assert!(began.elapsed() < FETCH_TIMEOUT + Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn old_keys_are_used_for_a_day_while_there_are_no_newer_ones() {
+        let (listener, url, issuer) = issuer().await;
+        let (loaded, ()) = tokio::join!(load(&issuer, &url), publish(&listener, "public"));
+        assert!(loaded.is_ok());
+        // From now on it answers nothing.
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        tokio::time::pause();
+        tokio::spawn(follow(Arc::clone(&issuer), Observer::new(Vec::new())));
+        let margin = Duration::from_secs(1);
+        sleep(KEEP_FOR - margin).await;
+        assert!(issuer.current().is_some());
+        sleep(2 * margin).await;
+        assert!(issuer.current().is_none());
+    }
+}

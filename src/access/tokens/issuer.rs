@@ -247,3 +247,33 @@ impl Drop for Ended<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::access::tokens::tests;
+    use crate::plan::{Algorithm, JwksUrl};
+
+    #[test]
+    fn a_file_of_more_than_256_kib_is_not_read() {
+        let url = JwksUrl::parse("https://idp.example/").unwrap();
+        let settings = tests::issuer(&[Algorithm::Es256], JwtKeys::Url(url));
+        let issuer = Issuer::new(IssuerId::new(0), ClientId::new(0), &settings).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("jwks.json");
+        let number = "A".repeat(43);
+        let key = json!({ "kty": "EC", "crv": "P-256", "x": number, "y": number });
+        let set = json!({ "keys": [key] }).to_string();
+        for (length, expected) in [
+            (JWKS_BYTES_MAX, Ok(())),
+            (JWKS_BYTES_MAX + 1, Err(KeyFileError::TooLarge)),
+            (2 * JWKS_BYTES_MAX, Err(KeyFileError::TooLarge)),
+        ] {
+            let padding = " ".repeat(length - set.len());
+            fs::write(&file, format!("{set}{padding}")).unwrap();
+            assert_eq!(issuer.read(&file).map(drop), expected, "{length} bytes");
+        }
+    }
+}

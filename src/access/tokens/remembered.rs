@@ -117,6 +117,16 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_that_begins_like_another_finds_nothing() {
+        let tokens = RememberedTokens::new();
+        let mut digest = token(1).digest;
+        tokens.insert(token(1));
+        assert!(tokens.find(&digest, |_| true).is_some());
+        digest[31] ^= 1;
+        assert!(tokens.find(&digest, |_| true).is_none());
+    }
+
+    #[test]
     fn a_token_has_one_place() {
         let tokens = RememberedTokens::new();
         for generation in 0..20 {

@@ -21,7 +21,7 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-fn issuer(algorithms: &[Algorithm], keys: JwtKeys) -> JwtIssuer {
+pub(super) fn issuer(algorithms: &[Algorithm], keys: JwtKeys) -> JwtIssuer {
     JwtIssuer {
         name: "idp".to_owned(),
         issuer: "https://idp.example/".to_owned(),
@@ -483,6 +483,28 @@ fn keys_are_used_for_what_they_are_for() {
             matches!(error, jwk::KeySetError::Malformed(_)),
             "{malformed}"
         );
+    }
+}
+
+#[test]
+fn rsa_keys_of_other_sizes_are_skipped() {
+    let url = JwksUrl::parse("https://idp.example/jwks.json").unwrap();
+    let tokens = tokens(&[Algorithm::Rs256], JwtKeys::Url(url));
+    let modulus = |first: u8, bytes: usize| [vec![first], vec![0xff; bytes - 1]].concat();
+    for (modulus, fits) in [
+        (modulus(0x80, 128), false),
+        (modulus(0x7f, 256), false),
+        (modulus(0x80, 256), true),
+        (modulus(0xff, 1024), true),
+        (modulus(0x01, 1025), false),
+        // A zero in front adds nothing.
+        (modulus(0, 256), false),
+        (modulus(0, 257), true),
+    ] {
+        let jwk = json!({ "kty": "RSA", "e": "AQAB", "n": encoded(&modulus) });
+        let expected = fits.then_some(()).ok_or(jwk::KeySetError::NoneFits(1));
+        let length = modulus.len();
+        assert_eq!(publish(&tokens, &[jwk]), expected, "{length} bytes");
     }
 }
 
