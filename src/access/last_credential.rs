@@ -85,6 +85,11 @@ mod tests {
         ] {
             assert!(last.recall(presented, changes).is_none());
         }
+        // The first and the last eight bytes are the same.
+        last.remember(b"aaaaaaaaa", 1, &identity);
+        for presented in [&b"aaaaaaaa"[..], b"aaaaaaaaaa", b"aaaaaaaaaaaaaaaa"] {
+            assert!(last.recall(presented, 1).is_none());
+        }
         last.remember(b"Bearer xyz", 1, &identity);
         assert!(last.recall(b"Bearer abc", 1).is_none());
         assert!(!format!("{last:?}").contains("xyz"));

@@ -97,6 +97,34 @@ async fn reading_the_keys_again_does_not_renew_their_limits() {
     assert_eq!(answer.json()["code"], "LRD-406");
 }
 
+/// Their names are data, of which there may be any number.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_the_repository_are_counted_under_one_name() {
+    let db = Postgres::with(TABLE).await;
+    for name in ["a", "b"] {
+        db.execute(&insert(name, "'{sales}', NULL, NULL")).await;
+    }
+    let digest = key::hexadecimal(&key::digest("observer"));
+    let declared = format!(
+        "[[access.key]]\nname = \"observer\"\nsha256 = [\"{digest}\"]\nscopes = [\"larder:observe\"]"
+    );
+    let app = App::start(&db, &format!("{CONFIG}\n{declared}")).await;
+    let mut connection = Connection::open(app.address()).await;
+    for (key, status) in [("a", 200), ("b", 200), ("c", 401)] {
+        let fields = [("X-API-Key", key)];
+        let answer = connection.request("GET", "/of/1", &fields).await;
+        answer.assert_status(status);
+    }
+    let fields = [("X-API-Key", "observer")];
+    let answer = connection.request("GET", "/metrics", &fields).await;
+    answer.assert_status(200);
+    let metrics = answer.text();
+    let counted = metrics.lines().filter(|line| line.contains("client=\""));
+    let counted: Vec<_> = counted.collect();
+    let expected = "larder_client_requests_total{client=\"(repository)\",code=\"200\"} 2";
+    assert_eq!(counted, [expected]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_no_key_does_not_hide_the_others() {
     let db = Postgres::with(TABLE).await;

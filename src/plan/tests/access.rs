@@ -65,6 +65,16 @@ fn answers_that_need_a_credential_are_private() {
     let never = "cache_control = 'no-store'\ncdn_cache_control = 'private'";
     let expected = (CacheControl::NoStore, Some(CacheControl::Private));
     assert_eq!(stored("deny", never), expected);
+    let defaults = "[defaults]\ncache_control = 'public'\ncdn_cache_control = 'public'";
+    let lines = format!("{params}\n{defaults}");
+    for (default, expected) in [
+        ("deny", (CacheControl::Private, None)),
+        ("public", (CacheControl::Public, Some(CacheControl::Public))),
+    ] {
+        let endpoint = endpoint_of(default, &lines);
+        let stored = (endpoint.cache_control, endpoint.cdn_cache_control);
+        assert_eq!(stored, expected, "{default}");
+    }
     for key in ["cache_control", "cdn_cache_control"] {
         let lines = format!("{key} = 'public'\n{params}");
         let found = messages(&text("default = 'deny'", &self::key(), &lines));
