@@ -71,13 +71,24 @@ impl Keys {
             quotas: RwLock::default(),
             recently_removed: RecentlyRemoved::new(),
         };
-        quotas.for_each(|(endpoint, max)| keys.set_max(endpoint, max));
+        quotas.for_each(|(endpoint, max)| keys.add(endpoint, max));
         Arc::new(keys)
     }
 
-    fn set_max(&self, endpoint: EndpointId, max: u64) {
+    /// Adds an endpoint, unless it is there.
+    fn add(&self, endpoint: EndpointId, max: u64) {
         let mut quotas = self.quotas.write().unwrap_or_else(PoisonError::into_inner);
-        quotas.entry(endpoint).or_default().set_max(max);
+        quotas.entry(endpoint).or_insert_with(|| {
+            let quota = KeyQuota::default();
+            quota.set_max(max);
+            Arc::new(quota)
+        });
+    }
+
+    fn set_max(&self, endpoint: EndpointId, max: u64) {
+        if let Some(quota) = self.quota_of(endpoint) {
+            quota.set_max(max);
+        }
     }
 
     fn remove(&self, endpoints: &HashSet<EndpointId>) {
@@ -86,8 +97,12 @@ impl Keys {
     }
 
     fn quota(&self, key: &Key) -> Option<Arc<KeyQuota>> {
+        self.quota_of(key.endpoint())
+    }
+
+    fn quota_of(&self, endpoint: EndpointId) -> Option<Arc<KeyQuota>> {
         let quotas = self.quotas.read().unwrap_or_else(PoisonError::into_inner);
-        quotas.get(&key.endpoint()).cloned()
+        quotas.get(&endpoint).cloned()
     }
 
     /// An entry was removed, and not replaced.
@@ -146,7 +161,14 @@ impl Cache {
         }
     }
 
-    /// Takes entries of these endpoints as well, or of other numbers of keys than before.
+    /// Takes entries of these endpoints as well.
+    pub fn prepare(&self, plan: &Plan) {
+        for endpoint in plan.endpoints() {
+            self.keys.add(endpoint.id, endpoint.max_keys);
+        }
+    }
+
+    /// Limits the endpoints to the numbers of keys that the plan declares.
     pub fn follow(&self, plan: &Plan) {
         for endpoint in plan.endpoints() {
             self.keys.set_max(endpoint.id, endpoint.max_keys);

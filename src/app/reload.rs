@@ -27,7 +27,7 @@ use crate::refresh::{Succession, timetable::Timetable};
 const KEYS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the configuration again.
-pub type ReadConfiguration = Box<dyn Fn() -> Result<Plan, Report> + Send + Sync>;
+pub type ReadConfiguration = Arc<dyn Fn() -> Result<Plan, Report> + Send + Sync>;
 
 /// Why a configuration was not reloaded.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +125,9 @@ impl App {
         succession: &Succession,
         background: &CancellationToken,
     ) -> Result<PlanChanges, Report> {
-        let plan = Arc::new(read()?.following(&self.plan));
+        let read = Arc::clone(read);
+        let plan = off_the_threads_of_requests(move || read()).await?;
+        let plan = Arc::new(plan.following(&self.plan));
         let fixed = plan.fixed_settings_changed(&self.plan);
         if !fixed.is_empty() {
             return Err(fixed);
@@ -165,8 +167,12 @@ impl App {
         replacing
             .serving
             .replace(self.site(replacing.exposure, &replacing.ready));
-        self.read_through.succeed(&read_before);
-        self.remove_when_ended(read_before);
+        let read_through = self.read_through.clone();
+        let read_before = off_the_threads_of_requests(move || {
+            read_through.succeed(&read_before);
+            read_before
+        });
+        self.remove_when_ended(read_before.await);
         Ok(changes)
     }
 
@@ -222,6 +228,19 @@ impl App {
             let removing = move || read_through.maintenance().remove(&gone);
             let _ = tokio::task::spawn_blocking(removing).await;
         });
+    }
+}
+
+/// Files may be slow to read, and there may be a million entries to visit.
+async fn off_the_threads_of_requests<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_the_runtime_ends) => std::future::pending().await,
+        },
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn serve(config: &Path, watch: bool) -> Result<(), Failure> {
     let listener = bind(&plan.server().listen, "`listen` under [server]").await?;
     let mut app = build(&plan)?;
     let read = files.clone();
-    let reloader = app.reloader(Box::new(move || read.read()));
+    let reloader = app.reloader(Arc::new(move || read.read()));
     reload::on_hangup(reloader.clone(), stop.clone())?;
     if watch {
         reload::on_change(reloader, files);

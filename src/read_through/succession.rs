@@ -36,7 +36,7 @@ impl<S: Source> ReadThrough<S> {
             let known = self.planned.endpoints.get(endpoint.id);
             known.map_or_else(Arc::default, Arc::clone)
         };
-        self.engine.cache.follow(&plan);
+        self.engine.cache.prepare(&plan);
         Self {
             planned: Arc::new(Planned {
                 endpoints: plan.per_endpoint(state),
@@ -52,6 +52,7 @@ impl<S: Source> ReadThrough<S> {
     /// Judges all entries by this plan's policy from now on, those of loads that `previous` has running included.
     /// Visits every entry.
     pub fn succeed(&self, previous: &Self) {
+        self.engine.cache.follow(&self.planned.plan);
         // From here on, loads of the previous plan judge their entries again when they end.
         let _ = previous.planned.successor.set(self.clone());
         let changed: HashSet<EndpointId> = self

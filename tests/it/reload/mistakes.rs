@@ -122,3 +122,29 @@ async fn a_mistake_changes_nothing_and_is_reported_everywhere() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_configuration_has_not_changed_what_is_served() {
+    let db = Postgres::with("").await;
+    let app = App::start(&db, &keyed("1h")).await;
+    // It would be taken but for the query that fails.
+    let refused = [
+        keyed("2h") + "max_keys = 1\n",
+        endpoint("/b", "SELECT 1 / 0", ""),
+    ];
+    app.reload(&refused.concat()).await.unwrap_err();
+    for k in [1, 2, 3, 1, 2, 3] {
+        app.get(&format!("/keyed/{k}")).await.assert_status(200);
+    }
+    assert_eq!(
+        app.queries(),
+        3 + 1,
+        "each key once, and the query that fails"
+    );
+    let max_age = app.get("/keyed/1").await;
+    let max_age = max_age.header("cache-control").unwrap();
+    assert!(
+        max_age.starts_with("public, max-age=3"),
+        "{max_age}: of one hour"
+    );
+}

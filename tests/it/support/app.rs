@@ -91,7 +91,7 @@ impl App {
             text: String::new(),
         }));
         let read = Arc::clone(&written);
-        let reloader = larder.reloader(Box::new(move || {
+        let reloader = larder.reloader(Arc::new(move || {
             let written = read.lock().unwrap();
             compile(&written.url, &written.text)
         }));
