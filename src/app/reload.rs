@@ -126,8 +126,13 @@ impl App {
         background: &CancellationToken,
     ) -> Result<PlanChanges, Report> {
         let read = Arc::clone(read);
-        let plan = off_the_threads_of_requests(move || read()).await?;
-        let plan = Arc::new(plan.following(&self.plan));
+        // Files may be slow to read. A panic leaves everything as it is.
+        let read = tokio::task::spawn_blocking(move || read()).await;
+        let plan = read.unwrap_or_else(|_panic| {
+            let message = "it cannot be read because of a defect of Larder, which the log shows";
+            Err(Mistake::new(message).into())
+        });
+        let plan = Arc::new(plan?.following(&self.plan));
         let fixed = plan.fixed_settings_changed(&self.plan);
         if !fixed.is_empty() {
             return Err(fixed);
@@ -143,37 +148,62 @@ impl App {
             self.metrics.follow(&self.plan, &self.plan);
             return Err(mistakes);
         }
-
         let changes = plan.changes_since(&self.plan);
+        self.follow_identities(identities, background);
+        self.replace(plan, read_through, replacing, succession)
+            .await;
+        Ok(changes)
+    }
+
+    /// Serves a plan for which everything is prepared.
+    async fn replace(
+        &mut self,
+        plan: Arc<Plan>,
+        read_through: ReadThrough,
+        replacing: &Replacing,
+        succession: &Succession,
+    ) {
         let before = std::mem::replace(&mut self.plan, plan);
         let read_before = std::mem::replace(&mut self.read_through, read_through);
-        let identities_before = std::mem::replace(&mut self.identities, identities);
         self.named
             .store(Arc::new(vec![Arc::clone(&self.plan), Arc::clone(&before)]));
         self.metrics.follow(&self.plan, &before);
         let (plan, read_through) = (Arc::clone(&self.plan), self.read_through.clone());
         self.status.follow(Arc::clone(&plan), read_through.clone());
         succession.follow(plan, read_through).await;
-        let is_same = |(a, b): (&Arc<Identities>, &Arc<Identities>)| Arc::ptr_eq(a, b);
-        let both = self.identities.as_ref().zip(identities_before.as_ref());
-        if !both.is_some_and(is_same) {
-            if let Some(identities) = &self.identities {
-                identities.follow(&self.repository, &self.observer, background);
-            }
-            if let Some(identities) = identities_before {
-                identities.end();
-            }
-        }
         replacing
             .serving
             .replace(self.site(replacing.exposure, &replacing.ready));
-        let read_through = self.read_through.clone();
-        let read_before = off_the_threads_of_requests(move || {
-            read_through.succeed(&read_before);
-            read_before
-        });
-        self.remove_when_ended(read_before.await);
-        Ok(changes)
+        let (successor, previous) = (self.read_through.clone(), read_before.clone());
+        // There may be a million entries to visit.
+        let succeeding = tokio::task::spawn_blocking(move || successor.succeed(&previous));
+        // It does not panic.
+        let _ = succeeding.await;
+        self.remove_when_ended(read_before);
+    }
+
+    /// Identifies callers by these from now on, and keeps their keys up to date.
+    fn follow_identities(
+        &mut self,
+        identities: Option<Arc<Identities>>,
+        background: &CancellationToken,
+    ) {
+        let before = std::mem::replace(&mut self.identities, identities);
+        let is_same = |(a, b): (&Arc<Identities>, &Arc<Identities>)| Arc::ptr_eq(a, b);
+        if self
+            .identities
+            .as_ref()
+            .zip(before.as_ref())
+            .is_some_and(is_same)
+        {
+            return;
+        }
+        if let Some(identities) = &self.identities {
+            identities.follow(&self.repository, &self.observer, background);
+        }
+        if let Some(before) = before {
+            before.end();
+        }
     }
 
     /// The identities of a plan, with their keys. Those of now, if nothing about them changes.
@@ -228,19 +258,6 @@ impl App {
             let removing = move || read_through.maintenance().remove(&gone);
             let _ = tokio::task::spawn_blocking(removing).await;
         });
-    }
-}
-
-/// Files may be slow to read, and there may be a million entries to visit.
-async fn off_the_threads_of_requests<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_the_runtime_ends) => std::future::pending().await,
-        },
     }
 }
 
