@@ -82,15 +82,16 @@ enum Command {
     /// Serve the declared endpoints.
     ///
     /// Listens at once, and is ready (see /readyz) when Postgres has described every statement and every
-    /// endpoint without parameters is loaded. While Postgres is unreachable, it keeps trying. On SIGTERM,
-    /// SIGINT (Ctrl-C) or SIGQUIT, or when its terminal closes (but not under nohup), it stops
-    /// accepting connections, finishes running requests and exits. A second SIGTERM, SIGINT or SIGQUIT
+    /// endpoint without parameters is loaded. While Postgres is unreachable, it keeps trying. On SIGHUP it
+    /// reloads the configuration; endpoints that did not change keep their answers, and a mistake changes
+    /// nothing. On SIGTERM, SIGINT (Ctrl-C) or SIGQUIT, or when its terminal closes (but not under nohup), it
+    /// stops accepting connections, finishes running requests and exits. A second SIGTERM, SIGINT or SIGQUIT
     /// ends it at once.
     #[command(after_help = AFTER_HELP)]
     Serve {
         #[command(flatten)]
         config: ConfigFile,
-        /// Reload the configuration when its files change.
+        /// Reload the configuration also when its files change, which are compared every two seconds.
         #[arg(long)]
         watch: bool,
     },
